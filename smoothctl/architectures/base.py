@@ -1,0 +1,120 @@
+"""The density contract that every architecture fulfils."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from smoothctl.configs import config
+from smoothctl.errors import NotAvailable, UsageError
+
+__all__ = ["Density", "Progress", "Shape", "standardise"]
+
+Shape = tuple[int, ...]
+Progress = Callable[[int, int], None]
+"""Told (done, total) while sampling."""
+
+
+class Density(nn.Module, ABC):
+    """A density p(x), or p(x | context) where a context shape is given.
+
+    Args:
+        event_shape: (D,) for vectors, (C, H, W) for images.
+        context_shape: shape of the conditioning variable: the event shape for a denoiser.
+        levels: None for a density on the reals; 256 for the probability mass of 8-bit values
+            that lie in [-1, 1] as v/127.5 − 1.
+        config: the architecture's `Config`; its defaults if None.
+
+    Raises:
+        UsageError: shapes or levels that the architecture cannot model.
+    """
+
+    @config
+    class Config:
+        """Settings of the architecture."""
+
+    summary: ClassVar[str]
+    """One sentence for `smoothctl architectures list`."""
+
+    domain: ClassVar[Literal["vector", "image"]] = "vector"
+
+    tractable: ClassVar[bool] = True
+    """False for models that have a score and samples, but no likelihood."""
+
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Training settings that suit this architecture better than the general defaults."""
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        context_shape: Shape | None = None,
+        levels: int | None = None,
+        config: Any = None,
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.context_shape = None if context_shape is None else tuple(context_shape)
+        self.levels = levels
+        self.config = self.Config() if config is None else config
+        if self.domain == "vector" and len(self.event_shape) != 1:
+            shape = "×".join(map(str, self.event_shape))
+            raise UsageError(f"{type(self).__name__} models vectors, not events of shape {shape}.")
+
+    @classmethod
+    def joint(cls, event_shape: Shape, config: Any = None) -> "Density":
+        """Returns one density over [x̃, x] whose conditionals are both prior and denoiser.
+
+        The result has methods `prior()` and `denoiser()` (ARDS section 4.1).
+
+        Raises:
+            NotAvailable: the architecture is not autoregressive.
+        """
+        del event_shape, config
+        raise NotAvailable(
+            f"{cls.__name__} cannot model both stages with one network: it does not factorise "
+            "into p(x̃) and p(x|x̃); fit-prior and fit-denoiser do."
+        )
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Fits scales and offsets to a first batch of data; called once before training.
+
+        Args:
+            x: shape (batch, *event_shape).
+            context: shape (batch, *context_shape).
+        """
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Returns log p(x | context) in nats: (batch, *event_shape) -> (batch,)."""
+
+    @abstractmethod
+    def sample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws n samples, one per row of context where there is one: (n, *event_shape)."""
+
+    def score(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Returns ∇ₓ log p(x | context), differentiated through the whole graph; shape of x."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.log_prob(leaf, context).sum(), leaf)
+        return gradient
+
+    def training_loss(
+        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """Returns the loss of each example, (batch,): −log p(x | context) unless overridden."""
+        del generator
+        return -self.log_prob(x, context)
+
+
+def standardise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the mean and standard deviation of each coordinate; a constant one counts as 1."""
+    mean, sd = x.mean(0), x.std(0, correction=0)
+    return mean, torch.where(sd > 0, sd, torch.ones_like(sd))

@@ -1,0 +1,285 @@
+"""MADE: a masked network whose outputs are mixtures of logistics, one dimension after another."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Generator, Tensor, nn
+
+from smoothctl.architectures.base import Density, Progress, Shape, standardise
+from smoothctl.architectures.mixtures import Mixture, log_scale_of, to_grid
+from smoothctl.configs import config
+from smoothctl.errors import UsageError
+from smoothctl.randomness import generator as seeded_generator
+
+__all__ = ["MADE", "JointMADE", "MaskedLinear"]
+
+ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer whose mask multiplies at call time; the stored weight is never changed.
+
+    Args:
+        mask: shape (out_features, in_features), ones where the weight counts.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, in_features) to (batch, out_features)."""
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+class MADE(Density):
+    r"""p(x | x̃) = Πᵢ p(xᵢ | x₁ … xᵢ₋₁, x̃), each factor a mixture of logistics.
+
+    The masked autoencoder of Germain et al. (2015) with the outputs of ARDS section 4.1. A
+    context is stacked in front of x and seen by every output, as in the paper. Hidden layers are
+    residual: every one of them carries the same degrees, so that the identity keeps the order.
+    """
+
+    @config
+    class Config:
+        """Settings of `made`."""
+
+        mixtures: int = Field(3, ge=1, description="logistics per dimension")
+        width: int = Field(96, ge=1, description="units in each hidden layer")
+        layers: int = Field(3, ge=1, description="hidden layers")
+        activation: Literal["relu", "silu", "gelu"] = Field("relu", description="nonlinearity")
+        order: Literal["natural", "random"] = Field("natural", description="order of dimensions")
+        order_seed: int = Field(0, ge=0, description="seed of the random order")
+        offset: bool = Field(
+            True, description="a denoiser's means are offsets from x̃ rather than free"
+        )
+        output_gain: float = Field(
+            1.0, gt=0, description="factor on the first output weights; large ones break symmetry"
+        )
+        min_log_scale: float = Field(-7.0, description="floor of log-scales, in standard units")
+        max_log_scale: float = Field(1.0, description="ceiling of log-scales, in standard units")
+
+    summary = "masked autoregressive network with a mixture of logistics per dimension"
+    training_defaults = {"steps": 12_000, "learning_rate": 5e-3}
+    config: Config
+    in_loc: Tensor
+    in_scale: Tensor
+    out_loc: Tensor
+    out_scale: Tensor
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        context_shape: Shape | None = None,
+        levels: int | None = None,
+        config: Any = None,
+    ) -> None:
+        super().__init__(event_shape, context_shape, levels, config)
+        if self.context_shape is not None and len(self.context_shape) != 1:
+            raise UsageError(f"MADE takes vector contexts, not shape {self.context_shape}.")
+        dims, extra = self.event_shape[0], (self.context_shape or (0,))[0]
+        self.offset = self.config.offset and self.context_shape == self.event_shape
+        self.order = _order(dims, self.config)
+        self.activation = ACTIVATIONS[self.config.activation]
+        self._build(dims, extra)
+        for name, size in [("in", extra + dims), ("out", dims)]:
+            self.register_buffer(f"{name}_loc", torch.zeros(size))
+            self.register_buffer(f"{name}_scale", torch.ones(size))
+
+    def _build(self, dims: int, extra: int) -> None:
+        rank = torch.empty(dims, dtype=torch.int64)
+        rank[self.order] = torch.arange(1, dims + 1)
+        lowest = 0 if extra or dims == 1 else 1
+        degrees = lowest + torch.arange(self.config.width) % max(1, dims - lowest)
+        into = torch.cat([torch.zeros(extra, dtype=torch.int64), rank])
+        outputs = rank.repeat_interleave(3 * self.config.mixtures)
+        self.first = MaskedLinear((degrees[:, None] >= into).float())
+        self.hidden = nn.ModuleList(
+            MaskedLinear((degrees[:, None] >= degrees).float())
+            for _ in range(self.config.layers - 1)
+        )
+        self.last = MaskedLinear((outputs[:, None] > degrees).float())
+        self._spread_means()
+
+    def _spread_means(self) -> None:
+        """Starts as a wide mixture, the same for every input."""
+        k = self.config.mixtures
+        with torch.no_grad():
+            self.last.weight.mul_(self.config.output_gain)
+            logits, means, log_scales = self.last.bias.view(-1, 3, k).unbind(1)
+            logits.zero_()
+            means.copy_(torch.linspace(-1.2, 1.2, k).expand_as(means) if k > 1 else means * 0)
+            log_scales.fill_(log_scale_of(1 / k))
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Standardises the inputs, and the outputs by what they predict: x, or x − x̃."""
+        inputs = x if context is None else torch.cat([context, x], dim=1)
+        self.in_loc, self.in_scale = standardise(inputs)
+        anchor = self.anchor(x, context)
+        self.out_loc, self.out_scale = standardise(x if anchor is None else x - anchor)
+
+    def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
+        """Returns what the means are offsets from, (batch, D): the context of a denoiser."""
+        del x
+        return context if self.offset else None
+
+    def conditionals(self, x: Tensor, context: Tensor | None = None) -> Mixture:
+        """Returns the mixture of each dimension given those before it: (batch, D, K)."""
+        inputs = x if context is None else torch.cat([context, x], dim=1)
+        hidden = self.first((inputs - self.in_loc) / self.in_scale)
+        for layer in self.hidden:
+            hidden = hidden + layer(self.activation(hidden))
+        outputs = self.last(self.activation(hidden)).view(len(x), *self.event_shape, 3, -1)
+        logits, means, log_scales = outputs.unbind(2)
+        log_scales = log_scales.clamp(self.config.min_log_scale, self.config.max_log_scale)
+        means = self.out_loc[:, None] + self.out_scale[:, None] * means
+        anchor = self.anchor(x, context)
+        if anchor is not None:
+            means = means + anchor[..., None]
+        return Mixture(logits, means, log_scales + self.out_scale.log()[:, None])
+
+    def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Returns log p(xᵢ | x₁ … xᵢ₋₁, context) in nats for every i: (batch, D)."""
+        return self.conditionals(x, context).log_prob(x, self.levels)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        return self.log_probs(x, context).sum(1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws n samples, one dimension after another: (n, D)."""
+        start = self.out_loc.new_zeros(n, *self.event_shape)
+        return self.complete(start, self.order, context, generator, progress)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        x: Tensor,
+        dimensions: Tensor,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws the given dimensions of x in turn and leaves the others as they are: (n, D)."""
+        x = x.clone()
+        for done, i in enumerate(dimensions.tolist(), start=1):
+            mixture = self.conditionals(x, context)
+            draws = Mixture(*(parameter[:, i] for parameter in mixture)).sample(generator)
+            x[:, i] = draws if self.levels is None else to_grid(draws, self.levels)
+            if progress is not None:
+                progress(done, len(dimensions))
+        return x
+
+    @classmethod
+    def joint(cls, event_shape: Shape, config: Any = None) -> "JointMADE":
+        """Returns one MADE over [x̃, x] (ARDS section 4.1)."""
+        return JointMADE((2 * event_shape[0],), config=config)
+
+
+class JointMADE(MADE):
+    r"""p(x̃, x) = p(x̃) p(x|x̃) by one network over the 2D dimensions [x̃, x] (ARDS section 4.1).
+
+    The first D conditionals are the prior, the last D the denoiser.
+    """
+
+    @property
+    def dims(self) -> int:
+        """The dimensions D of x."""
+        return self.event_shape[0] // 2
+
+    def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
+        """Returns [0, x̃]: the denoiser's means are offsets from x̃, the prior's are free."""
+        del context
+        x_smooth = x[:, : self.dims]
+        return torch.cat([torch.zeros_like(x_smooth), x_smooth], 1) if self.config.offset else None
+
+    def prior(self) -> "JointPrior":
+        """Returns p(x̃), sharing this network's weights."""
+        return JointPrior(self)
+
+    def denoiser(self) -> "JointDenoiser":
+        """Returns p(x|x̃), sharing this network's weights."""
+        return JointDenoiser(self)
+
+
+class JointPrior(Density):
+    """The first half of a `JointMADE` as a density of its own."""
+
+    summary = "the prior inside a joint MADE"
+
+    def __init__(self, joint: JointMADE) -> None:
+        super().__init__((joint.dims,), config=joint.config)
+        self.joint_density = joint
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Returns log p(x̃) in nats: (batch, D) -> (batch,)."""
+        del context
+        both = torch.cat([x, torch.zeros_like(x)], dim=1)
+        return self.joint_density.log_probs(both)[:, : x.shape[1]].sum(1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws n smoothed samples: (n, D)."""
+        del context
+        joint = self.joint_density
+        both = joint.out_loc.new_zeros(n, 2 * joint.dims)
+        first = torch.arange(joint.dims)
+        return joint.complete(both, first, None, generator, progress)[:, : joint.dims]
+
+
+class JointDenoiser(Density):
+    """The second half of a `JointMADE` as a conditional density of its own."""
+
+    summary = "the denoiser inside a joint MADE"
+
+    def __init__(self, joint: JointMADE) -> None:
+        super().__init__((joint.dims,), (joint.dims,), config=joint.config)
+        self.joint_density = joint
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Returns log p(x|x̃) in nats: (batch, D) -> (batch,)."""
+        both = torch.cat([_given(context), x], dim=1)
+        return self.joint_density.log_probs(both)[:, x.shape[1] :].sum(1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws one clean sample for each smoothed one: (n, D)."""
+        joint, x_smooth = self.joint_density, _given(context)
+        both = torch.cat([x_smooth, torch.zeros_like(x_smooth)], dim=1)
+        second = torch.arange(joint.dims, 2 * joint.dims)
+        return joint.complete(both, second, None, generator, progress)[:n, joint.dims :]
+
+
+def _given(context: Tensor | None) -> Tensor:
+    if context is None:
+        raise UsageError("A denoiser needs the smoothed samples x̃ as its context.")
+    return context
+
+
+def _order(dims: int, config: MADE.Config) -> Tensor:
+    if config.order == "natural":
+        return torch.arange(dims)
+    return torch.randperm(dims, generator=seeded_generator(config.order_seed, "made order"))

@@ -1,0 +1,26 @@
+"""`smoothctl fit-baseline`."""
+
+from smoothctl.cli import options
+from smoothctl.cli.fitting import fit_stage
+
+__all__ = ["command"]
+
+
+def command(
+    dataset: options.DatasetName = None,
+    arch: options.Architecture = None,
+    assignments: options.Set = None,
+    config: options.ConfigFile = None,
+    steps: options.Steps = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.FitSeed = None,
+    precision: options.FitPrecision = None,
+    device: options.Device = options.DeviceChoice.auto,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Fit a plain density to unsmoothed data, to compare the method with."""
+    fit_stage("baseline", locals())

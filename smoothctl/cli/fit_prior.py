@@ -1,0 +1,31 @@
+"""`smoothctl fit-prior`."""
+
+from smoothctl.cli import options
+from smoothctl.cli.fitting import fit_stage
+
+__all__ = ["command"]
+
+
+def command(
+    dataset: options.DatasetName = None,
+    arch: options.Architecture = None,
+    kernel: options.KernelName = None,
+    sigma: options.Sigma = None,
+    assignments: options.Set = None,
+    config: options.ConfigFile = None,
+    steps: options.Steps = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.FitSeed = None,
+    precision: options.FitPrecision = None,
+    device: options.Device = options.DeviceChoice.auto,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Fit the prior p(x̃) to smoothed data: the first step.
+
+    Without options: MADE on the embedded rings data, smoothed by a Gaussian of sigma 0.3.
+    """
+    fit_stage("prior", locals())

@@ -1,0 +1,146 @@
+"""What the fit verbs share: from flags, file and --set to settings, and the printed result."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoothctl.cli.console import Notes, is_main_process, print_json, print_table
+from smoothctl.configs import parse_value
+from smoothctl.errors import UsageError
+from smoothctl.stages import StageName, from_toml
+
+if TYPE_CHECKING:
+    from smoothctl.runs import Run
+
+__all__ = ["fit_stage", "merge", "print_result"]
+
+_INFORMATIVE = {"format", "smoothctl", "stage", "event_shape", "levels"}
+_FLAGS = {
+    "dataset": "dataset",
+    "architecture": "arch",
+    "kernel": "kernel",
+    "sigma": "sigma",
+    "seed": "seed",
+    "precision": "precision",
+    "out": "out",
+}
+"""Setting -> flag."""
+
+
+def merge(
+    stage: StageName,
+    config_file: Path | None,
+    chosen: dict[str, Any],
+    training: dict[str, Any],
+    assignments: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Returns the settings of `training.fit` in the order defaults < file < flags and --set.
+
+    Args:
+        stage: what is fitted; a file of another stage is an error.
+        config_file: --config.
+        chosen: flags by name, None where not given.
+        training: training flags by name, None where not given.
+        assignments: the values of --set.
+
+    Raises:
+        UsageError: an unknown key in the file, or a --set without '='.
+    """
+    file = from_toml(config_file) if config_file is not None else {}
+    if file.get("stage", stage) != stage:
+        raise UsageError(f"{config_file} is of a {file['stage']}, not of a {stage}.")
+    tables: dict[str, dict[str, Any]] = {"options": {}, "training": {}}
+    settings: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for key, value in file.items():
+        if key in tables:
+            tables[key].update(value)
+            sources.update({f"{key}.{name}": str(config_file) for name in value})
+        elif key not in _INFORMATIVE:
+            settings[key] = value
+            sources[key] = str(config_file)
+    flags = [(None, k, v) for k, v in chosen.items() if v is not None]
+    flags += [("training", k, v) for k, v in training.items() if v is not None]
+    for table, key, value in [*flags, *map(_assignment, assignments or [])]:
+        (settings if table is None else tables[table])[key] = value
+        sources[key if table is None else f"{table}.{key}"] = "command line"
+    return {**settings, **tables, "sources": sources}
+
+
+def _assignment(text: str) -> tuple[str, str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set takes KEY=VALUE, not '{text}'.")
+    table, dot, name = key.rpartition(".")
+    if dot and table != "training":
+        raise UsageError(f"--set {key}: only 'training.' may stand before a key, not '{table}.'.")
+    return ("training" if dot else "options"), name, parse_value(value)
+
+
+def fit_stage(stage: StageName, flags: dict[str, Any]) -> None:
+    """Fits a stage as its verb's flags say and prints the result.
+
+    Args:
+        stage: what to fit.
+        flags: the verb's parameters by name; None where a flag was not given.
+    """
+    import time
+
+    begun = time.monotonic()
+    notes = Notes(flags["quiet"])
+    training = {key: flags[key] for key in ("steps", "batch_size", "learning_rate")}
+    chosen = {name: flags.get(flag) for name, flag in _FLAGS.items()}
+    settings = merge(stage, flags["config"], chosen, training, flags["assignments"])
+    if stage == "denoiser" and "out" not in settings:
+        settings["out"] = _newest_prior(notes)
+    from smoothctl.training import fit
+
+    fits = {
+        "baseline": fit.fit_baseline,
+        "prior": fit.fit_prior,
+        "denoiser": fit.fit_denoiser,
+        "joint": fit.fit_joint,
+    }
+    settings |= {"device": flags["device"].value, "overwrite": flags["overwrite"]}
+    run = fits[stage](notes, **settings)
+    if is_main_process():
+        print_result(run, stage, time.monotonic() - begun, flags["as_json"])
+
+
+def _newest_prior(notes: Notes) -> Path:
+    from smoothctl.runs import newest_run
+
+    run = newest_run("prior")
+    notes.note(f"Fits beside the newest prior, in {run}.")
+    return run
+
+
+def print_result(run: "Run", stage: StageName, seconds: float, as_json: bool) -> None:
+    """Prints one fitted stage as a table or as JSON: where, how large, and its validation loss."""
+    from rich.table import Table
+
+    config = run.stage(stage).config()
+    validations = [e for e in run.stage(stage).log() if "validation" in e]
+    last = validations[-1]["validation"] if validations else None
+    parameters = sum(p.numel() for p in run.density(stage).parameters())
+    result = {
+        "run": str(run.path),
+        "stage": stage,
+        "dataset": config.dataset,
+        "architecture": config.architecture,
+        "kernel": config.kernel,
+        "sigma": config.sigma,
+        "parameters": parameters,
+        "steps": config.training.steps,
+        "validation_nats": last,
+        "seconds": round(seconds, 1),
+    }
+    if as_json:
+        print_json(result)
+        return
+    table = Table(title=f"{run.path}/{stage}", title_justify="left", show_header=False)
+    for key, value in result.items():
+        if value is not None and key not in ("run", "stage"):
+            shown = f"{value:.4f}" if key == "validation_nats" else str(value)
+            table.add_row(key.replace("_", " "), shown)
+    print_table(table)

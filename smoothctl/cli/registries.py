@@ -1,0 +1,174 @@
+"""`smoothctl kernels | architectures | datasets | features`, each with list and show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from smoothctl.cli import options
+from smoothctl.cli.console import print_json, print_table
+from smoothctl.registry import Entry, Registry
+
+__all__ = ["GROUPS", "Group", "verbs"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One registry on the command line.
+
+    Args:
+        plural: the command: "kernels".
+        registry: returns the registry; called only when it is asked for.
+        details: returns what `show` says beyond the summary, from the loaded class.
+    """
+
+    plural: str
+    registry: Callable[[], Registry[Any]]
+    details: Callable[[type], dict[str, Any]]
+
+
+def _kernels() -> Registry[Any]:
+    from smoothctl import kernels
+
+    return kernels.registry
+
+
+def _architectures() -> Registry[Any]:
+    from smoothctl import architectures
+
+    return architectures.registry
+
+
+def _datasets() -> Registry[Any]:
+    from smoothctl import datasets
+
+    return datasets.registry
+
+
+def _features() -> Registry[Any]:
+    from smoothctl.metrics import features
+
+    return features.registry
+
+
+def _kernel_details(cls: type) -> dict[str, Any]:
+    kernel = cls(1.0)
+    reason = kernel.exact_density_only
+    return {
+        "entropy at sigma 1 (nats per dimension)": round(kernel.entropy_per_dimension(), 4),
+        "single-step denoising": f"exact densities only: {reason}" if reason else "yes",
+    }
+
+
+def _architecture_details(cls: Any) -> dict[str, Any]:
+    from smoothctl.configs import settings_of
+
+    return {
+        "domain": cls.domain,
+        "likelihood": "tractable" if cls.tractable else "not available",
+        "training defaults": dict(cls.training_defaults),
+        "settings": settings_of(cls.Config),
+    }
+
+
+def _dataset_details(cls: Any) -> dict[str, Any]:
+    from smoothctl.errors import NotAvailable
+
+    dataset = cls()
+    try:
+        entropy = round(dataset.true_entropy(), 4)
+    except NotAvailable:
+        entropy = None
+    return {
+        "domain": dataset.domain,
+        "event shape": list(dataset.event_shape),
+        "true entropy (nats)": entropy,
+        "suggested sigma": dataset.suggested_sigma,
+        "source": dataset.source,
+        "licence": dataset.licence,
+    }
+
+
+GROUPS = (
+    Group("architectures", _architectures, _architecture_details),
+    Group("kernels", _kernels, _kernel_details),
+    Group("datasets", _datasets, _dataset_details),
+    Group("features", _features, lambda cls: {}),
+)
+
+
+def verbs(group: Group) -> typer.Typer:
+    """Returns the sub-commands `list` and `show NAME` of one registry."""
+    app = typer.Typer(help=f"List the {group.plural}, or show one.", no_args_is_help=True)
+
+    @app.command("list")
+    def list_(as_json: options.Json = False) -> None:
+        """List every installed one, its package and what it is."""
+        registry = group.registry()
+        rows = [_row(registry, entry) for entry in registry.entries()]
+        print_json(rows) if as_json else _print_rows(group.plural, rows)
+
+    @app.command("show")
+    def show(
+        name: Annotated[str, typer.Argument(help="Its name, or package:name.")],
+        as_json: options.Json = False,
+    ) -> None:
+        """Show one: where it comes from, what it is, and its settings."""
+        registry = group.registry()
+        cls = registry.load(name)
+        entry = registry.find(name)
+        result = {
+            "name": entry.name,
+            "package": f"{entry.package} {entry.version}",
+            "summary": getattr(cls, "summary", ""),
+            **group.details(cls),
+        }
+        print_json(result) if as_json else _print_details(result)
+
+    return app
+
+
+def _row(registry: Registry[Any], entry: Entry) -> dict[str, str | None]:
+    """Loads one entry for its summary; a broken one is a row with its error."""
+    from smoothctl.errors import UsageError
+
+    row: dict[str, str | None] = {"name": entry.name, "package": entry.package}
+    row |= {"version": entry.version, "summary": None, "error": None}
+    try:
+        name = entry.name if entry.name in registry.names() else f"{entry.package}:{entry.name}"
+        row["summary"] = getattr(registry.load(name), "summary", "")
+    except UsageError as error:
+        row["error"] = str(error)
+    return row
+
+
+def _print_rows(title: str, rows: list[dict[str, str | None]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in ("name", "package", "what it is"):
+        table.add_column(heading)
+    for row in rows:
+        what = row["summary"] if row["error"] is None else f"[red]broken:[/red] {row['error']}"
+        table.add_row(row["name"], f"{row['package']} {row['version']}", what)
+    print_table(table)
+
+
+def _print_details(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    settings = result.pop("settings", None)
+    table = Table(show_header=False)
+    for key, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name}={item}" for name, item in value.items()) or "general ones"
+        table.add_row(key, "none" if value is None else str(value))
+    print_table(table)
+    if settings:
+        table = Table(title="settings (--set KEY=VALUE)", title_justify="left")
+        for heading in ("key", "type", "default", "what it is"):
+            table.add_column(heading)
+        for s in settings:
+            table.add_row(s["name"], s["type"], str(s["default"]), s["description"])
+        print_table(table)

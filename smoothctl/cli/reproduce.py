@@ -1,0 +1,109 @@
+"""`smoothctl reproduce`."""
+
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smoothctl.cli import options
+from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from smoothctl.reproduce.base import Result, Row
+
+__all__ = ["command"]
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(help="Which experiment; without one, they are listed.")
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated seeds.")] = "0,1,2",
+    steps_factor: Annotated[
+        float, typer.Option("--steps-factor", min=1e-4, help="Factor on all training steps.")
+    ] = 1.0,
+    examples: Annotated[int, typer.Option("--limit", min=2, help="Test examples.")] = 10_000,
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, help="Draws K of the importance-weighted bound.")
+    ] = 256,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the runs; complete ones are not fitted again.")
+    ] = Path("runs/reproduce"),
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Reproduce a figure or table of the papers, and say which claims hold.
+
+    A claim that the measurement refutes is a result, not a failure: the exit code stays 0.
+    """
+    from smoothctl.reproduce import EXPERIMENTS, load
+
+    if name is None:
+        if as_json:
+            print_json(EXPERIMENTS)
+        else:
+            _print_list(EXPERIMENTS)
+        return
+    from smoothctl.files import write_json
+    from smoothctl.reproduce.base import Scale
+
+    experiment = load(name)
+    scale = Scale(steps_factor, examples, draws)
+    result = experiment.run(out / name, _seeds(seeds), scale, Notes(quiet))
+    write_json(out / name / "result.json", result.to_dict())
+    print_json(result.to_dict()) if as_json else _print_result(result, experiment.source)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds takes different whole numbers such as 0,1,2, not '{text}'.")
+    return seeds
+
+
+def _print_list(experiments: dict[str, str]) -> None:
+    from rich.table import Table
+
+    table = Table(title="experiments", title_justify="left")
+    table.add_column("name")
+    table.add_column("what it reproduces")
+    for name, what in experiments.items():
+        table.add_row(name, what)
+    print_table(table)
+
+
+def _print_result(result: "Result", source: str) -> None:
+    from rich.table import Table
+
+    shown = ", ".join(map(str, result.seeds))
+    table = Table(title=f"{result.name}: {source}; seeds {shown}", title_justify="left")
+    headings = list(dict.fromkeys(key for row in result.rows for key in row.figures))
+    table.add_column("model")
+    for heading in ("parameters", *headings):
+        table.add_column(heading, justify="right")
+    table.add_column("reference")
+    for row in result.rows:
+        table.add_row(row.model, str(row.parameters), *_cells(row, headings), row.reference)
+    print_table(table)
+    for what, value in result.truth.items():
+        print(f"{what}: {value:.3f}")
+    for claim in result.claims:
+        verdict = "holds" if claim.holds else "REFUTED"
+        print(f"{verdict}: {claim.statement} ({claim.measured})")
+    for picture in result.pictures:
+        print(picture)
+
+
+def _cells(row: "Row", headings: list[str]) -> list[str]:
+    """Returns 'mean ± half the range over seeds' of each figure."""
+    cells = []
+    for heading in headings:
+        values = row.figures.get(heading)
+        spread = "" if not values or len(values) < 2 else f" ± {(max(values) - min(values)) / 2:.3f}"
+        cells.append("" if not values else f"{mean(values):.3f}{spread}")
+    return cells

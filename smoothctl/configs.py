@@ -1,0 +1,88 @@
+"""Validated, documented settings: pydantic dataclasses and what is asked of them."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
+from typing_extensions import dataclass_transform
+
+from smoothctl.errors import UsageError, near_misses
+
+__all__ = ["SettingInfo", "as_dict", "build", "config", "parse_value", "settings_of"]
+
+C = TypeVar("C")
+SettingInfo = dict[str, Any]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def config(cls: type[C]) -> type[C]:
+    """Makes a frozen, keyword-only, validated dataclass that takes no unknown key."""
+    rules = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+    return pydantic_dataclass(frozen=True, kw_only=True, config=rules)(cls)  # type: ignore[return-value]
+
+
+def build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
+    """Returns cls(**values), each value checked and converted to its field's type.
+
+    Args:
+        cls: a class made by `config`.
+        values: keys and values; strings are converted.
+        where: what the settings belong to, for messages: "made".
+
+    Raises:
+        UsageError: an unknown key (with near misses) or a value of the wrong type or range.
+    """
+    known = [setting["name"] for setting in settings_of(cls)]
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{where} has no setting '{key}'{near_misses(key, known)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
+        value = f", not {first['input']!r}" if key else ""
+        raise UsageError(f"{where}: the setting '{key}' is wrong: {said}{value}.") from error
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """Returns the settings as plain JSON and TOML values: tuples become lists."""
+    return {key: _plain(value) for key, value in asdict(settings).items()}
+
+
+def settings_of(cls: type) -> list[SettingInfo]:
+    """Returns name, type, default and description of each setting, in order."""
+    if not is_dataclass(cls):
+        return []
+    hints = get_type_hints(cls)
+    found = []
+    for field in fields(cls):
+        info = field.default if isinstance(field.default, FieldInfo) else None
+        default = info.default if info is not None else field.default
+        kind = hints[field.name]
+        found.append(
+            {
+                "name": field.name,
+                "type": getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind),
+                "default": None if default is MISSING else _plain(default),
+                "description": (info.description or "") if info is not None else "",
+            }
+        )
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """Reads the right side of key=value as TOML (numbers, booleans, lists) or else as text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""Figures about runs and samples: likelihood bounds, two-sample statistics, the σ heuristic."""

@@ -1,0 +1,140 @@
+"""Pictures of one- and two-dimensional samples."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from smoothctl.datasets.base import Dataset
+from smoothctl.datasets.grid import Grid
+from smoothctl.errors import NotAvailable
+from smoothctl.files import write_bytes
+from smoothctl.sampling import Drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["panels", "save", "save_samples_picture", "sigma_curves"]
+
+_INK = "#1f4e79"
+_TRUTH = "#c0392b"
+_MAX_POINTS = 5000
+
+
+def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
+    """Draws one panel for each set of samples, all on the same axes.
+
+    Args:
+        named: title -> samples, (n, D) with D = 1 (histograms) or 2 (points).
+        dataset: gives the true density for 1-d data, where it is known.
+
+    Returns:
+        The figure.
+    """
+    from matplotlib.figure import Figure
+
+    data = {title: samples.detach().cpu().double().numpy() for title, samples in named.items()}
+    figure = Figure(figsize=(3.1 * len(data), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(data), squeeze=False)[0]
+    limits = _limits(next(iter(data.values())))
+    paint = _histogram if dataset.event_shape == (1,) else _points
+    for axis, (title, samples) in zip(axes, data.items(), strict=True):
+        axis.set_title(title, fontsize=10)
+        paint(axis, samples, limits, dataset)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Writes a figure as PNG, atomically.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_bytes(path, buffer.getvalue())
+
+
+def save_samples_picture(path: Path, dataset: Dataset, drawn: Drawn, method: str) -> Path | None:
+    """Writes a picture of data, smoothed samples and samples; None for more than two dimensions."""
+    if dataset.domain != "vector" or dataset.event_shape[0] > 2:
+        return None
+    named = {f"data: {Path(dataset.name).name}": dataset.test.head(len(drawn.samples))}
+    if drawn.smoothed is not None:
+        named["smoothed samples"] = drawn.smoothed
+    named[method] = drawn.samples
+    save(panels(named, dataset), path)
+    return path
+
+
+def _limits(samples: np.ndarray) -> list[tuple[float, float]]:
+    """Returns the range of each coordinate of the first panel, with a quarter to spare."""
+    low, high = samples.min(axis=0), samples.max(axis=0)
+    margin = 0.15 * (high - low).max() + 1e-9
+    return [(float(a - margin), float(b + margin)) for a, b in zip(low, high, strict=True)]
+
+
+def _points(
+    axis: "Axes", samples: np.ndarray, limits: list[tuple[float, float]], dataset: Dataset
+) -> None:
+    del dataset
+    x, y = samples[:_MAX_POINTS].T
+    axis.scatter(x, y, s=1.2, alpha=0.5, color=_INK, linewidths=0)
+    axis.set_xlim(*limits[0])
+    axis.set_ylim(*limits[1])
+    axis.set_aspect("equal")
+    axis.tick_params(labelsize=7)
+
+
+def _histogram(
+    axis: "Axes", samples: np.ndarray, limits: list[tuple[float, float]], dataset: Dataset
+) -> None:
+    axis.hist(samples[:, 0], bins=100, range=limits[0], density=True, color=_INK, alpha=0.6)
+    axis.set_xlim(*limits[0])
+    axis.tick_params(labelsize=7)
+    _true_density(axis, limits[0], dataset)
+
+
+def _true_density(axis: Any, limits: tuple[float, float], dataset: Dataset) -> None:
+    import torch
+
+    ends = torch.tensor([[limits[0]], [limits[1]]])
+    points = Grid.around(ends, 0.0, (limits[1] - limits[0]) / 800).points
+    try:
+        density = dataset.true_log_prob(points).exp()
+    except NotAvailable:
+        return
+    axis.plot(points[:, 0], density, color=_TRUTH, linewidth=1, label="true density")
+    axis.legend(fontsize=7, frameon=False)
+
+
+def sigma_curves(
+    sigmas: Sequence[float], curves: Mapping[str, Sequence[Sequence[float]]], truth: float
+) -> "Figure":
+    """Draws the bound over σ, one line a kernel with its spread over seeds.
+
+    Args:
+        sigmas: the standard deviations.
+        curves: kernel -> for each σ, −bound in nats of every seed.
+        truth: the true entropy in nats.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for (kernel, values), marker in zip(curves.items(), "os^v", strict=False):
+        bounds = -np.asarray(values)
+        middle = bounds.mean(axis=1)
+        spread = np.abs(np.stack([bounds.min(axis=1), bounds.max(axis=1)]) - middle)
+        axis.errorbar(sigmas, middle, yerr=spread, marker=marker, capsize=2, label=kernel)
+    axis.axhline(-truth, color=_TRUTH, linewidth=1, linestyle="--", label="−true entropy")
+    axis.set_xscale("log")
+    axis.set_xlabel("σ of the smoothing")
+    axis.set_ylabel("bound on log p(x), nats")
+    axis.legend(fontsize=8, frameon=False)
+    return figure

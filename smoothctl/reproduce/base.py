@@ -1,0 +1,141 @@
+"""What an experiment is: rows that were measured, and claims that they support or refute."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from smoothctl.randomness import generator
+from smoothctl.runs import Run
+from smoothctl.training.loop import Reporter
+
+__all__ = ["Claim", "Experiment", "Result", "Row", "Scale", "evaluate_baseline", "evaluate_two_step"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of an experiment to run.
+
+    Args:
+        steps: factor on every stage's steps; 1 for the published figures.
+        examples: test examples.
+        draws: K of the importance-weighted bound.
+    """
+
+    steps: float = 1.0
+    examples: int = 10_000
+    draws: int = 256
+
+    def of(self, steps: int) -> int:
+        """Returns that many steps, scaled."""
+        return max(2, round(steps * self.steps))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's measured figures, one value for each seed.
+
+    Args:
+        model: which model, on which data.
+        parameters: trained parameters in all its stages.
+        figures: name -> one value a seed, in nats unless the name says otherwise.
+        reference: the paper's figure or the floor, as text.
+    """
+
+    model: str
+    parameters: int
+    figures: dict[str, list[float]]
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about the rows, and whether the measurement supports it."""
+
+    statement: str
+    measured: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment found."""
+
+    name: str
+    seeds: list[int]
+    truth: dict[str, float]
+    rows: list[Row]
+    claims: list[Claim]
+    pictures: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A figure or table of a paper.
+
+    Args:
+        name: on the command line.
+        source: paper, section, table.
+        run: fits and scores it: (folder, seeds, scale, reporter) -> result.
+    """
+
+    name: str
+    source: str
+    run: Callable[[Path, Sequence[int], Scale, Reporter], Result]
+
+
+def evaluate_baseline(run: Run, scale: Scale) -> dict[str, float]:
+    """Returns a baseline's exact −log p(x) in nats and its share of samples off the support."""
+    from smoothctl.metrics.likelihood import plain_likelihood
+
+    dataset, density = run.dataset(), run.density("baseline")
+    x = dataset.test.head(scale.examples)
+    samples = density.sample(len(x), generator=generator(0, "baseline"))
+    return {
+        "nats": plain_likelihood("baseline", density, x).nats,
+        "off support, %": 100 * float(dataset.off_support(samples).float().mean()),
+    }
+
+
+def evaluate_two_step(run: Run, scale: Scale) -> dict[str, float]:
+    """Returns both bounds of −log p(x) in nats and the share of samples off the support."""
+    from smoothctl.metrics.likelihood import bounds
+
+    dataset, method = run.dataset(), run.method()
+    assert method is not None
+    x = dataset.test.head(scale.examples)
+    estimates, _ = bounds("two-step", method, x, scale.draws, seed=0)
+    samples = method.sample(len(x), generator(0, "two-step"))
+    return {
+        "nats": estimates[-1].nats,
+        "bound, 1 draw": estimates[0].nats,
+        "off support, %": 100 * float(dataset.off_support(samples).float().mean()),
+    }
+
+
+def parameters(*densities: Any) -> int:
+    """Returns how many trained parameters the densities have together."""
+    return sum(p.numel() for density in densities for p in density.parameters())
+
+
+def collect(per_seed: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    """Turns one dictionary a seed into one list a figure."""
+    return {name: [figures[name] for figures in per_seed] for name in per_seed[0]}
+
+
+def at_most(what: str, values: Sequence[float], limit: float) -> Claim:
+    """Claims that every seed's value is at most the limit."""
+    shown = ", ".join(f"{value:.3f}" for value in values)
+    return Claim(f"{what} at most {limit:g}", shown, max(values) <= limit)
+
+
+def better(first: str, a: Sequence[float], second: str, b: Sequence[float]) -> Claim:
+    """Claims that the first is lower than the second at every seed."""
+    gaps = [y - x for x, y in zip(a, b, strict=True)]
+    shown = f"mean gap {mean(gaps):+.3f} nats, least {min(gaps):+.3f}"
+    return Claim(f"{first} is better than {second}", shown, min(gaps) > 0)

@@ -1,0 +1,27 @@
+"""Olympics, our reconstruction: two-step against plain MADE (ARDS section 4.1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from smoothctl.reproduce.base import Claim, Experiment, Result, Scale, better
+from smoothctl.reproduce.smoothed_made import ROWS, compare
+from smoothctl.training.loop import Reporter
+
+__all__ = ["experiment"]
+
+_REFERENCES = {"MADE-3": "floor 1.18", "MADE-6": "floor 0.72"}
+
+
+def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
+    baseline_3, baseline_6, two_step, _ = (figures[row]["nats"] for row in ROWS)
+    return [
+        better("two-step with 3 logistics", two_step, "MADE-3", baseline_3),
+        better("two-step with 3 logistics", two_step, "MADE-6", baseline_6),
+    ]
+
+
+def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+    return compare("olympics", "olympics", 0.2, _REFERENCES, _claims, folder, seeds, scale, reporter)
+
+
+experiment = Experiment("olympics", "ARDS (Meng et al. 2021), section 4.1; reconstruction", _run)

@@ -1,0 +1,57 @@
+"""RealNVP on checkerboard and olympics, smoothed against plain (ARDS table 1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from smoothctl.datasets import open_dataset
+from smoothctl.reproduce.base import (
+    Claim,
+    Experiment,
+    Result,
+    Row,
+    Scale,
+    better,
+    collect,
+    evaluate_baseline,
+    evaluate_two_step,
+    parameters,
+)
+from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+from smoothctl.training.loop import Reporter
+
+__all__ = ["experiment"]
+
+_SIGMA = {"checkerboard": 0.3, "olympics": 0.2}
+_PAPER = {"checkerboard": ("paper 3.72", "paper 3.64"), "olympics": ("paper 1.80", "paper 1.32")}
+_PLAIN = {"couplings": 8, "width": 64}
+_STAGE = {"couplings": 8, "width": 44}
+"""Two of these together have as many parameters as one plain flow."""
+
+
+def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+    rows: list[Row] = []
+    claims: list[Claim] = []
+    truth: dict[str, float] = {}
+    training = {"steps": scale.of(10_000), "learning_rate": 2e-3}
+    for dataset, sigma in _SIGMA.items():
+        plain, smoothed, sizes = [], [], (0, 0)
+        common = {"dataset": dataset, "architecture": "realnvp", "training": training}
+        for seed in seeds:
+            out = folder / f"{dataset}-realnvp-seed{seed}"
+            fit_baseline(reporter, **common, out=out, seed=seed, options=_PLAIN)
+            fit_prior(reporter, **common, sigma=sigma, out=out, seed=seed, options=_STAGE)
+            run = fit_denoiser(reporter, out=out, seed=seed, options=_STAGE, training=training)
+            plain.append(evaluate_baseline(run, scale))
+            smoothed.append(evaluate_two_step(run, scale))
+            stages = map(run.density, ("prior", "denoiser"))
+            sizes = parameters(run.density("baseline")), parameters(*stages)
+        names = f"{dataset}: RealNVP", f"{dataset}: two-step RealNVP"
+        figures = collect(plain), collect(smoothed)
+        both = zip(names, sizes, figures, _PAPER[dataset], strict=True)
+        rows += [Row(name, size, found, paper) for name, size, found, paper in both]
+        claims.append(better(names[1], figures[1]["nats"], names[0], figures[0]["nats"]))
+        truth[f"{dataset}, true entropy, nats"] = open_dataset(dataset).true_entropy()
+    return Result("realnvp", list(seeds), truth, rows, claims)
+
+
+experiment = Experiment("realnvp", "ARDS (Meng et al. 2021), table 1", _run)

@@ -1,0 +1,34 @@
+"""Rings: smoothing lets three logistics do what six cannot (ARDS section 4.1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from smoothctl.reproduce.base import Claim, Experiment, Result, Scale, at_most, better
+from smoothctl.reproduce.smoothed_made import ROWS, compare
+from smoothctl.training.loop import Reporter
+
+__all__ = ["experiment"]
+
+_REFERENCES = {
+    "MADE-3": "floor 3.18",
+    "MADE-6": "floor 2.815",
+    "two-step, 3 logistics": "paper 2.71 (bound)",
+}
+
+
+def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
+    baseline_3, baseline_6, two_step, _ = (figures[row] for row in ROWS)
+    return [
+        at_most("two-step bound, 1 draw,", two_step["bound, 1 draw"], 2.74),
+        at_most("two-step bound, importance-weighted,", two_step["nats"], 2.65),
+        at_most("MADE-3", baseline_3["nats"], 3.31),
+        at_most("MADE-6", baseline_6["nats"], 2.83),
+        better("two-step with 3 logistics", two_step["nats"], "MADE-6", baseline_6["nats"]),
+    ]
+
+
+def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+    return compare("rings", "rings", 0.3, _REFERENCES, _claims, folder, seeds, scale, reporter)
+
+
+experiment = Experiment("rings", "ARDS (Meng et al. 2021), section 4.1", _run)

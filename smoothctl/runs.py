@@ -1,0 +1,234 @@
+"""The run folder: its stages, their files, and loading them back as models."""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from smoothctl import architectures, datasets, kernels
+from smoothctl.configs import build
+from smoothctl.errors import RunError
+from smoothctl.files import read_weights
+from smoothctl.stages import StageConfig, StageName
+
+if TYPE_CHECKING:
+    import torch
+
+    from smoothctl.architectures.base import Density
+    from smoothctl.datasets.base import Dataset
+    from smoothctl.smoothing import TwoStep
+
+__all__ = ["Run", "Stage", "Weights", "build_density", "load_density", "load_run", "newest_run"]
+
+Weights = Literal["last", "best"]
+STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")
+RUNS = Path("runs")
+"""Where runs live unless --out says otherwise."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One fitted or half-fitted stage: its folder and files."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration, with the source of each value."""
+        return self.path / "config.toml"
+
+    @property
+    def log_file(self) -> Path:
+        """One JSON object a line: step, loss, learning rate, validation."""
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def weights_file(self, weights: Weights = "last") -> Path:
+        """The final (averaged) weights, or those of the best validation."""
+        return self.path / ("model.safetensors" if weights == "last" else "best.safetensors")
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a configuration."""
+        return self.config_file.is_file()
+
+    @property
+    def complete(self) -> bool:
+        """Whether training has ended."""
+        return self.weights_file().is_file()
+
+    def config(self) -> StageConfig:
+        """Reads config.toml.
+
+        Raises:
+            RunError: missing, damaged or of another format.
+        """
+        try:
+            values = tomllib.loads(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.config_file} cannot be read: {error}.") from error
+        return StageConfig.from_dict(values, str(self.config_file))
+
+    def log(self) -> list[dict[str, float]]:
+        """Reads log.jsonl; a last line that was cut off is left out."""
+        if not self.log_file.is_file():
+            return []
+        return list(_json_lines(self.log_file.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened lazily: stages become models only when asked for.
+
+    Args:
+        path: the folder.
+        weights: "last" (averaged weights at the end) or "best" (lowest validation loss).
+        device: where the models go.
+    """
+
+    path: Path
+    weights: Weights = "last"
+    device: "str | torch.device" = "cpu"
+
+    def stage(self, name: StageName) -> Stage:
+        """Returns a stage, whether it exists or not."""
+        return Stage(self.path / name)
+
+    def stages(self) -> list[StageName]:
+        """Returns the names of the stages that are complete."""
+        return [name for name in STAGES if self.stage(name).complete]
+
+    def configs(self) -> dict[StageName, StageConfig]:
+        """Returns the configuration of each complete stage."""
+        return {name: self.stage(name).config() for name in self.stages()}
+
+    def dataset(self) -> "Dataset":
+        """Opens the dataset that the stages were fitted to."""
+        return datasets.open_dataset(next(iter(self.configs().values())).dataset)
+
+    def density(self, name: StageName) -> "Density":
+        """Loads one stage's model in evaluation mode.
+
+        Raises:
+            RunError: the stage is not complete, or its weights are damaged or foreign.
+        """
+        file = self.stage(name).weights_file(self.weights)
+        if not file.is_file():
+            have = ", ".join(self.stages()) or "none"
+            raise RunError(f"{self.path} has no {name} ({file.name}); complete stages: {have}.")
+        density, config = load_density(file)
+        if config.stage != name:
+            raise RunError(f"{file} holds a {config.stage}, not a {name}.")
+        return density.to(self.device)
+
+    def method(self) -> "TwoStep | None":
+        """Returns kernel, prior and (where fitted) denoiser, from two stages or a joint one.
+
+        Returns:
+            None where the run holds only a baseline.
+        """
+        from smoothctl.architectures.made import JointMADE
+        from smoothctl.smoothing import TwoStep
+
+        stages = self.stages()
+        if "prior" in stages:
+            config = self.stage("prior").config()
+            prior = self.density("prior")
+            denoiser = self.density("denoiser") if "denoiser" in stages else None
+        elif "joint" in stages:
+            config = self.stage("joint").config()
+            joint = self.density("joint")
+            assert isinstance(joint, JointMADE)
+            prior, denoiser = joint.prior(), joint.denoiser()
+        else:
+            return None
+        assert config.kernel is not None
+        assert config.sigma is not None
+        return TwoStep(kernels.load(config.kernel)(config.sigma), prior, denoiser)
+
+
+def load_run(
+    path: str | Path, weights: Weights = "last", device: "str | torch.device" = "cpu"
+) -> Run:
+    """Opens a run folder.
+
+    Args:
+        path: the folder that holds prior/, denoiser/, baseline/ or joint/.
+        weights: "last" or "best".
+        device: where the models go.
+
+    Raises:
+        RunError: there is no such folder, or no complete stage in it.
+    """
+    run = Run(Path(path), weights, device)
+    if not run.path.is_dir():
+        raise RunError(f"There is no run folder {path}; fit-prior makes one.")
+    if not run.stages():
+        started = [name for name in STAGES if run.stage(name).started]
+        hint = (
+            f"its {' and '.join(started)} is not complete: repeat the fit command to go on"
+            if started
+            else "fit-prior makes one"
+        )
+        raise RunError(f"{path} holds no complete stage; {hint}.")
+    return run
+
+
+def newest_run(needs: StageName | None = None) -> Path:
+    """Returns the run under runs/ that was written last, among those that have the stage.
+
+    Raises:
+        RunError: there is none.
+    """
+    stages = STAGES if needs is None else (needs,)
+    files = [file for name in stages for file in RUNS.glob(f"*/{name}/model.safetensors")]
+    if not files:
+        what = "run" if needs is None else f"run with a complete {needs}"
+        raise RunError(f"There is no {what} under {RUNS}/; start with smoothctl fit-prior.")
+    return max(files, key=lambda file: file.stat().st_mtime).parent.parent
+
+
+def build_density(config: StageConfig) -> "Density":
+    """Returns the untrained model that a configuration describes, in its precision."""
+    import torch
+
+    cls = architectures.load(config.architecture)
+    options = build(cls.Config, config.options, config.architecture)
+    if config.stage == "joint":
+        density = cls.joint(config.event_shape, options)
+    else:
+        context = config.event_shape if config.stage == "denoiser" else None
+        levels = config.levels if config.stage in ("denoiser", "baseline") else None
+        density = cls(config.event_shape, context, levels, options)
+    return density.to(torch.float64 if config.precision == "float64" else torch.float32)
+
+
+def load_density(path: str | Path) -> "tuple[Density, StageConfig]":
+    """Loads one model from its weights file alone, in evaluation mode.
+
+    Raises:
+        RunError: missing, truncated, foreign, or weights of another architecture.
+    """
+    tensors, metadata = read_weights(Path(path))
+    config = StageConfig.from_dict(metadata, str(path))
+    density = build_density(config)
+    try:
+        density.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"{path} does not fit its own configuration: {reason}") from error
+    return density.eval().requires_grad_(False), config
+
+
+def _json_lines(text: str) -> Iterator[dict[str, float]]:
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return

@@ -1,0 +1,168 @@
+"""The configuration of one fitted stage: fully resolved, comparable, and enough to recreate it."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from smoothctl import __version__
+from smoothctl.configs import as_dict, build, config
+from smoothctl.errors import RunError, UsageError, near_misses
+
+__all__ = ["Precision", "StageConfig", "StageName", "TrainingConfig", "from_toml", "to_toml"]
+
+StageName = Literal["baseline", "prior", "denoiser", "joint"]
+Precision = Literal["float32", "float64", "bf16"]
+
+_FORMAT = 1
+
+
+@config
+class TrainingConfig:
+    """How a stage is fitted."""
+
+    steps: int = Field(12_000, ge=1, description="optimiser steps")
+    batch_size: int = Field(512, ge=1, description="examples a step, over all processes")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first moment decay")
+    beta2: float = Field(0.99, ge=0, lt=1, description="Adam's second moment decay")
+    warmup: int = Field(200, ge=0, description="steps of linear warm-up")
+    decay: Literal["cosine", "constant", "exponential"] = Field(
+        "cosine", description="learning-rate schedule after the warm-up"
+    )
+    decay_rate: float = Field(
+        0.999995, gt=0, le=1, description="factor a step of the exponential schedule"
+    )
+    clip: float = Field(5.0, ge=0, description="gradient norm to clip at; 0: never")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0: none")
+    accumulate: int = Field(1, ge=1, description="parts that a step's batch is split into")
+    validate_every: int = Field(0, ge=0, description="steps; 0: a twentieth of the run")
+    validation_limit: int = Field(4096, ge=1, description="examples that a validation uses")
+    checkpoint_every: int = Field(0, ge=0, description="steps; 0: a tenth of the run, at most 2000")
+    keep: int = Field(2, ge=1, description="checkpoints to keep")
+    log_every: int = Field(100, ge=1, description="steps between lines of log.jsonl")
+    compile: bool = Field(False, description="torch.compile; pays for large networks only")
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps between validations."""
+        return self.validate_every or max(1, self.steps // 20)
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Steps between checkpoints."""
+        return self.checkpoint_every or max(1, min(2000, self.steps // 10))
+
+
+@config
+class StageConfig:
+    """Everything that determines a stage's weights."""
+
+    stage: StageName
+    dataset: str
+    event_shape: tuple[int, ...]
+    levels: int | None = None
+    kernel: str | None = None
+    sigma: float | None = None
+    architecture: str
+    seed: int = Field(0, ge=0)
+    precision: Precision = "float32"
+    options: dict[str, Any] = Field(default_factory=dict)
+    training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _smoothed_unless_baseline(self) -> "StageConfig":
+        if (self.kernel is None or self.sigma is None) != (self.stage == "baseline"):
+            raise ValueError("every stage but the baseline has a kernel and a sigma")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON and TOML; absent ones are left out."""
+        values = {"format": _FORMAT, "smoothctl": __version__, **as_dict(self)}
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> "StageConfig":
+        """Reads what `to_dict` gave.
+
+        Raises:
+            RunError: another format, or not a stage's configuration.
+        """
+        rest = {key: value for key, value in values.items() if key not in ("format", "smoothctl")}
+        if values.get("format") != _FORMAT:
+            raise RunError(
+                f"{where} has format {values.get('format')!r}; "
+                f"smoothctl {__version__} reads format {_FORMAT}."
+            )
+        try:
+            return build(cls, rest, where)
+        except UsageError as error:
+            raise RunError(f"{where} holds no stage's configuration: {error}") from error
+
+    def differences(self, other: "StageConfig") -> list[str]:
+        """Returns 'key: mine → other' for each value that differs."""
+        mine, others = _flatten(self.to_dict()), _flatten(other.to_dict())
+        keys = sorted((mine.keys() | others.keys()) - {"smoothctl"})
+        return [
+            f"{key}: {mine.get(key, 'none')} → {others.get(key, 'none')}"
+            for key in keys
+            if mine.get(key) != others.get(key)
+        ]
+
+
+def to_toml(stage: StageConfig, sources: Mapping[str, str]) -> str:
+    """Returns config.toml: every value, with where it came from as a comment.
+
+    Args:
+        stage: the configuration.
+        sources: dotted key -> "default", "command line", … ; others are "default".
+    """
+    import tomlkit
+
+    document = tomlkit.document()
+    document.add(tomlkit.comment(f"smoothctl fit-{stage.stage} --config THIS_FILE recreates it"))
+    for key, value in stage.to_dict().items():
+        if isinstance(value, dict):
+            table = tomlkit.table()
+            for name, item in value.items():
+                table.add(name, tomlkit.item(item).comment(sources.get(f"{key}.{name}", "default")))
+            document.add(key, table)
+        elif key in ("format", "smoothctl", "stage", "event_shape", "levels"):
+            document.add(key, tomlkit.item(value))
+        else:
+            document.add(key, tomlkit.item(value).comment(sources.get(key, "default")))
+    return tomlkit.dumps(document)
+
+
+def from_toml(path: Path) -> dict[str, Any]:
+    """Reads a configuration file, whole or partial, as plain values.
+
+    Raises:
+        UsageError: missing, not TOML, or with an unknown key.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the configuration {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+    known = {"format", "smoothctl", *StageConfig.__dataclass_fields__}  # type: ignore[attr-defined]
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{path} has an unknown key '{key}'{near_misses(key, known)}")
+    for key in ("options", "training"):
+        if not isinstance(values.get(key, {}), dict):
+            raise UsageError(f"{path}: '{key}' must be a table, as in [{key}].")
+    return values
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Fitting stages: objectives, schedule, checkpoints and the Accelerate loop."""

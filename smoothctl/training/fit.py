@@ -1,0 +1,280 @@
+"""Fitting each stage into a run folder: the Python side of the fit verbs."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smoothctl import architectures, datasets, kernels
+from smoothctl.configs import as_dict, build
+from smoothctl.datasets.base import Dataset
+from smoothctl.errors import RunError, UsageError
+from smoothctl.files import remove, write_bytes
+from smoothctl.metrics.sigma import sigma_heuristic
+from smoothctl.runs import RUNS, STAGES, Run, Stage, build_density
+from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig, to_toml
+from smoothctl.training.loop import Reporter, Trainer, accelerator_for
+from smoothctl.training.objectives import OBJECTIVES
+
+__all__ = ["FitSettings", "Quiet", "fit_baseline", "fit_denoiser", "fit_joint", "fit_prior"]
+
+DEFAULT_DATASET = "rings"
+DEFAULT_ARCHITECTURE = "made"
+DEFAULT_KERNEL = "gaussian"
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    def start(self, title: str, step: int, total: int) -> None:
+        """Ignores the start."""
+
+    def advance(self, step: int, loss: float) -> None:
+        """Ignores the step."""
+
+    def note(self, message: str) -> None:
+        """Ignores the message."""
+
+    def finish(self) -> None:
+        """Ignores the end."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What the caller chose; None and missing keys mean the default.
+
+    Args:
+        dataset: registered name, or path of an .npy or .npz file.
+        architecture: registered name.
+        kernel: registered name.
+        sigma: standard deviation of the smoothing, in data units.
+        out: run folder.
+        seed: determines everything that is random.
+        precision: float32, float64, or bf16 mixed precision.
+        device: "auto" or "cpu".
+        options: settings of the architecture.
+        training: settings of `TrainingConfig`.
+        overwrite: replace a stage that was fitted with another configuration.
+        sources: dotted key -> where the value came from, for config.toml.
+    """
+
+    dataset: str | None = None
+    architecture: str | None = None
+    kernel: str | None = None
+    sigma: float | None = None
+    out: str | Path | None = None
+    seed: int = 0
+    precision: Precision = "float32"
+    device: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def fit_baseline(reporter: Reporter | None = None, **settings: Any) -> Run:
+    """Fits a plain density of unsmoothed data, what the method is compared with.
+
+    Args:
+        reporter: told about progress.
+        settings: see `FitSettings`; kernel and sigma have no meaning here.
+
+    Returns:
+        The run, with a complete baseline/.
+    """
+    return _fit("baseline", FitSettings(**settings), reporter or Quiet())
+
+
+def fit_prior(reporter: Reporter | None = None, **settings: Any) -> Run:
+    """Fits p(x̃) to smoothed data, the first stage (ARDS section 3.2).
+
+    Args:
+        reporter: told about progress.
+        settings: see `FitSettings`.
+
+    Returns:
+        The run, with a complete prior/.
+    """
+    return _fit("prior", FitSettings(**settings), reporter or Quiet())
+
+
+def fit_denoiser(reporter: Reporter | None = None, **settings: Any) -> Run:
+    """Fits p(x|x̃), the second stage, for the prior in the run folder `out`.
+
+    Dataset, kernel, sigma and (unless given) architecture are the prior's.
+
+    Args:
+        reporter: told about progress.
+        settings: see `FitSettings`; `out` names the run.
+
+    Returns:
+        The run, with a complete denoiser/.
+    """
+    return _fit("denoiser", FitSettings(**settings), reporter or Quiet())
+
+
+def fit_joint(reporter: Reporter | None = None, **settings: Any) -> Run:
+    """Fits one autoregressive network over [x̃, x] for both stages (ARDS section 4.1).
+
+    Args:
+        reporter: told about progress.
+        settings: see `FitSettings`.
+
+    Returns:
+        The run, with a complete joint/.
+    """
+    return _fit("joint", FitSettings(**settings), reporter or Quiet())
+
+
+def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
+    sources = dict(settings.sources)
+    config, dataset, run = _resolve(name, settings, sources, reporter)
+    stage = run.stage(name)
+    if _prepare(stage, run, config, sources, settings.overwrite):
+        reporter.note(f"{stage.path} is already complete with this configuration.")
+        return run
+    import torch
+
+    from smoothctl.randomness import seed_from
+
+    accelerator = accelerator_for(settings.device, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_from(config.seed, "weights"))
+        density = build_density(config)
+    kernel = None
+    if config.kernel is not None and config.sigma is not None:
+        kernel = kernels.load(config.kernel)(config.sigma)
+    objective = OBJECTIVES[name](density, kernel)
+    views = (dataset.train, dataset.validation)
+    Trainer(config, objective, *views, stage, accelerator, reporter).run()
+    return run
+
+
+def _resolve(
+    name: StageName, settings: FitSettings, sources: dict[str, str], reporter: Reporter
+) -> tuple[StageConfig, Dataset, Run]:
+    """Fills in every value that was not chosen."""
+    settings = _inherit(settings, sources) if name == "denoiser" else settings
+    dataset = datasets.open_dataset(settings.dataset or DEFAULT_DATASET)
+    architecture = settings.architecture or DEFAULT_ARCHITECTURE
+    cls = architectures.load(architecture)
+    if cls.domain != dataset.domain:
+        raise UsageError(
+            f"{architecture} models {cls.domain}s, and {dataset.name} holds {dataset.domain}s."
+        )
+    kernel, sigma = None, None
+    if name != "baseline":
+        kernel = settings.kernel or DEFAULT_KERNEL
+        sigma = _choose_sigma(settings, dataset, sources, reporter)
+        kernels.load(kernel)(sigma)
+    elif settings.kernel is not None or settings.sigma is not None:
+        raise UsageError("A baseline is fitted to unsmoothed data: it has no kernel and no sigma.")
+    training = {**cls.training_defaults, **settings.training}
+    options = build(cls.Config, settings.options, architecture)
+    config = StageConfig(
+        stage=name,
+        dataset=dataset.name,
+        event_shape=dataset.event_shape,
+        levels=dataset.levels,
+        kernel=kernel,
+        sigma=sigma,
+        architecture=architecture,
+        seed=settings.seed,
+        precision=settings.precision,
+        options=as_dict(options),
+        training=build(TrainingConfig, training, "training"),
+    )
+    out = settings.out or RUNS / f"{Path(dataset.name).stem}-{architecture.replace(':', '-')}"
+    return config, dataset, Run(Path(out))
+
+
+def _choose_sigma(
+    settings: FitSettings, dataset: Dataset, sources: dict[str, str], reporter: Reporter
+) -> float:
+    if settings.sigma is not None:
+        return settings.sigma
+    if dataset.suggested_sigma is not None:
+        sources["sigma"] = "suggested by the dataset"
+        reporter.note(f"Takes sigma = {dataset.suggested_sigma:g}, suggested for {dataset.name}.")
+        return dataset.suggested_sigma
+    estimate = sigma_heuristic(dataset)
+    sigma = float(f"{estimate.sigma:.3g}")
+    sources["sigma"] = "heuristic"
+    reporter.note(f"Takes sigma = {sigma:g}, half the median distance between data points.")
+    return sigma
+
+
+def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
+    """Takes dataset, kernel, σ and architecture from the prior; a contradiction is an error."""
+    from dataclasses import replace
+
+    if settings.out is None:
+        raise UsageError("A denoiser is fitted beside its prior: name the run folder with --out.")
+    prior = Run(Path(settings.out)).stage("prior")
+    if not prior.started:
+        raise RunError(f"{settings.out} has no prior; fit-prior --out {settings.out} makes one.")
+    config = prior.config()
+    for key in ("dataset", "kernel", "sigma"):
+        chosen, inherited = getattr(settings, key), getattr(config, key)
+        if chosen is not None and chosen != inherited:
+            raise RunError(
+                f"The denoiser's {key} ({chosen}) is not its prior's ({inherited} in "
+                f"{prior.config_file}): leave it out, or fit another prior."
+            )
+        sources[key] = "prior"
+    if settings.architecture is None:
+        sources["architecture"] = "prior"
+    return replace(
+        settings,
+        dataset=config.dataset,
+        kernel=config.kernel,
+        sigma=config.sigma,
+        architecture=settings.architecture or config.architecture,
+    )
+
+
+def _prepare(
+    stage: Stage, run: Run, config: StageConfig, sources: Mapping[str, str], overwrite: bool
+) -> bool:
+    """Makes the stage's folder ready; returns True if the stage is complete already."""
+    _check_siblings(run, config)
+    if overwrite and stage.path.exists() and not _is_main_process():
+        overwrite = False
+    if overwrite:
+        remove(stage.path)
+    if stage.started:
+        changed = stage.config().differences(config)
+        if changed:
+            raise RunError(
+                f"{stage.path} was fitted with another configuration ({'; '.join(changed)}): "
+                "choose another --out, or --overwrite it."
+            )
+        return stage.complete
+    if stage.path.is_dir() and any(stage.path.iterdir()):
+        raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
+    if _is_main_process():
+        write_bytes(stage.config_file, to_toml(config, sources).encode())
+    return False
+
+
+def _check_siblings(run: Run, config: StageConfig) -> None:
+    """One run holds one dataset, and one kernel and σ for all its smoothed stages."""
+    for name in STAGES:
+        stage = run.stage(name)
+        if name == config.stage or not stage.started:
+            continue
+        other = stage.config()
+        keys = ["dataset"]
+        if "baseline" not in (name, config.stage):
+            keys += ["kernel", "sigma"]
+        for key in keys:
+            if getattr(other, key) != getattr(config, key):
+                raise RunError(
+                    f"{stage.path} has {key} {getattr(other, key)}, not {getattr(config, key)}: "
+                    "one run folder holds one; choose another --out."
+                )
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,88 @@
+"""What each stage is fitted to: the pairs (target, context) that it sees."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor, nn
+
+from smoothctl.architectures.base import Density
+from smoothctl.kernels.base import Kernel
+from smoothctl.stages import StageName
+
+__all__ = ["OBJECTIVES", "Objective"]
+
+
+class Objective(nn.Module, ABC):
+    """A density together with the data that it is fitted to; its forward is the loss.
+
+    Being one module, it can be wrapped for several processes or compiled as a whole.
+
+    Args:
+        density: the model.
+        kernel: smooths the data; None for a baseline.
+    """
+
+    def __init__(self, density: Density, kernel: Kernel | None) -> None:
+        super().__init__()
+        self.density = density
+        self.kernel = kernel
+
+    @abstractmethod
+    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns target and context for clean examples x, (batch, *event)."""
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """Returns the loss of each example in nats: (batch, *event) -> (batch,)."""
+        target, context = self.pair(x, generator)
+        return self.density.training_loss(target, context, generator)
+
+    def initialize(self, x: Tensor, generator: Generator | None) -> None:
+        """Fits the density's scales to a first batch of examples."""
+        target, context = self.pair(x, generator)
+        self.density.initialize(target, context)
+
+    def smooth(self, x: Tensor, generator: Generator | None) -> Tensor:
+        """Draws x̃ ~ q(x̃|x)."""
+        assert self.kernel is not None
+        return self.kernel.sample(x, generator)
+
+
+class BaselineObjective(Objective):
+    """−log p(x): a plain density of unsmoothed data."""
+
+    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns (x, None)."""
+        del generator
+        return x, None
+
+
+class PriorObjective(Objective):
+    """−log p(x̃), the first stage (ARDS section 3.2)."""
+
+    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns (x̃, None)."""
+        return self.smooth(x, generator), None
+
+
+class DenoiserObjective(Objective):
+    """−log p(x|x̃), the second stage (ARDS section 3.2)."""
+
+    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns (x, x̃)."""
+        return x, self.smooth(x, generator)
+
+
+class JointObjective(Objective):
+    """−log p(x̃, x) by one network over both (ARDS section 4.1)."""
+
+    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Returns ([x̃, x], None)."""
+        return torch.cat([self.smooth(x, generator), x], dim=1), None
+
+
+OBJECTIVES: dict[StageName, type[Objective]] = {
+    "baseline": BaselineObjective,
+    "prior": PriorObjective,
+    "denoiser": DenoiserObjective,
+    "joint": JointObjective,
+}

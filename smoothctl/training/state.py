@@ -1,0 +1,101 @@
+"""Checkpoints: everything that training needs to go on, as verified safetensors."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smoothctl.errors import RunError
+from smoothctl.files import new_folder, read_weights, remove, verify_manifest, write_weights
+
+__all__ = ["Checkpoints", "Progress", "load_optimizer", "optimizer_tensors"]
+
+_STATE = "state.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far training has come.
+
+    Args:
+        step: optimiser steps done.
+        best: the lowest validation loss so far, in nats; NaN before the first.
+        best_step: the step of that validation.
+    """
+
+    step: int = 0
+    best: float = math.nan
+    best_step: int = 0
+
+
+class Checkpoints:
+    """The folder checkpoints/step-…, newest last.
+
+    Args:
+        folder: where they live.
+        keep: how many complete ones to keep.
+        warn: told one sentence for each checkpoint that cannot be used.
+    """
+
+    def __init__(self, folder: Path, keep: int, warn: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.keep = keep
+        self.warn = warn
+
+    def paths(self) -> list[Path]:
+        """Returns the checkpoints' folders by step, complete or not."""
+        return sorted(self.folder.glob("step-*"))
+
+    def save(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+        """Writes a checkpoint and, once it is complete, prunes the oldest ones."""
+        with new_folder(self.folder / f"step-{progress.step:08d}") as folder:
+            write_weights(folder / _STATE, tensors, {"format": 1, "progress": _plain(progress)})
+        for old in self.paths()[: -self.keep]:
+            remove(old)
+
+    def latest(self) -> tuple[dict[str, Tensor], Progress] | None:
+        """Returns the newest checkpoint that is whole; warns of each that is skipped."""
+        for path in reversed(self.paths()):
+            try:
+                verify_manifest(path)
+                tensors, metadata = read_weights(path / _STATE)
+                return tensors, _progress(metadata["progress"])
+            except (RunError, KeyError, TypeError, ValueError) as error:
+                self.warn(f"Skipped the checkpoint {path.name}: {error}")
+        return None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Returns the optimiser's state as flat tensors: optimizer.<parameter>.<name>."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{name}": value
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restores what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _plain(progress: Progress) -> dict[str, Any]:
+    values = asdict(progress)
+    return {**values, "best": None if math.isnan(progress.best) else progress.best}
+
+
+def _progress(values: Mapping[str, Any]) -> Progress:
+    best = values["best"]
+    return Progress(
+        int(values["step"]), math.nan if best is None else float(best), int(values["best_step"])
+    )
