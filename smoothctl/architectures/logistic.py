@@ -82,7 +82,7 @@ class LogisticMixture(Density):
             self.context_loc, self.context_scale = standardise(context)
         self.loc, self.scale = standardise(x - context if self.offset and context is not None else x)
 
-    def _parameters(self, n: int, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _mixture_parameters(self, n: int, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns logits (n, K), means and log-scales (n, K, D) in data units."""
         outputs = self.bias.expand(n, -1)
         if context is not None:
@@ -96,7 +96,7 @@ class LogisticMixture(Density):
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
-        logits, means, log_scales = self._parameters(len(x), context)
+        logits, means, log_scales = self._mixture_parameters(len(x), context)
         by_dimension = Mixture(logits, means.mT, log_scales.mT)  # means: (batch, D, K)
         parts = by_dimension.log_parts(x, self.levels).sum(1)
         return torch.logsumexp(parts + F.log_softmax(logits, dim=-1), dim=-1)
@@ -111,7 +111,7 @@ class LogisticMixture(Density):
     ) -> Tensor:
         """Draws n samples: (n, D)."""
         del progress
-        logits, means, log_scales = self._parameters(n, context)
+        logits, means, log_scales = self._mixture_parameters(n, context)
         u = uniform((n, 1 + means.shape[-1]), means, generator)
         cumulated = logits.softmax(-1).cumsum(-1)[:, :-1]
         k = (u[:, :1] > cumulated).sum(-1)

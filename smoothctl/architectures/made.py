@@ -83,7 +83,7 @@ class MADE(Density):
             raise UsageError(f"MADE takes vector contexts, not shape {self.context_shape}.")
         dims, extra = self.event_shape[0], (self.context_shape or (0,))[0]
         self.offset = self.config.offset and self.context_shape == self.event_shape
-        self.order = _order(dims, self.config)
+        self.order = self.order_of(dims)
         self.activation = ACTIVATIONS[self.config.activation]
         self._build(dims, extra)
         for name, size in [("in", extra + dims), ("out", dims)]:
@@ -121,6 +121,12 @@ class MADE(Density):
         self.in_loc, self.in_scale = standardise(inputs)
         anchor = self.anchor(x, context)
         self.out_loc, self.out_scale = standardise(x if anchor is None else x - anchor)
+
+    def order_of(self, dims: int) -> Tensor:
+        """Returns the order in which the dimensions are drawn, (dims,)."""
+        if self.config.order == "natural":
+            return torch.arange(dims)
+        return torch.randperm(dims, generator=seeded_generator(self.config.order_seed, "order"))
 
     def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Returns what the means are offsets from, (batch, D): the context of a denoiser."""
@@ -198,6 +204,11 @@ class JointMADE(MADE):
         """The dimensions D of x."""
         return self.event_shape[0] // 2
 
+    def order_of(self, dims: int) -> Tensor:
+        """Returns an order in which all of x̃ comes before all of x, (dims,)."""
+        half = super().order_of(dims // 2)
+        return torch.cat([half, half + dims // 2])
+
     def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Returns [0, x̃]: the denoiser's means are offsets from x̃, the prior's are free."""
         del context
@@ -240,7 +251,7 @@ class JointPrior(Density):
         del context
         joint = self.joint_density
         both = joint.out_loc.new_zeros(n, 2 * joint.dims)
-        first = torch.arange(joint.dims)
+        first = joint.order[: joint.dims]
         return joint.complete(both, first, None, generator, progress)[:, : joint.dims]
 
 
@@ -269,7 +280,7 @@ class JointDenoiser(Density):
         """Draws one clean sample for each smoothed one: (n, D)."""
         joint, x_smooth = self.joint_density, _given(context)
         both = torch.cat([x_smooth, torch.zeros_like(x_smooth)], dim=1)
-        second = torch.arange(joint.dims, 2 * joint.dims)
+        second = joint.order[joint.dims :]
         return joint.complete(both, second, None, generator, progress)[:n, joint.dims :]
 
 
@@ -278,8 +289,3 @@ def _given(context: Tensor | None) -> Tensor:
         raise UsageError("A denoiser needs the smoothed samples x̃ as its context.")
     return context
 
-
-def _order(dims: int, config: MADE.Config) -> Tensor:
-    if config.order == "natural":
-        return torch.arange(dims)
-    return torch.randperm(dims, generator=seeded_generator(config.order_seed, "made order"))

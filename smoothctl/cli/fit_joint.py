@@ -24,5 +24,5 @@ def command(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fit one autoregressive network over [x̃, x]: both steps at once (ARDS section 4.1)."""
+    """Fit one autoregressive network over x̃ and x: both steps at once (ARDS section 4.1)."""
     fit_stage("joint", locals())

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.cli.console import Notes, is_main_process, print_json, print_table
-from smoothctl.configs import parse_value
 from smoothctl.errors import UsageError
-from smoothctl.stages import StageName, from_toml
 
 if TYPE_CHECKING:
+    from smoothctl.stages import StageName
     from smoothctl.runs import Run
 
 __all__ = ["fit_stage", "merge", "print_result"]
@@ -28,7 +27,7 @@ _FLAGS = {
 
 
 def merge(
-    stage: StageName,
+    stage: "StageName",
     config_file: Path | None,
     chosen: dict[str, Any],
     training: dict[str, Any],
@@ -46,6 +45,8 @@ def merge(
     Raises:
         UsageError: an unknown key in the file, or a --set without '='.
     """
+    from smoothctl.stages import from_toml
+
     file = from_toml(config_file) if config_file is not None else {}
     if file.get("stage", stage) != stage:
         raise UsageError(f"{config_file} is of a {file['stage']}, not of a {stage}.")
@@ -68,6 +69,8 @@ def merge(
 
 
 def _assignment(text: str) -> tuple[str, str, Any]:
+    from smoothctl.configs import parse_value
+
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"--set takes KEY=VALUE, not '{text}'.")
@@ -77,7 +80,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
     return ("training" if dot else "options"), name, parse_value(value)
 
 
-def fit_stage(stage: StageName, flags: dict[str, Any]) -> None:
+def fit_stage(stage: "StageName", flags: dict[str, Any]) -> None:
     """Fits a stage as its verb's flags say and prints the result.
 
     Args:
@@ -115,7 +118,7 @@ def _newest_prior(notes: Notes) -> Path:
     return run
 
 
-def print_result(run: "Run", stage: StageName, seconds: float, as_json: bool) -> None:
+def print_result(run: "Run", stage: "StageName", seconds: float, as_json: bool) -> None:
     """Prints one fitted stage as a table or as JSON: where, how large, and its validation loss."""
     from rich.table import Table
 

@@ -1,0 +1,265 @@
+"""The contract suites: properties that every registered kernel and architecture must have.
+
+A plugin's tests subclass them:
+
+    from smoothctl.testing import DensityContract
+
+    class TestMine(DensityContract):
+        density_class = Mine
+        options = {"width": 8}
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from smoothctl.architectures.base import Density
+from smoothctl.configs import as_dict, build, settings_of
+from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.kernels.base import Kernel
+from smoothctl.randomness import generator
+
+__all__ = ["DensityContract", "KernelContract"]
+
+DTYPES = [torch.float32, torch.float64]
+
+
+class KernelContract:
+    """What every kernel must fulfil; set `kernel_class`."""
+
+    kernel_class: ClassVar[type[Kernel]]
+    sigmas: ClassVar[tuple[float, ...]] = (0.1, 1.7)
+
+    @pytest.fixture(params=[0, 1])
+    def kernel(self, request: pytest.FixtureRequest) -> Kernel:
+        """The kernel at each of `sigmas`."""
+        return self.kernel_class(self.sigmas[request.param])
+
+    def test_integrates_to_one(self, kernel: Kernel) -> None:
+        """∫ k(n) dn = 1."""
+        n = torch.linspace(-30, 30, 600_001, dtype=torch.float64) * kernel.sigma
+        mass = kernel.log_density(n).exp().sum() * (n[1] - n[0])
+        assert mass.item() == pytest.approx(1, abs=1e-4)
+
+    def test_is_symmetric(self, kernel: Kernel) -> None:
+        """K(n) = k(−n)."""
+        n = torch.linspace(0, 5, 1001, dtype=torch.float64) * kernel.sigma
+        assert torch.equal(kernel.log_density(n), kernel.log_density(-n))
+
+    def test_sigma_is_the_standard_deviation(self, kernel: Kernel) -> None:
+        """Noise has mean 0 and standard deviation sigma."""
+        noise = kernel.noise(torch.zeros(400_000), generator("contract"))
+        assert noise.mean().item() == pytest.approx(0, abs=0.01 * kernel.sigma)
+        assert noise.std().item() == pytest.approx(kernel.sigma, rel=0.01)
+
+    def test_entropy_matches_log_prob(self, kernel: Kernel) -> None:
+        """H(q) = −E log q, in closed form."""
+        x = torch.zeros(200_000, 2, dtype=torch.float64)
+        drawn = -kernel.log_prob(kernel.sample(x, generator("contract")), x).mean()
+        assert drawn.item() == pytest.approx(kernel.entropy((2,)), abs=0.02)
+
+    def test_sums_over_event_dimensions(self, kernel: Kernel) -> None:
+        """log q of an image is the sum over its coordinates."""
+        x = torch.zeros(5, 3, 4, 4)
+        x_smooth = kernel.sample(x, generator("contract"))
+        assert kernel.log_prob(x_smooth, x).shape == (5,)
+        expected = kernel.log_density(x_smooth).sum(dim=(1, 2, 3))
+        assert torch.allclose(kernel.log_prob(x_smooth, x), expected)
+        assert kernel.entropy((3, 4, 4)) == pytest.approx(48 * kernel.entropy_per_dimension())
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_a_draw_is_never_impossible(self, kernel: Kernel, dtype: torch.dtype) -> None:
+        """log q(x̃|x) of a drawn x̃ is finite, also far from the origin."""
+        x = torch.linspace(-4, 4, 10_000, dtype=dtype)[:, None]
+        x_smooth = kernel.sample(x, generator("contract"))
+        assert x_smooth.dtype == dtype
+        assert kernel.log_prob(x_smooth, x).isfinite().all()
+
+    def test_same_generator_same_noise(self, kernel: Kernel) -> None:
+        """Seeds reproduce."""
+        x = torch.zeros(10, 2)
+        a, b = (kernel.sample(x, generator("same")) for _ in range(2))
+        assert torch.equal(a, b)
+
+    @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
+    def test_refuses_a_sigma_that_is_no_scale(self, sigma: float) -> None:
+        """Sigma must be positive and finite."""
+        with pytest.raises(UsageError, match="sigma"):
+            self.kernel_class(sigma)
+
+
+class DensityContract:
+    """What every architecture for vectors must fulfil; set `density_class` and small `options`."""
+
+    density_class: ClassVar[type[Density]]
+    options: ClassVar[dict[str, Any]] = {}
+    dims: ClassVar[int] = 2
+    conditional: ClassVar[bool] = True
+    """False for an architecture that takes no context."""
+
+    def build(
+        self, conditional: bool = False, dims: int | None = None, dtype: torch.dtype = torch.float64
+    ) -> Density:
+        """Returns a model whose scales were initialised from data and whose weights are random."""
+        dims = dims or self.dims
+        torch.manual_seed(0)
+        config = build(self.density_class.Config, self.options, "options")
+        density = self.density_class((dims,), (dims,) if conditional else None, None, config)
+        density = density.to(dtype)
+        x = 0.5 * torch.randn(500, dims, dtype=dtype)
+        density.initialize(x, x + 0.3 * torch.randn_like(x) if conditional else None)
+        for parameter in density.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+        return density.eval()
+
+    @pytest.fixture(params=["prior", "denoiser"])
+    def model(self, request: pytest.FixtureRequest) -> Iterator[tuple[Density, Tensor | None]]:
+        """The model with and without a context of four rows."""
+        if request.param == "denoiser" and not self.conditional:
+            pytest.skip("takes no context")
+        conditional = request.param == "denoiser"
+        torch.manual_seed(1)
+        context = torch.randn(4, self.dims, dtype=torch.float64) if conditional else None
+        yield self.build(conditional), context
+
+    def test_shapes(self, model: tuple[Density, Tensor | None]) -> None:
+        """log_prob is (batch,); sample is (n, *event)."""
+        density, context = model
+        x = density.sample(4, context, generator("contract"))
+        assert x.shape == (4, self.dims)
+        assert density.log_prob(x, context).shape == (4,)
+        assert density.training_loss(x, context, generator("contract")).shape == (4,)
+        assert density.score(x, context).shape == x.shape
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_dtypes_are_kept(self, dtype: torch.dtype) -> None:
+        """A float64 model computes in float64."""
+        density = self.build(dtype=dtype)
+        x = density.sample(3, generator=generator("contract"))
+        assert x.dtype == density.log_prob(x).dtype == dtype
+
+    def test_integrates_to_one(self) -> None:
+        """∫ p(x) dx = 1 on a grid."""
+        density = self.build()
+        axis = torch.linspace(-1, 1, 401, dtype=torch.float64)
+        for reach in (20.0, 40.0):
+            grid = reach * torch.cartesian_prod(*[axis.sign() * axis.abs() ** 2] * self.dims)
+            weight = 2 * axis.abs() * reach * (axis[1] - axis[0])
+            weights = torch.cartesian_prod(*[weight] * self.dims).view(-1, self.dims).prod(1)
+            with torch.no_grad():
+                mass = (density.log_prob(grid.view(-1, self.dims)).exp() * weights).sum()
+            assert mass.item() == pytest.approx(1, abs=0.02)
+
+    def test_samples_follow_the_density(self) -> None:
+        """E[−log p] over samples equals the entropy that the grid gives."""
+        density = self.build()
+        x = density.sample(20_000, generator=generator("contract"))
+        axis = torch.linspace(-1, 1, 401, dtype=torch.float64)
+        grid = 20 * torch.cartesian_prod(*[axis.sign() * axis.abs() ** 2] * self.dims)
+        weight = 40 * axis.abs() * (axis[1] - axis[0])
+        weights = torch.cartesian_prod(*[weight] * self.dims).view(-1, self.dims).prod(1)
+        with torch.no_grad():
+            log_density = density.log_prob(grid.view(-1, self.dims))
+            entropy = -(weights * torch.special.xlogy(log_density.exp(), log_density.exp())).sum()
+            drawn = -density.log_prob(x)
+        error = drawn.std().item() / math.sqrt(len(x))
+        assert drawn.mean().item() == pytest.approx(entropy.item(), abs=5 * error + 0.02)
+
+    def test_score_is_the_gradient(self, model: tuple[Density, Tensor | None]) -> None:
+        """Score agrees with central differences of log_prob."""
+        density, context = model
+        x = density.sample(4, context, generator("contract"))
+        step = 1e-6 * torch.eye(self.dims, dtype=x.dtype)
+        with torch.no_grad():
+            numeric = torch.stack(
+                [
+                    (density.log_prob(x + e, context) - density.log_prob(x - e, context)) / 2e-6
+                    for e in step
+                ],
+                dim=1,
+            )
+        assert torch.allclose(density.score(x, context), numeric, rtol=1e-3, atol=1e-4)
+
+    def test_every_parameter_gets_a_gradient(self, model: tuple[Density, Tensor | None]) -> None:
+        """Training reaches every weight."""
+        density, context = model
+        x = density.sample(4, context, generator("contract"))
+        density.training_loss(x, context, generator("contract")).mean().backward()
+        missing = [name for name, p in density.named_parameters() if p.grad is None]
+        assert not missing
+
+    def test_context_is_used(self) -> None:
+        """Another context gives another density and other samples."""
+        if not self.conditional:
+            pytest.skip("takes no context")
+        density = self.build(conditional=True)
+        x = torch.zeros(3, self.dims, dtype=torch.float64)
+        here, there = x + 0.1, x - 0.7
+        assert not torch.allclose(density.log_prob(x, here), density.log_prob(x, there))
+        a, b = (density.sample(3, c, generator("contract")) for c in (here, there))
+        assert not torch.allclose(a, b)
+
+    def test_same_generator_same_samples(self, model: tuple[Density, Tensor | None]) -> None:
+        """Seeds reproduce, and different seeds differ."""
+        density, context = model
+        a, b, c = (density.sample(4, context, generator(key)) for key in ("one", "one", "two"))
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+    def test_state_survives_a_file(
+        self, model: tuple[Density, Tensor | None], tmp_path: Path
+    ) -> None:
+        """A model restored from safetensors computes the same numbers."""
+        from smoothctl.files import read_weights, write_weights
+
+        density, context = model
+        write_weights(tmp_path / "m.safetensors", density.state_dict(), {"format": 1})
+        tensors, _ = read_weights(tmp_path / "m.safetensors")
+        again = type(density)(
+            density.event_shape, density.context_shape, density.levels, density.config
+        ).to(torch.float64)
+        again.load_state_dict(tensors)
+        x = density.sample(4, context, generator("contract"))
+        assert torch.equal(density.log_prob(x, context), again.eval().log_prob(x, context))
+
+    def test_config_is_documented(self) -> None:
+        """Every setting has a default and a description, and unknown ones are refused."""
+        for setting in settings_of(self.density_class.Config):
+            assert setting["description"], setting["name"]
+        with pytest.raises(UsageError, match="no_such_key"):
+            build(self.density_class.Config, {"no_such_key": 1}, "options")
+        config = self.density_class.Config()
+        assert build(self.density_class.Config, as_dict(config), "options") == config
+
+    def test_a_fit_helps(self) -> None:
+        """A few steps of gradient descent on data lower the loss."""
+        density = self.build().train()
+        x = 0.5 * torch.randn(256, self.dims, dtype=torch.float64) + 1
+        density.initialize(x)
+        adam = torch.optim.Adam(density.parameters(), lr=1e-2)
+        losses = []
+        for _ in range(40):
+            loss = density.training_loss(x, None, generator("contract")).mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+
+    def test_joint_or_a_reason(self) -> None:
+        """`joint` gives a prior and a denoiser that add up, or says why not."""
+        config = build(self.density_class.Config, self.options, "options")
+        try:
+            joint: Any = self.density_class.joint((self.dims,), config).to(torch.float64)
+        except NotAvailable as reason:
+            assert len(str(reason)) > 20
+            return
+        z = torch.randn(5, 2 * self.dims, dtype=torch.float64)
+        x_smooth, x = z.chunk(2, dim=1)
+        parts = joint.prior().log_prob(x_smooth) + joint.denoiser().log_prob(x, x_smooth)
+        assert torch.allclose(joint.log_prob(z), parts)

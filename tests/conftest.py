@@ -1,0 +1,38 @@
+"""Fixtures: one small trained run, shared by the tests that only read it."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from smoothctl.runs import Run
+from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+
+TINY = {"steps": 60, "batch_size": 128, "warmup": 5, "learning_rate": 5e-3}
+SMALL = {"mixtures": 2, "width": 16, "layers": 2}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with baseline, prior and denoiser on two-moons, fitted for 60 steps each."""
+    out = tmp_path_factory.mktemp("runs") / "moons"
+    common = {"out": out, "options": SMALL, "training": TINY, "device": "cpu"}
+    fit_baseline(dataset="two-moons", **common)
+    fit_prior(dataset="two-moons", sigma=0.3, **common)
+    return fit_denoiser(**common)
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
