@@ -58,7 +58,10 @@ class MADE(Density):
             True, description="a denoiser's means are offsets from x̃ rather than free"
         )
         output_gain: float = Field(
-            1.0, gt=0, description="factor on the first output weights; large ones break symmetry"
+            1.0,
+            gt=0,
+            description="factor on the first output weights, a tenth of it for a denoiser's "
+            "offsets; large ones keep a mixture's components from moving in step",
         )
         min_log_scale: float = Field(-7.0, description="floor of log-scales, in standard units")
         max_log_scale: float = Field(1.0, description="ceiling of log-scales, in standard units")
@@ -109,7 +112,7 @@ class MADE(Density):
         """Starts as a wide mixture, the same for every input."""
         k = self.config.mixtures
         with torch.no_grad():
-            self.last.weight.mul_(self.config.output_gain)
+            self.last.weight.mul_(self.config.output_gain * (0.1 if self.offset else 1.0))
             logits, means, log_scales = self.last.bias.view(-1, 3, k).unbind(1)
             logits.zero_()
             means.copy_(torch.linspace(-1.2, 1.2, k).expand_as(means) if k > 1 else means * 0)

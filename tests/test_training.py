@@ -1,0 +1,358 @@
+"""Training is a pure function of its configuration, whenever it is stopped."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from smoothctl.errors import DataError, Interrupted, RunError, TrainingError, UsageError
+from smoothctl.files import read_weights
+from smoothctl.runs import Run, load_run
+from smoothctl.stages import TrainingConfig
+from smoothctl.training.fit import Quiet, fit_baseline, fit_denoiser, fit_joint, fit_prior
+from smoothctl.training.schedule import learning_rate
+from smoothctl.training.signals import caught
+from tests.conftest import SMALL, TINY
+
+
+def fit(out: Path, **changes: Any) -> Run:
+    training = {**TINY, "checkpoint_every": 20, **changes.pop("training", {})}
+    settings = {"dataset": "two-moons", "options": SMALL, "sigma": 0.3, "device": "cpu"}
+    reporter = changes.pop("reporter", None)
+    return fit_prior(reporter, **{**settings, "out": out, "training": training, **changes})
+
+
+def weights(run: Run, stage: str = "prior") -> dict[str, torch.Tensor]:
+    return read_weights(run.path / stage / "model.safetensors")[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class StopAt(Quiet):
+    """Sends a signal to this process at a step, as a person or a scheduler would."""
+
+    def __init__(self, step: int, signum: int = signal.SIGINT) -> None:
+        self.step, self.signum, self.notes = step, signum, []
+
+    def advance(self, step: int, loss: float) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), self.signum)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_same_configuration_same_weights(tmp_path: Path) -> None:
+    assert same(weights(fit(tmp_path / "a")), weights(fit(tmp_path / "b")))
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    assert not same(weights(fit(tmp_path / "a")), weights(fit(tmp_path / "b", seed=1)))
+
+
+def test_training_lowers_the_validation_loss(tmp_path: Path) -> None:
+    run = fit(tmp_path / "a", training={"steps": 200})
+    losses = [e["validation"] for e in run.stage("prior").log() if "validation" in e]
+    assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("step", [1, 33])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    tmp_path: Path, signum: int, code: int, step: int
+) -> None:
+    whole = weights(fit(tmp_path / "whole"))
+    with pytest.raises(Interrupted, match=f"step {step} of 60") as stopped:
+        fit(tmp_path / "cut", reporter=StopAt(step, signum))
+    assert stopped.value.exit_code == code
+    assert not (tmp_path / "cut/prior/model.safetensors").exists()
+    again = StopAt(0)
+    run = fit(tmp_path / "cut", reporter=again)
+    assert any(f"at step {step}" in note for note in again.notes)
+    assert same(weights(run), whole)
+    steps = [entry["step"] for entry in run.stage("prior").log()]
+    assert steps == sorted(set(steps))
+
+
+def test_best_and_log_are_also_the_same_after_a_stop(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "cut", reporter=StopAt(31))
+    cut = fit(tmp_path / "cut")
+    best = [read_weights(run.path / "prior/best.safetensors")[0] for run in (whole, cut)]
+    assert same(*best)
+
+    def results(run: Run) -> list[dict[str, float]]:
+        log = run.stage("prior").log()
+        return [{k: v for k, v in e.items() if k != "steps_per_second"} for e in log]
+
+    assert results(whole) == results(cut)
+
+
+_CHILD = """
+import sys
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tests.test_training import fit
+fit(Path(sys.argv[1]), training={"steps": 400, "validate_every": 40})
+"""
+
+
+def test_kill_9_loses_nothing_but_time(tmp_path: Path) -> None:
+    """A killed process leaves a run that ends in the weights of an undisturbed one."""
+    whole = weights(fit(tmp_path / "whole", training={"steps": 400, "validate_every": 40}))
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", _CHILD, str(tmp_path / "cut")]
+    for _ in range(3):
+        child = subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL)
+        before = _newest(tmp_path / "cut")
+        deadline = time.monotonic() + 60
+        while child.poll() is None and time.monotonic() < deadline:
+            if _newest(tmp_path / "cut") != before:
+                time.sleep(0.03)
+                child.kill()
+                break
+            time.sleep(0.002)
+        child.wait()
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert same(weights(load_run(tmp_path / "cut")), whole)
+
+
+def _newest(run: Path) -> str:
+    return max((p.name for p in (run / "prior/checkpoints").glob("step-*")), default="")
+
+
+def test_a_damaged_checkpoint_is_skipped_by_name(tmp_path: Path) -> None:
+    whole = weights(fit(tmp_path / "whole"))
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "cut", reporter=StopAt(45))
+    newest = sorted((tmp_path / "cut/prior/checkpoints").glob("step-*"))[-1]
+    state = newest / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    witness = StopAt(0)
+    run = fit(tmp_path / "cut", reporter=witness)
+    assert any("Skipped the checkpoint step-00000045" in note for note in witness.notes)
+    assert any("at step 40" in note for note in witness.notes)
+    assert same(weights(run), whole)
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    run = fit(tmp_path / "a", training={"keep": 2, "checkpoint_every": 10})
+    names = [p.name for p in sorted(run.stage("prior").checkpoints.iterdir())]
+    assert names == ["step-00000050", "step-00000060"]
+
+
+def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:
+    run = fit(tmp_path / "a")
+    before = (run.path / "prior/model.safetensors").stat().st_mtime_ns
+    witness = StopAt(0)
+    fit(tmp_path / "a", reporter=witness)
+    assert (run.path / "prior/model.safetensors").stat().st_mtime_ns == before
+    assert any("already complete" in note for note in witness.notes)
+
+
+def test_another_configuration_is_refused_by_key_unless_overwritten(tmp_path: Path) -> None:
+    fit(tmp_path / "a")
+    with pytest.raises(RunError, match=r"seed: 0 → 1.*training.steps: 60 → 61"):
+        fit(tmp_path / "a", seed=1, training={"steps": 61})
+    run = fit(tmp_path / "a", seed=1, training={"steps": 61}, overwrite=True)
+    assert run.stage("prior").config().seed == 1
+
+
+def test_accumulation_gives_the_same_batch_in_parts(tmp_path: Path) -> None:
+    """Four parts of 32 see the examples of one batch of 128; noise and rounding differ."""
+    one = fit_baseline(out=tmp_path / "a", **_plain({"ema": 0.0, "clip": 0.0}))
+    four = fit_baseline(out=tmp_path / "b", **_plain({"ema": 0.0, "clip": 0.0, "accumulate": 4}))
+    a, b = weights(one, "baseline"), weights(four, "baseline")
+    assert all(torch.allclose(a[k], b[k], atol=1e-4) for k in a)
+
+
+def _plain(training: dict[str, Any]) -> dict[str, Any]:
+    options = {**SMALL, "activation": "silu"}
+    settings = {"dataset": "two-moons", "options": options, "device": "cpu"}
+    return {**settings, "precision": "float64", "training": {**TINY, "steps": 20, **training}}
+
+
+@pytest.mark.parametrize("architecture", ["made", "realnvp", "logistic-mixture"])
+def test_every_architecture_is_fitted_as_every_stage(tmp_path: Path, architecture: str) -> None:
+    common = {"out": tmp_path, "training": {**TINY, "steps": 5}, "device": "cpu"}
+    fit_baseline(dataset="rings", architecture=architecture, **common)
+    fit_prior(dataset="rings", architecture=architecture, kernel="laplace", **common)
+    run = fit_denoiser(**common)
+    assert run.stages() == ["baseline", "prior", "denoiser"]
+    assert run.stage("denoiser").config().architecture == architecture
+    assert run.stage("denoiser").config().kernel == "laplace"
+
+
+@pytest.mark.parametrize("precision", ["float64", "bf16"])
+def test_precisions(tmp_path: Path, precision: str) -> None:
+    if precision == "bf16":
+        code = (
+            "import sys; from pathlib import Path; from tests.test_training import fit;"
+            "fit(Path(sys.argv[1]), precision='bf16', training={'steps': 3})"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "a")],
+            cwd=Path(__file__).parents[1],
+            check=True,
+        )
+        run = load_run(tmp_path / "a")
+    else:
+        run = fit(tmp_path / "a", precision=precision, training={"steps": 3})
+    expected = torch.float64 if precision == "float64" else torch.float32
+    assert next(run.density("prior").parameters()).dtype == expected
+
+
+def test_joint_factorises(tmp_path: Path) -> None:
+    common = {"out": tmp_path, "training": TINY, "device": "cpu", "options": SMALL}
+    run = fit_joint(dataset="two-moons", sigma=0.3, **common)
+    method = run.method()
+    assert method is not None
+    assert method.denoiser is not None
+    x = torch.randn(6, 2)
+    together = run.density("joint").log_prob(torch.cat([x + 1, x], dim=1))
+    parts = method.prior.log_prob(x + 1) + method.denoiser.log_prob(x, x + 1)
+    assert torch.allclose(together, parts, atol=1e-5)
+    assert method.sample(4).shape == (4, 2)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"not finite at step \d+.*checkpoint"):
+        fit(tmp_path / "a", training={"learning_rate": 1e30, "clip": 0.0, "warmup": 0})
+    assert not (tmp_path / "a/prior/model.safetensors").exists()
+
+
+def test_denoiser_inherits_and_refuses_a_contradiction(tmp_path: Path) -> None:
+    run = fit(tmp_path / "a")
+    for key, value in (("dataset", "rings"), ("sigma", 0.4), ("kernel", "laplace")):
+        with pytest.raises(RunError, match=f"denoiser's {key}.*its prior's"):
+            fit_denoiser(out=run.path, **{key: value})
+    with pytest.raises(RunError, match="has no prior"):
+        fit_denoiser(out=tmp_path / "nothing")
+    with pytest.raises(UsageError, match="--out"):
+        fit_denoiser()
+
+
+def test_one_run_holds_one_dataset_and_sigma(tmp_path: Path) -> None:
+    fit(tmp_path / "a")
+    with pytest.raises(RunError, match="has dataset two-moons, not rings"):
+        fit_baseline(out=tmp_path / "a", dataset="rings", training=TINY)
+    fit_denoiser(out=tmp_path / "a", options=SMALL, training=TINY, device="cpu")
+    with pytest.raises(RunError, match=r"has sigma 0.3, not 0.5"):
+        fit(tmp_path / "a", sigma=0.5, overwrite=True)
+    assert (tmp_path / "a/prior/model.safetensors").exists()
+
+
+def test_a_baseline_has_no_sigma() -> None:
+    with pytest.raises(UsageError, match="no kernel and no sigma"):
+        fit_baseline(dataset="rings", sigma=0.3)
+
+
+def test_foreign_folder_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "prior").mkdir()
+    (tmp_path / "prior/thesis.txt").write_text("precious")
+    with pytest.raises(RunError, match=r"not empty and holds no config.toml"):
+        fit(tmp_path)
+    assert (tmp_path / "prior/thesis.txt").read_text() == "precious"
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="Cannot write"):
+        fit(tmp_path / "file" / "run")
+
+
+def test_batch_larger_than_the_data(tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(40, 2)))
+    run = fit(tmp_path / "a", dataset=str(tmp_path / "few.npy"), training={"batch_size": 4096})
+    assert run.stages() == ["prior"]
+    with pytest.raises(DataError, match="too few for 64 parts"):
+        fit(
+            tmp_path / "b",
+            dataset=str(tmp_path / "few.npy"),
+            training={"batch_size": 4096, "accumulate": 64},
+        )
+
+
+def test_processes_that_do_not_see_each_other_are_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    from accelerate import Accelerator
+
+    from smoothctl.training import loop
+
+    class Alone:
+        num_processes = 1
+
+        def __init__(self, **_: object) -> None: ...
+
+    monkeypatch.setattr(loop, "Accelerator", Alone)
+    config = load_config(tmp_path)
+    with pytest.raises(TrainingError, match="started 2 processes.*one of 1"):
+        loop.accelerator_for("cpu", config)
+    assert Accelerator is not Alone
+
+
+def load_config(tmp_path: Path) -> Any:
+    from smoothctl.stages import StageConfig
+
+    return StageConfig(
+        stage="baseline",
+        dataset="rings",
+        event_shape=(2,),
+        architecture="made",
+        training=TrainingConfig(),
+    )
+
+
+class TestSchedule:
+    """Learning rates are a function of the step."""
+
+    def test_warm_up_is_linear(self) -> None:
+        training = TrainingConfig(learning_rate=1.0, warmup=10, decay="constant")
+        rates = [learning_rate(s, training) for s in range(12)]
+        assert rates[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
+        assert rates[10:] == [1.0, 1.0]
+
+    def test_cosine_ends_at_zero(self) -> None:
+        training = TrainingConfig(learning_rate=1.0, warmup=0, steps=100)
+        rates = [learning_rate(s, training) for s in range(101)]
+        assert rates == sorted(rates, reverse=True)
+        assert rates[50] == pytest.approx(0.5)
+        assert rates[100] == pytest.approx(0)
+
+    def test_exponential_is_the_paper_s(self) -> None:
+        training = TrainingConfig(learning_rate=2e-4, warmup=0, decay="exponential")
+        assert learning_rate(1000, training) == pytest.approx(2e-4 * 0.999995**1000)
+
+
+def test_a_second_signal_interrupts_at_once() -> None:
+    with caught() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        assert received.signum == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+
+def test_log_lines_are_json_with_finite_numbers(tmp_path: Path) -> None:
+    run = fit(tmp_path / "a", training={"clip": 0.0, "log_every": 7})
+    for line in run.stage("prior").log_file.read_text().splitlines():
+        entry = json.loads(line)
+        assert all(math.isfinite(value) for value in entry.values())
+        assert {"step", "loss", "learning_rate"} <= entry.keys()
