@@ -41,9 +41,7 @@ def available_methods(run: Run) -> list[Method]:
     return found
 
 
-def draw(
-    run: Run, method: str, n: int, seed: int = 0, progress: Progress | None = None
-) -> Drawn:
+def draw(run: Run, method: str, n: int, seed: int = 0, progress: Progress | None = None) -> Drawn:
     """Draws n samples; the same seed gives all methods the same x̃.
 
     Args:

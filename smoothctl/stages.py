@@ -148,7 +148,7 @@ def from_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"Cannot read the configuration {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
-    known = {"format", "smoothctl", *StageConfig.__dataclass_fields__}  # type: ignore[attr-defined]
+    known = {"format", "smoothctl", *StageConfig.__dataclass_fields__}
     for key in values:
         if key not in known:
             raise UsageError(f"{path} has an unknown key '{key}'{near_misses(key, known)}")

@@ -10,7 +10,6 @@ A plugin's tests subclass them:
 """
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,7 +63,7 @@ class KernelContract:
         assert drawn.item() == pytest.approx(kernel.entropy((2,)), abs=0.02)
 
     def test_sums_over_event_dimensions(self, kernel: Kernel) -> None:
-        """log q of an image is the sum over its coordinates."""
+        """An image's log q is the sum over its coordinates."""
         x = torch.zeros(5, 3, 4, 4)
         x_smooth = kernel.sample(x, generator("contract"))
         assert kernel.log_prob(x_smooth, x).shape == (5,)
@@ -74,7 +73,7 @@ class KernelContract:
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_a_draw_is_never_impossible(self, kernel: Kernel, dtype: torch.dtype) -> None:
-        """log q(x̃|x) of a drawn x̃ is finite, also far from the origin."""
+        """A drawn x̃ has a finite log q(x̃|x), also far from the origin."""
         x = torch.linspace(-4, 4, 10_000, dtype=dtype)[:, None]
         x_smooth = kernel.sample(x, generator("contract"))
         assert x_smooth.dtype == dtype
@@ -118,17 +117,17 @@ class DensityContract:
         return density.eval()
 
     @pytest.fixture(params=["prior", "denoiser"])
-    def model(self, request: pytest.FixtureRequest) -> Iterator[tuple[Density, Tensor | None]]:
+    def model(self, request: pytest.FixtureRequest) -> tuple[Density, Tensor | None]:
         """The model with and without a context of four rows."""
         if request.param == "denoiser" and not self.conditional:
             pytest.skip("takes no context")
         conditional = request.param == "denoiser"
         torch.manual_seed(1)
         context = torch.randn(4, self.dims, dtype=torch.float64) if conditional else None
-        yield self.build(conditional), context
+        return self.build(conditional), context
 
     def test_shapes(self, model: tuple[Density, Tensor | None]) -> None:
-        """log_prob is (batch,); sample is (n, *event)."""
+        """Log-densities are (batch,), samples (n, *event)."""
         density, context = model
         x = density.sample(4, context, generator("contract"))
         assert x.shape == (4, self.dims)
@@ -257,7 +256,8 @@ class DensityContract:
         try:
             joint: Any = self.density_class.joint((self.dims,), config).to(torch.float64)
         except NotAvailable as reason:
-            assert len(str(reason)) > 20
+            if len(str(reason)) < 20:
+                raise
             return
         z = torch.randn(5, 2 * self.dims, dtype=torch.float64)
         x_smooth, x = z.chunk(2, dim=1)

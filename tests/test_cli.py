@@ -48,7 +48,7 @@ class TestHelp:
         code = (
             "import sys\nfrom smoothctl.cli import main\nsys.argv = ['smoothctl', '--help']\n"
             "try:\n    main()\nexcept SystemExit:\n    pass\n"
-            "heavy = {'torch', 'accelerate', 'datasets', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+            "heavy = {'torch', 'accelerate', 'datasets', 'pydantic'} & set(sys.modules)\n"
             "sys.exit(', '.join(heavy) or 0)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -141,7 +141,9 @@ class TestWholeWay:
         assert files[0] == files[1]
 
     def test_flags_win_over_the_file(self, cli) -> None:
-        Path("c.toml").write_text("sigma = 0.5\nseed = 4\n[training]\nsteps = 3\n[options]\nwidth = 9")
+        Path("c.toml").write_text(
+            "sigma = 0.5\nseed = 4\n[training]\nsteps = 3\n[options]\nwidth = 9"
+        )
         cli("fit-prior", "--config", "c.toml", "--sigma", "0.2", "--out", "a", "--device", "cpu")
         config = Run(Path("a")).stage("prior").config()
         assert (config.sigma, config.seed, config.training.steps) == (0.2, 4, 3)

@@ -55,7 +55,9 @@ class TestRealNVP(DensityContract):
 
 def test_every_builtin_is_under_contract() -> None:
     suites = [c for c in globals().values() if isinstance(c, type)]
-    covered = {getattr(c, "density_class", None) or getattr(c, "kernel_class", None) for c in suites}
+    covered = {
+        getattr(c, "density_class", None) or getattr(c, "kernel_class", None) for c in suites
+    }
     for registry in (architectures.registry, kernels.registry):
         for entry in registry.entries():
             if entry.package == "smoothctl":

@@ -208,4 +208,3 @@ class TestArrays:
         np.savez(tmp_path / "a.npz", left=rows, right=rows)
         with pytest.raises(DataError, match="left, right"):
             ArrayDataset(str(tmp_path / "a.npz"))
-

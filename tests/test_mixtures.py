@@ -49,7 +49,7 @@ def test_masses_are_finite_in_float32(mean: float, log_scale: float) -> None:
 
 
 def test_fine_bins_approach_the_density() -> None:
-    """mass / bin width -> density as the number of levels grows."""
+    """The ratio of mass and bin width is the density as the number of levels grows."""
     x, mean, log_scale = _t(0.25, 0.1, -1.0)
     levels = 2**16 + 1
     mass = bin_log_mass(to_grid(x, levels), mean, log_scale, levels)

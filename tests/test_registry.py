@@ -30,7 +30,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return add
 
 
-GOOD = "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian):\n    summary = 'mine'\n"
+GOOD = (
+    "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian):\n    summary = 'mine'\n"
+)
 
 
 def test_a_third_party_enters_by_the_same_door(install) -> None:

@@ -1,6 +1,6 @@
 """Mixtures of logistics over whole vectors: the one-dimensional baseline."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
-from smoothctl.architectures.mixtures import Mixture, log_scale_of, to_grid
+from smoothctl.architectures.layers import mlp
+from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
 from smoothctl.configs import config
 from smoothctl.randomness import uniform
 
@@ -33,7 +34,7 @@ class LogisticMixture(Density):
         max_log_scale: float = Field(1.0, description="ceiling of log-scales, in standard units")
 
     summary = "one mixture of logistics over the whole vector: the 1-d baseline"
-    training_defaults = {"steps": 3000, "learning_rate": 1e-2}
+    training_defaults: ClassVar = {"steps": 3000, "learning_rate": 1e-2}
     config: Config
     loc: Tensor
     scale: Tensor
@@ -53,10 +54,8 @@ class LogisticMixture(Density):
         outputs = k * (1 + 2 * dims)
         self.bias = nn.Parameter(torch.zeros(outputs))
         if self.context_shape is not None:
-            widths = [self.context_shape[0]] + [self.config.width] * self.config.layers
-            pairs = zip(widths[:-1], widths[1:], strict=True)
-            hidden = [m for a, b in pairs for m in (nn.Linear(a, b), nn.ReLU())]
-            self.network = nn.Sequential(*hidden, nn.Linear(widths[-1], outputs, bias=False))
+            c = self.config
+            self.network = mlp(self.context_shape[0], c.width, c.layers, outputs, bias=False)
             self.register_buffer("context_loc", torch.zeros(self.context_shape))
             self.register_buffer("context_scale", torch.ones(self.context_shape))
         self.register_buffer("loc", torch.zeros(dims))
@@ -67,7 +66,7 @@ class LogisticMixture(Density):
         dims, k = self.event_shape[0], self.config.mixtures
         with torch.no_grad():
             _, means, log_scales = self._split(self.bias)
-            means.copy_(torch.linspace(-1.2, 1.2, k)[:, None].expand(k, dims) if k > 1 else 0.0)
+            means.copy_(spread(k)[:, None].expand(k, dims))
             log_scales.fill_(log_scale_of(1 / k))
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,7 +79,9 @@ class LogisticMixture(Density):
         """Standardises the context and the (offset from the context to the) data."""
         if context is not None and self.context_shape is not None:
             self.context_loc, self.context_scale = standardise(context)
-        self.loc, self.scale = standardise(x - context if self.offset and context is not None else x)
+        self.loc, self.scale = standardise(
+            x - context if self.offset and context is not None else x
+        )
 
     def _mixture_parameters(self, n: int, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns logits (n, K), means and log-scales (n, K, D) in data units."""

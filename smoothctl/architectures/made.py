@@ -1,6 +1,7 @@
 """MADE: a masked network whose outputs are mixtures of logistics, one dimension after another."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +9,18 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
-from smoothctl.architectures.mixtures import Mixture, log_scale_of, to_grid
+from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
 from smoothctl.configs import config
 from smoothctl.errors import UsageError
 from smoothctl.randomness import generator as seeded_generator
 
 __all__ = ["MADE", "JointMADE", "MaskedLinear"]
 
-ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
 
 
 class MaskedLinear(nn.Linear):
@@ -67,7 +72,7 @@ class MADE(Density):
         max_log_scale: float = Field(1.0, description="ceiling of log-scales, in standard units")
 
     summary = "masked autoregressive network with a mixture of logistics per dimension"
-    training_defaults = {"steps": 12_000, "learning_rate": 5e-3}
+    training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 5e-3}
     config: Config
     in_loc: Tensor
     in_scale: Tensor
@@ -115,7 +120,7 @@ class MADE(Density):
             self.last.weight.mul_(self.config.output_gain * (0.1 if self.offset else 1.0))
             logits, means, log_scales = self.last.bias.view(-1, 3, k).unbind(1)
             logits.zero_()
-            means.copy_(torch.linspace(-1.2, 1.2, k).expand_as(means) if k > 1 else means * 0)
+            means.copy_(spread(k).expand_as(means))
             log_scales.fill_(log_scale_of(1 / k))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -291,4 +296,3 @@ def _given(context: Tensor | None) -> Tensor:
     if context is None:
         raise UsageError("A denoiser needs the smoothed samples x̃ as its context.")
     return context
-

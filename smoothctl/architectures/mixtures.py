@@ -9,7 +9,14 @@ from torch import Generator, Tensor
 
 from smoothctl.randomness import uniform
 
-__all__ = ["Mixture", "bin_log_mass", "logistic_log_density"]
+__all__ = [
+    "Mixture",
+    "bin_log_mass",
+    "log_scale_of",
+    "logistic_log_density",
+    "spread",
+    "to_grid",
+]
 
 
 class Mixture(NamedTuple):
@@ -83,3 +90,8 @@ def to_grid(x: Tensor, levels: int) -> Tensor:
 def log_scale_of(sd: float) -> float:
     """Returns the log-scale of the logistic with this standard deviation: sd = s π/√3."""
     return math.log(sd * math.sqrt(3) / math.pi)
+
+
+def spread(components: int) -> Tensor:
+    """Returns first means that cover standardised data evenly: (components,)."""
+    return torch.linspace(-1.2, 1.2, components) if components > 1 else torch.zeros(1)

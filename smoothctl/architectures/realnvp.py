@@ -1,13 +1,14 @@
 """RealNVP: affine couplings, conditional where there is a context."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
+from smoothctl.architectures.layers import mlp
 from smoothctl.configs import config
 from smoothctl.errors import UsageError
 from smoothctl.randomness import normal
@@ -36,13 +37,9 @@ class Coupling(nn.Module):
         self.register_buffer("kept", kept.nonzero().flatten(), persistent=False)
         self.register_buffer("moved", (~kept).nonzero().flatten(), persistent=False)
         self.cap = cap
-        widths = [len(self.kept) + context] + [width] * layers
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        hidden = [m for a, b in pairs for m in (nn.Linear(a, b), nn.ReLU())]
-        final = nn.Linear(width, 2 * len(self.moved))
-        nn.init.zeros_(final.weight)
-        nn.init.zeros_(final.bias)
-        self.network = nn.Sequential(*hidden, final)
+        self.network = mlp(len(self.kept) + context, width, layers, 2 * len(self.moved))
+        for parameter in self.network[-1].parameters():  # starts as the identity
+            nn.init.zeros_(parameter)
 
     def _scale_and_shift(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         given = x[:, self.kept]
@@ -81,7 +78,7 @@ class RealNVP(Density):
         offset: bool = Field(True, description="a denoiser models x − x̃ rather than x")
 
     summary = "flow of affine couplings, conditional ones for the denoiser"
-    training_defaults = {"steps": 12_000, "learning_rate": 2e-3}
+    training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3}
     config: Config
     loc: Tensor
     scale: Tensor
@@ -119,7 +116,9 @@ class RealNVP(Density):
         """Standardises the context and the data, or x − x̃ for a denoiser."""
         if context is not None:
             self.context_loc, self.context_scale = standardise(context)
-        self.loc, self.scale = standardise(x - context if self.offset and context is not None else x)
+        self.loc, self.scale = standardise(
+            x - context if self.offset and context is not None else x
+        )
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
@@ -145,7 +144,8 @@ class RealNVP(Density):
         del progress
         given = self._standard_context(context)
         z = normal((n, *self.event_shape), self.loc, generator)
-        for coupling in reversed(self.couplings):
+        for coupling in reversed(list(self.couplings)):
+            assert isinstance(coupling, Coupling)
             z = coupling.inverse(z, given)
         centre = self.loc if not self.offset or context is None else self.loc + context
         return centre + self.scale * z

@@ -49,7 +49,9 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Returns such as '412.0/s'."""
-        return Text("" if task.speed is None else f"{task.speed:.1f}/s", style="progress.data.speed")
+        return Text(
+            "" if task.speed is None else f"{task.speed:.1f}/s", style="progress.data.speed"
+        )
 
 
 def _bar(console: Console, loss: bool) -> Progress:
@@ -109,7 +111,7 @@ def work(quiet: bool) -> Iterator["ProgressFor"]:
     """Yields a maker of (done, total) callbacks that share one progress display."""
     console = Console(stderr=True, quiet=quiet)
     if quiet or not console.is_terminal:
-        yield lambda title: None
+        yield lambda _: None
         return
     with _bar(console, loss=False) as progress:
 

@@ -8,8 +8,8 @@ from smoothctl.cli.console import Notes, is_main_process, print_json, print_tabl
 from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from smoothctl.stages import StageName
     from smoothctl.runs import Run
+    from smoothctl.stages import StageName
 
 __all__ = ["fit_stage", "merge", "print_result"]
 
@@ -60,11 +60,14 @@ def merge(
         elif key not in _INFORMATIVE:
             settings[key] = value
             sources[key] = str(config_file)
-    flags = [(None, k, v) for k, v in chosen.items() if v is not None]
-    flags += [("training", k, v) for k, v in training.items() if v is not None]
-    for table, key, value in [*flags, *map(_assignment, assignments or [])]:
-        (settings if table is None else tables[table])[key] = value
-        sources[key if table is None else f"{table}.{key}"] = "command line"
+    for key, value in chosen.items():
+        if value is not None:
+            settings[key] = value
+            sources[key] = "command line"
+    given = [("training", key, value) for key, value in training.items() if value is not None]
+    for table, key, value in [*given, *map(_assignment, assignments or [])]:
+        tables[table][key] = value
+        sources[f"{table}.{key}"] = "command line"
     return {**settings, **tables, "sources": sources}
 
 

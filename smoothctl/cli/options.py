@@ -109,9 +109,7 @@ Steps = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
-        "--batch-size", help="Examples a step, over all processes.", rich_help_panel=_HOW
-    ),
+    typer.Option("--batch-size", help="Examples a step, over all processes.", rich_help_panel=_HOW),
 ]
 LearningRate = Annotated[
     float | None,
@@ -120,7 +118,11 @@ LearningRate = Annotated[
 FitSeed = Annotated[
     int | None,
     typer.Option(
-        "--seed", min=0, help="Determines everything random.", show_default="0", rich_help_panel=_HOW
+        "--seed",
+        min=0,
+        help="Determines everything random.",
+        show_default="0",
+        rich_help_panel=_HOW,
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Determines everything random.")]

@@ -156,6 +156,8 @@ def _verdict(scores: "Scores") -> str:
     (_, (two_step, _, baseline, entropy), _), *_ = _figures(scores)
     assert two_step is not None
     assert baseline is not None
-    name, gap = ("better", baseline - two_step) if two_step < baseline else ("worse", two_step - baseline)
+    name, gap = (
+        ("better", baseline - two_step) if two_step < baseline else ("worse", two_step - baseline)
+    )
     truth = "" if entropy is None else f" (the true entropy is {entropy:.3f})"
     return f"Smoothing is {name} by {gap:.3f} nats an example than the plain model{truth}."

@@ -94,7 +94,7 @@ GROUPS = (
     Group("architectures", _architectures, _architecture_details),
     Group("kernels", _kernels, _kernel_details),
     Group("datasets", _datasets, _dataset_details),
-    Group("features", _features, lambda cls: {}),
+    Group("features", _features, lambda _: {}),
 )
 
 

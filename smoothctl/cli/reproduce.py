@@ -104,6 +104,8 @@ def _cells(row: "Row", headings: list[str]) -> list[str]:
     cells = []
     for heading in headings:
         values = row.figures.get(heading)
-        spread = "" if not values or len(values) < 2 else f" ± {(max(values) - min(values)) / 2:.3f}"
+        spread = (
+            "" if not values or len(values) < 2 else f" ± {(max(values) - min(values)) / 2:.3f}"
+        )
         cells.append("" if not values else f"{mean(values):.3f}{spread}")
     return cells

@@ -68,7 +68,9 @@ def print_scores(scores: "Scores") -> None:
         title_justify="left",
     )
     for heading in ("model", "quantity", "nats", "± s.e.", "examples"):
-        likelihood.add_column(heading, justify="left" if heading in ("model", "quantity") else "right")
+        likelihood.add_column(
+            heading, justify="left" if heading in ("model", "quantity") else "right"
+        )
     for e in scores.likelihood:
         error = f"{e.standard_error:.4f}"
         likelihood.add_row(e.model, e.quantity, f"{e.nats:.4f}", error, str(e.examples))

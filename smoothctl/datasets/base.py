@@ -109,6 +109,7 @@ class Dataset(ABC):
         Raises:
             NotAvailable: the density is not known.
         """
+        del x
         raise NotAvailable(f"The true density of {self.name} is not known.")
 
     def true_entropy(self) -> float:
@@ -125,4 +126,5 @@ class Dataset(ABC):
         Raises:
             NotAvailable: the density is not known.
         """
+        del x
         raise NotAvailable(f"The support of {self.name} is not known.")

@@ -24,7 +24,7 @@ class Grid:
 
     @classmethod
     def around(cls, points: Tensor, margin: float, spacing: float) -> "Grid":
-        """Returns the grid that covers `points` (n, dims) with a margin, at most `spacing` apart."""
+        """Returns the grid around `points` (n, dims) with a margin, at most `spacing` apart."""
         low, high = points.double().amin(0) - margin, points.double().amax(0) + margin
         axes = tuple(
             torch.linspace(a, b, 1 + math.ceil((b - a) / spacing - 1e-9), dtype=torch.float64)

@@ -247,7 +247,7 @@ class Circles(Synthetic):
         circles = torch.tensor(self.circles, dtype=x.dtype, device=x.device)
         radius = (x[:, None] - circles[:, :2]).norm(dim=-1)
         radial = _log_normal_density((radius - circles[:, 2]) ** 2, self.noise, dims=2)
-        bessel = torch.special.i0e(radius * circles[:, 2] / self.noise**2).log()
+        bessel: Tensor = torch.special.i0e(radius * circles[:, 2] / self.noise**2).log()
         return (radial + bessel).logsumexp(1) - math.log(len(circles))
 
 
@@ -427,7 +427,7 @@ class Pinwheel(Synthetic):
             phi = phi - (self._gap(radius, phi, turned) / self._slope(radius, phi)).clamp(-1, 1)
         root = self._gap(radius, phi, turned).abs() < 1e-4
         along, across = radius * phi.cos(), radius * phi.sin()
-        log_density = (
+        log_density: Tensor = (
             -0.5 * ((along - 1) / self.radial) ** 2
             - 0.5 * (across / self.tangential) ** 2
             - math.log(2 * math.pi * self.radial * self.tangential)

@@ -67,7 +67,7 @@ def score_run(
     samples: int = 5000,
     quadrature: int = 256,
     seed: int = 0,
-    progress: ProgressFor = lambda title: None,
+    progress: ProgressFor = lambda _: None,
 ) -> Scores:
     """Scores every complete stage of a run on its dataset's test view.
 
@@ -171,9 +171,7 @@ def _sample_score(
     )
 
 
-def _or_missing(
-    compute: Callable[[], float], name: str, missing: dict[str, str]
-) -> float | None:
+def _or_missing(compute: Callable[[], float], name: str, missing: dict[str, str]) -> float | None:
     try:
         return compute()
     except NotAvailable as error:

@@ -66,7 +66,7 @@ def _quantiles(values: Tensor, levels: Tensor) -> Tensor:
 
 
 def _mean_distance(x: Tensor, y: Tensor) -> float:
-    total = sum(float(torch.cdist(rows, y).sum()) for rows in x.split(1024))
+    total = math.fsum(float(torch.cdist(rows, y).sum()) for rows in x.split(1024))
     return total / (len(x) * len(y))
 
 

@@ -8,9 +8,22 @@ from typing import Any
 
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
+from smoothctl.stages import StageName
 from smoothctl.training.loop import Reporter
 
-__all__ = ["Claim", "Experiment", "Result", "Row", "Scale", "evaluate_baseline", "evaluate_two_step"]
+__all__ = [
+    "Claim",
+    "Experiment",
+    "Result",
+    "Row",
+    "Scale",
+    "at_most",
+    "better",
+    "collect",
+    "evaluate_baseline",
+    "evaluate_two_step",
+    "parameters",
+]
 
 
 @dataclass(frozen=True)
@@ -118,9 +131,9 @@ def evaluate_two_step(run: Run, scale: Scale) -> dict[str, float]:
     }
 
 
-def parameters(*densities: Any) -> int:
-    """Returns how many trained parameters the densities have together."""
-    return sum(p.numel() for density in densities for p in density.parameters())
+def parameters(run: Run, *stages: StageName) -> int:
+    """Returns how many trained parameters the stages have together."""
+    return sum(p.numel() for stage in stages for p in run.density(stage).parameters())
 
 
 def collect(per_seed: Sequence[dict[str, float]]) -> dict[str, list[float]]:

@@ -1,8 +1,9 @@
 """The bound over σ for three kernels at equal variance: it rises and then falls (ARDS app. B)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from smoothctl.datasets import open_dataset
 from smoothctl.plots import save, sigma_curves
@@ -26,53 +27,59 @@ __all__ = ["experiment"]
 _DATASET = "six-modes"
 _KERNELS = ("gaussian", "laplace", "uniform")
 _SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
-_OPTIONS = {"mixtures": 2}
+_COMMON: dict[str, Any] = {
+    "dataset": _DATASET,
+    "architecture": "logistic-mixture",
+    "options": {"mixtures": 2},
+}
 
 
 def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
-    common = {"dataset": _DATASET, "architecture": "logistic-mixture", "options": _OPTIONS}
     training = {"steps": scale.of(3_000), "learning_rate": 1e-2}
-    plain, sizes = [], (0, 0)
-    curves: dict[str, list[dict[str, float]]] = {kernel: [] for kernel in _KERNELS}
-    for seed in seeds:
-        base = fit_baseline(
-            reporter, **common, out=folder / f"plain-{seed}", seed=seed, training=training
+    plain = [_plain(folder, seed, training, reporter) for seed in seeds]
+    figures: dict[str, dict[str, list[float]]] = {}
+    size = 0
+    for kernel in _KERNELS:
+        curves = []
+        for seed in seeds:
+            runs = [_two_step(folder, kernel, s, seed, training, reporter) for s in _SIGMAS]
+            bounds = [evaluate_two_step(run, scale)["bound, 1 draw"] for run in runs]
+            names = (f"sigma {sigma:g}" for sigma in _SIGMAS)
+            curves.append(dict(zip(names, bounds, strict=True)))
+            size = parameters(runs[0], "prior", "denoiser")
+        figures[kernel] = collect(curves)
+    rows = [
+        Row(
+            "plain, 2 logistics",
+            parameters(plain[0], "baseline"),
+            collect([evaluate_baseline(run, scale) for run in plain]),
         )
-        plain.append(evaluate_baseline(base, scale))
-        for kernel in _KERNELS:
-            runs = {
-                sigma: _two_step(
-                    folder / f"{kernel}-{sigma:g}-{seed}",
-                    {**common, "kernel": kernel, "sigma": sigma},
-                    seed,
-                    training,
-                    reporter,
-                )
-                for sigma in _SIGMAS
-            }
-            bounds = {s: evaluate_two_step(run, scale)["bound, 1 draw"] for s, run in runs.items()}
-            curves[kernel].append({f"sigma {s:g}": value for s, value in bounds.items()})
-            last = runs[_SIGMAS[-1]]
-            stages = map(last.density, ("prior", "denoiser"))
-            sizes = parameters(base.density("baseline")), parameters(*stages)
-    figures = {kernel: collect(found) for kernel, found in curves.items()}
+    ]
+    rows += [Row(f"two-step, {kernel}", size, found) for kernel, found in figures.items()]
+    claims = [*(_inverse_u(kernel, figures[kernel]) for kernel in _KERNELS), _ranking(figures)]
     truth = open_dataset(_DATASET).true_entropy()
     picture = folder / "inverse-u.png"
     save(sigma_curves(_SIGMAS, {k: list(f.values()) for k, f in figures.items()}, truth), picture)
-    rows = [Row("plain, 2 logistics", sizes[0], collect(plain))]
-    rows += [Row(f"two-step, {kernel}", sizes[1], found) for kernel, found in figures.items()]
-    claims = [_inverse_u(kernel, figures[kernel]) for kernel in _KERNELS]
-    claims.append(_ranking(figures))
-    return Result(
-        "inverse-u", list(seeds), {"true entropy, nats": truth}, rows, claims, [str(picture)]
-    )
+    entropy = {"true entropy, nats": truth}
+    return Result("inverse-u", list(seeds), entropy, rows, claims, [str(picture)])
+
+
+def _plain(folder: Path, seed: int, training: Mapping[str, float], reporter: Reporter) -> Run:
+    out = folder / f"plain-seed{seed}"
+    return fit_baseline(reporter, **_COMMON, out=out, seed=seed, training=training)
 
 
 def _two_step(
-    out: Path, prior: dict[str, object], seed: int, training: dict[str, object], reporter: Reporter
+    folder: Path,
+    kernel: str,
+    sigma: float,
+    seed: int,
+    training: Mapping[str, float],
+    reporter: Reporter,
 ) -> Run:
-    fit_prior(reporter, **prior, out=out, seed=seed, training=training)
-    return fit_denoiser(reporter, out=out, seed=seed, options=_OPTIONS, training=training)
+    common = {"out": folder / f"{kernel}-{sigma:g}-seed{seed}", "seed": seed, "training": training}
+    fit_prior(reporter, **_COMMON, **common, kernel=kernel, sigma=sigma)
+    return fit_denoiser(reporter, **common, options=_COMMON["options"])
 
 
 def _inverse_u(kernel: str, figures: dict[str, list[float]]) -> Claim:

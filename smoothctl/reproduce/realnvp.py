@@ -43,8 +43,7 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
             run = fit_denoiser(reporter, out=out, seed=seed, options=_STAGE, training=training)
             plain.append(evaluate_baseline(run, scale))
             smoothed.append(evaluate_two_step(run, scale))
-            stages = map(run.density, ("prior", "denoiser"))
-            sizes = parameters(run.density("baseline")), parameters(*stages)
+            sizes = parameters(run, "baseline"), parameters(run, "prior", "denoiser")
         names = f"{dataset}: RealNVP", f"{dataset}: two-step RealNVP"
         figures = collect(plain), collect(smoothed)
         both = zip(names, sizes, figures, _PAPER[dataset], strict=True)

@@ -69,7 +69,7 @@ def compare(
             is_baseline = row in _BASELINES
             evaluate = evaluate_baseline if is_baseline else evaluate_two_step
             figures[row].append(evaluate(run, scale))
-            sizes[row] = parameters(*map(run.density, run.stages()))
+            sizes[row] = parameters(run, *run.stages())
     rows = [Row(r, sizes[r], collect(figures[r]), references.get(r, "")) for r in ROWS]
     truth = {"true entropy, nats": open_dataset(dataset).true_entropy()}
     found = claims({row.model: row.figures for row in rows})

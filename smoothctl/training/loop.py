@@ -100,7 +100,7 @@ class Trainer:
         self.share = self._share_of_batch()
         self.objective = objective.to(accelerator.device)
         self._initialize()
-        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
         betas = (self.training.beta1, self.training.beta2)
         adam = torch.optim.Adam(self.parameters, lr=0.0, betas=betas, fused=True)
@@ -111,7 +111,7 @@ class Trainer:
         self.held_out = validation.head(self.training.validation_limit)
 
     def _share_of_batch(self) -> int:
-        parts = self.accelerator.num_processes * self.training.accumulate
+        parts = int(self.accelerator.num_processes) * self.training.accumulate
         size = min(self.training.batch_size, len(self.train_view))
         if size < parts:
             raise DataError(
