@@ -20,6 +20,7 @@ __all__ = [
     "new_folder",
     "read_weights",
     "remove",
+    "remove_leftovers",
     "verify_manifest",
     "write_bytes",
     "write_json",
@@ -138,6 +139,12 @@ def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
         found = ours.get("format") if isinstance(ours, dict) else None
         raise RunError(f"{path} has format {found!r}; this version reads format 1.")
     return tensors, ours
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process was writing: hidden .tmp files and folders, at any depth."""
+    for path in sorted(folder.rglob(".*.tmp"), reverse=True):
+        remove(path)
 
 
 def remove(path: Path) -> None:

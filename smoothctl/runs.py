@@ -128,7 +128,9 @@ class Run:
         return density.to(self.device)
 
     def method(self) -> "TwoStep | None":
-        """Returns kernel, prior and (where fitted) denoiser, from two stages or a joint one.
+        """Returns kernel, prior and (where fitted) denoiser.
+
+        A joint stage gives both where the run does not hold both as stages of their own.
 
         Returns:
             None where the run holds only a baseline.
@@ -137,15 +139,17 @@ class Run:
         from smoothctl.smoothing import TwoStep
 
         stages = self.stages()
-        if "prior" in stages:
-            config = self.stage("prior").config()
-            prior = self.density("prior")
-            denoiser = self.density("denoiser") if "denoiser" in stages else None
-        elif "joint" in stages:
+        prior: Density
+        denoiser: Density | None
+        if "joint" in stages and not {"prior", "denoiser"} <= set(stages):
             config = self.stage("joint").config()
             joint = self.density("joint")
             assert isinstance(joint, JointMADE)
             prior, denoiser = joint.prior(), joint.denoiser()
+        elif "prior" in stages:
+            config = self.stage("prior").config()
+            prior = self.density("prior")
+            denoiser = self.density("denoiser") if "denoiser" in stages else None
         else:
             return None
         assert config.kernel is not None

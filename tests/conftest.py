@@ -16,6 +16,11 @@ TINY = {"steps": 60, "batch_size": 128, "warmup": 5, "learning_rate": 5e-3}
 SMALL = {"mixtures": 2, "width": 16, "layers": 2}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Lets slow tests reuse runs that were fitted before."""
+    parser.addoption("--runs", help="folder of `smoothctl reproduce --out`, fitted or not")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)

@@ -128,6 +128,16 @@ def test_kill_9_loses_nothing_but_time(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert same(weights(load_run(tmp_path / "cut")), whole)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_leftovers_of_a_killed_write_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", reporter=StopAt(30))
+    (tmp_path / "a/prior/checkpoints/.step-00000040.0badcafe.tmp").mkdir()
+    (tmp_path / "a/prior/.model.safetensors.0badcafe.tmp").write_bytes(b"half")
+    fit(tmp_path / "a")
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def _newest(run: Path) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smoothctl.datasets.base import View
 from smoothctl.errors import DataError, Interrupted, TrainingError
-from smoothctl.files import remove, write_bytes, write_weights
+from smoothctl.files import remove, remove_leftovers, write_bytes, write_weights
 from smoothctl.randomness import generator, seed_from
 from smoothctl.runs import Stage
 from smoothctl.stages import StageConfig
@@ -285,6 +285,8 @@ class Trainer:
             self.checkpoints.save(self._tensors(), self.progress)
 
     def _resume(self) -> None:
+        if self.accelerator.is_main_process:
+            remove_leftovers(self.stage.path)
         found = self.checkpoints.latest()
         if found is None:
             remove(self.stage.log_file)

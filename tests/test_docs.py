@@ -1,0 +1,80 @@
+"""Every example in README and docs runs; the command reference names every option."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from smoothctl.cli import app, main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
+
+FEWER = {
+    "quickstart": "--steps-factor 0.001 --device cpu",
+    "reproduce": "--steps-factor 0.0003 --limit 30 --draws 2 --seeds 0",
+    "score": "--limit 40 --draws 2 --samples 40 --quadrature 2",
+    "fit": "--steps 4 --batch-size 64 --device cpu",
+}
+"""What makes each verb quick; later flags win."""
+
+
+def _examples(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def _run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(line)
+    extra = next((flags for verb, flags in FEWER.items() if words[1].startswith(verb)), "")
+    if "--help" in words or len(words) == 2 and words[1] == "reproduce":
+        extra = ""
+    monkeypatch.setattr(sys, "argv", [*words, *extra.split()])
+    try:
+        main()
+    except SystemExit as stopped:
+        assert not stopped.code, f"'{line}' exits with {stopped.code}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_examples_run(page: Path, in_tmp: Path, monkeypatch, capsys) -> None:
+    if page.name == "cli.md":
+        pytest.skip("usage lines, not examples")
+    for kind, code in _examples(page):
+        if kind == "python":
+            code = code.replace('"steps": 300', '"steps": 4')
+            exec(compile(code, page.name, "exec"), {"__name__": "example"})
+            continue
+        for line in code.splitlines():
+            if line.startswith("$ smoothctl"):
+                _run_command(line.removeprefix("$ "), monkeypatch)
+    capsys.readouterr()
+
+
+def test_the_command_reference_names_every_verb_and_option() -> None:
+    from typer.main import get_command
+
+    text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    root = get_command(app)
+    for name, command in root.commands.items():
+        assert f"## `smoothctl {name}`" in text
+        section = text.split(f"## `smoothctl {name}`")[1].split("\n## ")[0]
+        for parameter in getattr(command, "params", []):
+            for option in getattr(parameter, "opts", []):
+                if option.startswith("--"):
+                    assert option in section, f"{name} {option}: run nox -s cli-reference"
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"^python3 -m venv .*bin/smoothctl quickstart$", text, re.MULTILINE)
+    assert re.search(r"^python3 -m venv .*bin/nox$", text, re.MULTILINE)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} -> {target}"

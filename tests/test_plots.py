@@ -1,0 +1,49 @@
+"""Pictures are written and show something; more than two dimensions have none."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from smoothctl.datasets import open_dataset
+from smoothctl.plots import panels, save, save_samples_picture, sigma_curves
+from smoothctl.sampling import Drawn
+
+
+def _pixels(path: Path) -> torch.Tensor:
+    from matplotlib.image import imread
+
+    return torch.from_numpy(imread(path))
+
+
+@pytest.mark.parametrize("name", ["six-modes", "rings"])
+def test_panels_show_every_set(tmp_path: Path, name: str) -> None:
+    data = open_dataset(name)
+    x = data.test.head(500)
+    save(panels({"data": x, "shifted": x + 0.5, "again": x}, data), tmp_path / "p.png")
+    image = _pixels(tmp_path / "p.png")[..., :3]
+    for panel in image.tensor_split(3, dim=1):
+        assert (panel.std(dim=-1) > 0.05).float().mean() > 0.001
+
+
+def test_samples_that_are_not_finite_do_not_break_a_picture(tmp_path: Path) -> None:
+    data = open_dataset("rings")
+    x = data.test.head(50).clone()
+    x[0] = torch.nan
+    save(panels({"data": data.test.head(50), "broken": x}, data), tmp_path / "p.png")
+
+
+def test_more_than_two_dimensions_have_no_picture(tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    data = open_dataset(str(tmp_path / "a.npy"))
+    drawn = Drawn(data.test.head(), None)
+    assert save_samples_picture(tmp_path / "p.png", data, drawn, "baseline") is None
+    assert not (tmp_path / "p.png").exists()
+
+
+def test_sigma_curves(tmp_path: Path) -> None:
+    curves = {"gaussian": [[1.0, 1.1], [0.9, 0.95], [1.2, 1.3]]}
+    save(sigma_curves([0.1, 0.3, 1.0], curves, 0.8), tmp_path / "p.png")
+    assert _pixels(tmp_path / "p.png").std() > 0.01

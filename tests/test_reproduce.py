@@ -1,0 +1,67 @@
+"""The papers' claims. Slow: `nox -s reproduce`, or with fitted runs `-- --runs runs/reproduce`."""
+
+from pathlib import Path
+
+import pytest
+
+from smoothctl import reproduce
+from smoothctl.errors import UsageError
+from smoothctl.reproduce.base import Claim, Result, Scale, at_most, better
+from smoothctl.training.fit import Quiet
+
+SEEDS = (0, 1, 2)
+
+
+def _result(name: str, folder: Path) -> Result:
+    return reproduce.load(name).run(folder / name, SEEDS, Scale(), Quiet())
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where fitted runs are: --runs, or nowhere yet."""
+    chosen = request.config.getoption("--runs")
+    return Path(chosen) if chosen else tmp_path
+
+
+def _failed(claims: list[Claim]) -> list[Claim]:
+    return [claim for claim in claims if not claim.holds]
+
+
+@pytest.mark.slow
+def test_rings(folder: Path) -> None:
+    """All of the rings claims hold at every seed."""
+    assert not _failed(_result("rings", folder).claims)
+
+
+@pytest.mark.slow
+def test_olympics(folder: Path) -> None:
+    """Three logistics after smoothing beat three without."""
+    result = _result("olympics", folder)
+    assert result.claims[0].holds
+
+
+@pytest.mark.slow
+def test_realnvp(folder: Path) -> None:
+    """Smoothing helps RealNVP on olympics; the checkerboard claim is reported, not asserted."""
+    result = _result("realnvp", folder)
+    claims = {claim.statement.split(":")[0]: claim.holds for claim in result.claims}
+    assert claims["olympics"]
+
+
+@pytest.mark.slow
+def test_inverse_u(folder: Path) -> None:
+    """For every kernel the bound rises and then falls; which kernel is best is reported."""
+    result = _result("inverse-u", folder)
+    assert not _failed(result.claims[:3])
+
+
+def test_claims_look_at_every_seed() -> None:
+    assert at_most("x", [1.0, 2.0], 2.0).holds
+    assert not at_most("x", [1.0, 2.1], 2.0).holds
+    assert better("a", [1.0, 2.0], "b", [1.5, 2.5]).holds
+    assert not better("a", [1.0, 2.0], "b", [1.5, 1.9]).holds
+
+
+def test_unknown_experiment() -> None:
+    with pytest.raises(UsageError, match="did you mean rings"):
+        reproduce.load("rigns")
