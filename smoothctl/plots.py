@@ -37,9 +37,12 @@ def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
     from matplotlib.figure import Figure
 
     data = {title: samples.detach().cpu().double().numpy() for title, samples in named.items()}
-    figure = Figure(figsize=(3.1 * len(data), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(data), squeeze=False)[0]
     limits = _limits(next(iter(data.values())))
+    tall = (
+        0.9 if len(limits) == 1 else (limits[1][1] - limits[1][0]) / (limits[0][1] - limits[0][0])
+    )
+    figure = Figure(figsize=(3.1 * len(data), 0.5 + 2.9 * tall), layout="constrained")
+    axes = figure.subplots(1, len(data), squeeze=False)[0]
     paint = _histogram if dataset.event_shape == (1,) else _points
     for axis, (title, samples) in zip(axes, data.items(), strict=True):
         axis.set_title(title, fontsize=10)

@@ -366,3 +366,43 @@ def test_log_lines_are_json_with_finite_numbers(tmp_path: Path) -> None:
         entry = json.loads(line)
         assert all(math.isfinite(value) for value in entry.values())
         assert {"step", "loss", "learning_rate"} <= entry.keys()
+
+
+class TestTwoProcesses:
+    """Two gloo ranks by Accelerate's launcher."""
+
+    def _launch(self, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+        launcher += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+        launcher += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "smoothctl"]
+        command = ["fit-prior", "--dataset", "two-moons", "--steps", "30", "--batch-size", "128"]
+        command += ["--set", "width=16", "--out", "run", "--json"]
+        return subprocess.run(
+            [*launcher, *command],
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def test_same_loss_as_one_and_one_voice(self, tmp_path: Path) -> None:
+        """Both see halves of one process's batches; only noise differs, and rank 0 alone speaks."""
+        done = self._launch(tmp_path, ACCELERATE_USE_CPU="true")
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert done.stderr.count("Fits the prior") == 1
+        one = fit(tmp_path / "one", options={"width": 16}, training={"steps": 30, "warmup": 200})
+        alone = one.stage("prior").log()[-1]["validation"]
+        assert result["validation_nats"] == pytest.approx(alone, abs=0.05)
+        steps = [entry["step"] for entry in Run(tmp_path / "run").stage("prior").log()]
+        assert steps == sorted(set(steps))
+
+    def test_ranks_that_are_alone_are_refused(self, tmp_path: Path) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("with a GPU the two ranks find each other")
+        done = self._launch(tmp_path, ACCELERATE_USE_CPU="false")
+        assert done.returncode != 0
+        assert "started 2 processes, but each believes that it is one of 1" in done.stderr
+        assert not list(tmp_path.rglob("*.safetensors"))

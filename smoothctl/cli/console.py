@@ -72,12 +72,15 @@ def _bar(console: Console, loss: bool) -> Progress:
 class Notes:
     """A `Reporter` for people: notes, and a progress bar where stderr is a terminal.
 
+    Of several processes only the first speaks.
+
     Args:
         quiet: say nothing.
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        silent = quiet or not is_main_process()
+        self.console = Console(stderr=True, quiet=silent, highlight=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
 

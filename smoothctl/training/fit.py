@@ -237,10 +237,13 @@ def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
 def _prepare(
     stage: Stage, run: Run, config: StageConfig, sources: Mapping[str, str], overwrite: bool
 ) -> bool:
-    """Makes the stage's folder ready; returns True if the stage is complete already."""
+    """Makes the stage's folder ready; returns True if the stage is complete already.
+
+    Of several processes only the first looks and writes; an error there ends them all.
+    """
+    if not _is_main_process():
+        return stage.complete and not overwrite
     _check_siblings(run, config)
-    if overwrite and stage.path.exists() and not _is_main_process():
-        overwrite = False
     if overwrite:
         remove(stage.path)
     if stage.started:
@@ -253,8 +256,7 @@ def _prepare(
         return stage.complete
     if stage.path.is_dir() and any(stage.path.iterdir()):
         raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
-    if _is_main_process():
-        write_bytes(stage.config_file, to_toml(config, sources).encode())
+    write_bytes(stage.config_file, to_toml(config, sources).encode())
     return False
 
 

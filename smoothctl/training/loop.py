@@ -289,7 +289,8 @@ class Trainer:
             remove_leftovers(self.stage.path)
         found = self.checkpoints.latest()
         if found is None:
-            remove(self.stage.log_file)
+            if self.accelerator.is_main_process:
+                remove(self.stage.log_file)
             return
         tensors, self.progress = found
         model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
