@@ -152,9 +152,11 @@ def from_toml(path: Path) -> dict[str, Any]:
     for key in values:
         if key not in known:
             raise UsageError(f"{path} has an unknown key '{key}'{near_misses(key, known)}")
-    for key in ("options", "training"):
-        if not isinstance(values.get(key, {}), dict):
+    for key, value in values.items():
+        if key in ("options", "training") and not isinstance(value, dict):
             raise UsageError(f"{path}: '{key}' must be a table, as in [{key}].")
+        if key in ("dataset", "kernel", "architecture") and not isinstance(value, str):
+            raise UsageError(f"{path}: '{key}' must be a name in quotes, not {value!r}.")
     return values
 
 

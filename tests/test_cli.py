@@ -290,6 +290,23 @@ class TestErrors:
         result = cli("fit-prior", *FAST, "--out", "file/run")
         assert "Cannot write" in the_error(result, 1)
 
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("sigma = 'wide'", "positive and finite, not 'wide'"),
+            ("seed = 'x'", "setting 'seed' is wrong"),
+            ("seed = -1", "setting 'seed' is wrong"),
+            ("precision = 'int4'", "setting 'precision' is wrong"),
+            ("dataset = 3", "must be a name in quotes"),
+            ("kernel = ['a']", "must be a name in quotes"),
+            ("sigma = ", "not valid TOML"),
+            ("[training]\nsteps = 'many'", "setting 'steps' is wrong"),
+        ],
+    )
+    def test_bad_config_file(self, cli, text: str, message: str) -> None:
+        Path("c.toml").write_text(text)
+        assert message in the_error(cli("fit-prior", "--config", "c.toml"), 2)
+
     def test_config_of_another_stage(self, cli) -> None:
         cli("fit-prior", *FAST)
         config = "runs/rings-made/prior/config.toml"

@@ -33,9 +33,9 @@ class Kernel(ABC):
     """Why `posterior_mean` must not be used with a learned density; empty where it may."""
 
     def __init__(self, sigma: float) -> None:
-        if not (math.isfinite(sigma) and sigma > 0):
+        if not (isinstance(sigma, int | float) and math.isfinite(sigma) and sigma > 0):
             raise UsageError(
-                f"The kernel's standard deviation sigma must be positive and finite, not {sigma}."
+                f"The kernel's standard deviation sigma must be positive and finite, not {sigma!r}."
             )
         self.sigma = float(sigma)
 

@@ -172,19 +172,20 @@ def _resolve(
         raise UsageError("A baseline is fitted to unsmoothed data: it has no kernel and no sigma.")
     training = {**cls.training_defaults, **settings.training}
     options = build(cls.Config, settings.options, architecture)
-    config = StageConfig(
-        stage=name,
-        dataset=dataset.name,
-        event_shape=dataset.event_shape,
-        levels=dataset.levels,
-        kernel=kernel,
-        sigma=sigma,
-        architecture=architecture,
-        seed=settings.seed,
-        precision=settings.precision,
-        options=as_dict(options),
-        training=build(TrainingConfig, training, "training"),
-    )
+    values = {
+        "stage": name,
+        "dataset": dataset.name,
+        "event_shape": dataset.event_shape,
+        "levels": dataset.levels,
+        "kernel": kernel,
+        "sigma": sigma,
+        "architecture": architecture,
+        "seed": settings.seed,
+        "precision": settings.precision,
+        "options": as_dict(options),
+        "training": build(TrainingConfig, training, "training"),
+    }
+    config = build(StageConfig, values, "the configuration")
     out = settings.out or RUNS / f"{Path(dataset.name).stem}-{architecture.replace(':', '-')}"
     return config, dataset, Run(Path(out))
 
