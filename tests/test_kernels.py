@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from smoothctl import kernels
-from smoothctl.datasets.synthetic import TwoGaussians
+from smoothctl.datasets.gaussians import TwoGaussians
 from smoothctl.errors import NotAvailable
 from smoothctl.kernels.base import Kernel
 from smoothctl.smoothing import TwoStep

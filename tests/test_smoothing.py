@@ -9,7 +9,7 @@ from torch import Tensor
 from smoothctl import kernels
 from smoothctl.architectures.base import Density
 from smoothctl.datasets import open_dataset
-from smoothctl.datasets.synthetic import TwoGaussians
+from smoothctl.datasets.gaussians import TwoGaussians
 from smoothctl.errors import NotAvailable
 from smoothctl.randomness import generator
 from smoothctl.runs import Run

@@ -9,11 +9,7 @@ from smoothctl.training.loop import Reporter
 
 __all__ = ["experiment"]
 
-_REFERENCES = {
-    "MADE-3": "floor 3.18",
-    "MADE-6": "floor 2.815",
-    "two-step, 3 logistics": "paper 2.71 (bound)",
-}
+_REFERENCES = {"two-step, 3 logistics": "paper 2.71 (bound)"}
 
 
 def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
