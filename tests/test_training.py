@@ -288,8 +288,15 @@ def test_batch_larger_than_the_data(tmp_path: Path) -> None:
     import numpy as np
 
     np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(40, 2)))
-    run = fit(tmp_path / "a", dataset=str(tmp_path / "few.npy"), training={"batch_size": 4096})
+    witness = StopAt(0)
+    run = fit(
+        tmp_path / "a",
+        dataset=str(tmp_path / "few.npy"),
+        training={"batch_size": 4096},
+        reporter=witness,
+    )
     assert run.stages() == ["prior"]
+    assert any("A step takes 32 examples, not 4096" in note for note in witness.notes)
     with pytest.raises(DataError, match="too few for 64 parts"):
         fit(
             tmp_path / "b",

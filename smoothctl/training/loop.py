@@ -118,7 +118,13 @@ class Trainer:
                 f"{self.config.dataset} has {len(self.train_view)} training examples and a batch "
                 f"{self.training.batch_size}: too few for {parts} parts a step."
             )
-        return size // parts
+        share = size // parts
+        if share * parts != self.training.batch_size:
+            self.reporter.note(
+                f"A step takes {share * parts} examples, not {self.training.batch_size}: there are "
+                f"{len(self.train_view)}, and every one of {parts} parts gets equally many."
+            )
+        return share
 
     def _initialize(self) -> None:
         n = min(_FIRST_BATCH, len(self.train_view))
