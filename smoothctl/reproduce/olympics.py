@@ -19,7 +19,7 @@ def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
 
 
 def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
-    return compare("olympics", "olympics", 0.2, {}, _claims, folder, seeds, scale, reporter)
+    return compare("olympics", "olympics", 0.2, {}, _claims, {}, folder, seeds, scale, reporter)
 
 
 experiment = Experiment("olympics", "ARDS (Meng et al. 2021), section 4.1; reconstruction", _run)

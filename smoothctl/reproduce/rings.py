@@ -12,6 +12,10 @@ __all__ = ["experiment"]
 _REFERENCES = {"two-step, 3 logistics": "paper 2.71 (bound)"}
 
 
+_STARTS = {"MADE-3": 3}
+"""With three logistics one fit in three ends in a symmetric optimum, 0.1 nats worse."""
+
+
 def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
     baseline_3, baseline_6, two_step, _ = (figures[row] for row in ROWS)
     return [
@@ -24,7 +28,9 @@ def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
 
 
 def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
-    return compare("rings", "rings", 0.3, _REFERENCES, _claims, folder, seeds, scale, reporter)
+    return compare(
+        "rings", "rings", 0.3, _REFERENCES, _claims, _STARTS, folder, seeds, scale, reporter
+    )
 
 
 experiment = Experiment("rings", "ARDS (Meng et al. 2021), section 4.1", _run)

@@ -1,6 +1,6 @@
 """MADE with and without smoothing at equal parameter counts, on any 2-d data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from smoothctl.datasets import open_dataset
@@ -29,9 +29,6 @@ _BASELINES = {
 }
 """Each with the gain that served it best on rings, so that the comparison is fair."""
 
-_STARTS = {"MADE-3": 3, "MADE-6": 1}
-"""Fits to choose from by validation loss: with three logistics, some end in a symmetric optimum."""
-
 _PRIOR = {"mixtures": 3, "width": 40}
 _DENOISER = {"mixtures": 3, "width": 122}
 _JOINT = {"mixtures": 3, "width": 128}
@@ -44,6 +41,7 @@ def compare(
     sigma: float,
     references: dict[str, str],
     claims: Claims,
+    starts: Mapping[str, int],
     folder: Path,
     seeds: Sequence[int],
     scale: Scale,
@@ -57,6 +55,7 @@ def compare(
         sigma: standard deviation of the Gaussian smoothing.
         references: row -> what the paper or the theory says.
         claims: from the figures of each row.
+        starts: baseline -> how many fits to choose from by validation loss; one if missing.
         folder: where the runs go; complete ones are not fitted again.
         seeds: one fit of everything for each.
         scale: how much of it.
@@ -65,7 +64,7 @@ def compare(
     figures: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS}
     sizes: dict[str, int] = {}
     for seed in seeds:
-        for row, fit in _fits(dataset, sigma, scale).items():
+        for row, fit in _fits(dataset, sigma, starts, scale).items():
             slug = row.split(",")[0].lower()
             run = fit(folder / f"{dataset}-{slug}-seed{seed}", seed, reporter)
             is_baseline = row in _BASELINES
@@ -79,11 +78,11 @@ def compare(
 
 
 def _fits(
-    dataset: str, sigma: float, scale: Scale
+    dataset: str, sigma: float, starts: Mapping[str, int], scale: Scale
 ) -> dict[str, Callable[[Path, int, Reporter], Run]]:
     def baseline(row: str) -> Callable[[Path, int, Reporter], Run]:
         def best_of_starts(out: Path, seed: int, reporter: Reporter) -> Run:
-            starts = [
+            fitted = [
                 fit_baseline(
                     reporter,
                     dataset=dataset,
@@ -92,9 +91,9 @@ def _fits(
                     options=_BASELINES[row],
                     training={"steps": scale.of(16_000), "batch_size": _BATCH},
                 )
-                for start in range(_STARTS[row])
+                for start in range(starts.get(row, 1))
             ]
-            return min(starts, key=lambda run: run.stage("baseline").log()[-1]["validation"])
+            return min(fitted, key=lambda run: run.stage("baseline").log()[-1]["validation"])
 
         return best_of_starts
 
