@@ -78,6 +78,8 @@ def settings_of(cls: type) -> list[SettingInfo]:
 
 def parse_value(text: str) -> Any:
     """Reads the right side of key=value as TOML (numbers, booleans, lists) or else as text."""
+    if "\n" in text:
+        return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST",
+    "append_line",
+    "move",
     "new_folder",
     "read_weights",
     "remove",
@@ -50,7 +52,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to a text file.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -78,13 +94,19 @@ def new_folder(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
+    except RunError as error:
+        raise RunError(str(error).replace(str(beside), str(path))) from error
     finally:
         if beside.is_dir():
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def verify_manifest(folder: Path) -> None:
+def verify_manifest(folder: Path, *required: str) -> None:
     """Checks every file of a folder against its manifest.
+
+    Args:
+        folder: made by `new_folder`.
+        required: names that the manifest must list.
 
     Raises:
         RunError: the manifest or a file is missing, or a file was changed.
@@ -94,6 +116,9 @@ def verify_manifest(folder: Path) -> None:
         expected = {Path(name).name: str(value) for name, value in hashes.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} is incomplete: its manifest cannot be read.") from error
+    for name in required:
+        if name not in expected:
+            raise RunError(f"{folder} is incomplete: its manifest does not list {name}.")
     for name, value in expected.items():
         if not (folder / name).is_file():
             raise RunError(f"{folder} is incomplete: {name} is missing.")
@@ -147,12 +172,27 @@ def remove_leftovers(folder: Path) -> None:
         remove(path)
 
 
+def move(path: Path, target: Path) -> None:
+    """Renames a file or folder.
+
+    Raises:
+        RunError: it cannot be done.
+    """
+    try:
+        path.rename(target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
 def remove(path: Path) -> None:
     """Removes a file or folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot remove {path}: {error.strerror or error}.") from error
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:

@@ -45,7 +45,7 @@ def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
     axes = figure.subplots(1, len(data), squeeze=False)[0]
     paint = _histogram if dataset.event_shape == (1,) else _points
     for axis, (title, samples) in zip(axes, data.items(), strict=True):
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=10, parse_math=False)
         paint(axis, samples, limits, dataset)
     return figure
 
@@ -78,7 +78,7 @@ def save_samples_picture(path: Path, dataset: Dataset, drawn: Drawn, method: str
 def _limits(samples: np.ndarray) -> list[tuple[float, float]]:
     """Returns the range of each coordinate of the first panel, with a quarter to spare."""
     low, high = samples.min(axis=0), samples.max(axis=0)
-    margin = 0.15 * (high - low).max() + 1e-9
+    margin = 0.15 * float((high - low).max()) or 1.0
     return [(float(a - margin), float(b + margin)) for a, b in zip(low, high, strict=True)]
 
 

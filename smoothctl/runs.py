@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -59,6 +60,11 @@ class Stage:
         return self.config_file.is_file()
 
     @property
+    def fitted(self) -> bool:
+        """Whether there is anything to lose: weights or a checkpoint."""
+        return self.complete or any(self.checkpoints.glob("step-*"))
+
+    @property
     def complete(self) -> bool:
         """Whether training has ended."""
         return self.weights_file().is_file()
@@ -72,14 +78,16 @@ class Stage:
         try:
             values = tomllib.loads(self.config_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(f"{self.config_file} cannot be read: {error}.") from error
+            raise RunError(
+                f"{self.config_file} cannot be read ({error}): restore it, or remove {self.path}."
+            ) from error
         return StageConfig.from_dict(values, str(self.config_file))
 
     def log(self) -> list[dict[str, float]]:
-        """Reads log.jsonl; a last line that was cut off is left out."""
+        """Reads log.jsonl; lines that were cut off or are foreign are left out."""
         if not self.log_file.is_file():
             return []
-        return list(_json_lines(self.log_file.read_text(encoding="utf-8")))
+        return list(_entries(self.log_file.read_text(encoding="utf-8", errors="replace")))
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,17 @@ class Run:
         return {name: self.stage(name).config() for name in self.stages()}
 
     def dataset(self) -> "Dataset":
-        """Opens the dataset that the stages were fitted to."""
-        return datasets.open_dataset(next(iter(self.configs().values())).dataset)
+        """Opens the dataset that the stages were fitted to.
+
+        Raises:
+            DataError: its file is missing.
+            RunError: its file has changed since.
+        """
+        config = next(iter(self.configs().values()))
+        dataset = datasets.open_dataset(config.dataset)
+        if dataset.fingerprint != config.data_sha256:
+            raise RunError(f"{config.dataset} has changed since {self.path} was fitted to it.")
+        return dataset
 
     def density(self, name: StageName) -> "Density":
         """Loads one stage's model in evaluation mode.
@@ -118,14 +135,19 @@ class Run:
         Raises:
             RunError: the stage is not complete, or its weights are damaged or foreign.
         """
+        return self._load(name)[0]
+
+    def _load(self, name: StageName) -> "tuple[Density, StageConfig]":
         file = self.stage(name).weights_file(self.weights)
+        if not file.is_file() and self.stage(name).complete:
+            raise RunError(f"{file} is missing: take the last weights, or fit the stage again.")
         if not file.is_file():
             have = ", ".join(self.stages()) or "none"
             raise RunError(f"{self.path} has no {name} ({file.name}); complete stages: {have}.")
         density, config = load_density(file)
         if config.stage != name:
             raise RunError(f"{file} holds a {config.stage}, not a {name}.")
-        return density.to(self.device)
+        return density.to(self.device), config
 
     def method(self) -> "TwoStep | None":
         """Returns kernel, prior and (where fitted) denoiser.
@@ -134,6 +156,9 @@ class Run:
 
         Returns:
             None where the run holds only a baseline.
+
+        Raises:
+            RunError: files are damaged, or prior and denoiser do not belong together.
         """
         from smoothctl.architectures.made import JointMADE
         from smoothctl.smoothing import TwoStep
@@ -142,14 +167,15 @@ class Run:
         prior: Density
         denoiser: Density | None
         if "joint" in stages and not {"prior", "denoiser"} <= set(stages):
-            config = self.stage("joint").config()
-            joint = self.density("joint")
+            joint, config = self._load("joint")
             assert isinstance(joint, JointMADE)
             prior, denoiser = joint.prior(), joint.denoiser()
         elif "prior" in stages:
-            config = self.stage("prior").config()
-            prior = self.density("prior")
-            denoiser = self.density("denoiser") if "denoiser" in stages else None
+            prior, config = self._load("prior")
+            denoiser = None
+            if "denoiser" in stages:
+                denoiser, other = self._load("denoiser")
+                config.check_same_smoothing(other, str(self.path))
         else:
             return None
         assert config.kernel is not None
@@ -230,9 +256,9 @@ def load_density(path: str | Path) -> "tuple[Density, StageConfig]":
     return density.eval().requires_grad_(False), config
 
 
-def _json_lines(text: str) -> Iterator[dict[str, float]]:
+def _entries(text: str) -> Iterator[dict[str, float]]:
     for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                yield entry

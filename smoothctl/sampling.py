@@ -15,7 +15,15 @@ from smoothctl.randomness import generator
 from smoothctl.runs import Run
 from smoothctl.smoothing import TwoStep
 
-__all__ = ["METHODS", "Drawn", "Method", "available_methods", "draw", "save_samples"]
+__all__ = [
+    "METHODS",
+    "Drawn",
+    "Method",
+    "available_methods",
+    "check_target",
+    "draw",
+    "save_samples",
+]
 
 Method = Literal["two-step", "single-step", "smoothed", "baseline"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -80,15 +88,26 @@ def draw(run: Run, method: str, n: int, seed: int = 0, progress: Progress | None
     return finish[method](two_step)
 
 
+def check_target(path: Path, overwrite: bool) -> None:
+    """Checks, before any work, that samples may be written to a path and its picture beside it.
+
+    Raises:
+        UsageError: the path does not end in .npz.
+        RunError: one of the files is there and must not be replaced.
+    """
+    if path.suffix != ".npz":
+        raise UsageError(f"Samples are written as .npz, not as '{path.name}'.")
+    for file in (path, path.with_suffix(".png")):
+        if file.exists() and not overwrite:
+            raise RunError(f"{file} is there already: choose another --out, or --overwrite it.")
+
+
 def save_samples(path: Path, drawn: Drawn) -> None:
     """Writes an .npz file with `samples` and, where there are any, `smoothed`, atomically.
 
     Raises:
-        UsageError: the path does not end in .npz.
         RunError: it cannot be written.
     """
-    if path.suffix != ".npz":
-        raise UsageError(f"Samples are written as .npz, not as '{path.name}'.")
     arrays = {"samples": drawn.samples.cpu().numpy()}
     if drawn.smoothed is not None:
         arrays["smoothed"] = drawn.smoothed.cpu().numpy()

@@ -62,6 +62,7 @@ class StageConfig:
 
     stage: StageName
     dataset: str
+    data_sha256: str | None = None
     event_shape: tuple[int, ...]
     levels: int | None = None
     kernel: str | None = None
@@ -101,6 +102,23 @@ class StageConfig:
         except UsageError as error:
             raise RunError(f"{where} holds no stage's configuration: {error}") from error
 
+    def check_same_smoothing(self, other: "StageConfig", where: str) -> None:
+        """Checks that two stages have the same data, event shape and, unless plain, smoothing.
+
+        Raises:
+            RunError: they differ; the message names the key and `where`.
+        """
+        keys = ["dataset", "data_sha256", "event_shape"]
+        if "baseline" not in (self.stage, other.stage):
+            keys += ["kernel", "sigma"]
+        for key in keys:
+            mine, others = getattr(self, key), getattr(other, key)
+            if mine != others:
+                raise RunError(
+                    f"In {where} the {self.stage} has {key} {mine} and the {other.stage} {others}: "
+                    "one run folder holds one; choose another folder, or remove a stage."
+                )
+
     def differences(self, other: "StageConfig") -> list[str]:
         """Returns 'key: mine → other' for each value that differs."""
         mine, others = _flatten(self.to_dict()), _flatten(other.to_dict())
@@ -129,7 +147,7 @@ def to_toml(stage: StageConfig, sources: Mapping[str, str]) -> str:
             for name, item in value.items():
                 table.add(name, tomlkit.item(item).comment(sources.get(f"{key}.{name}", "default")))
             document.add(key, table)
-        elif key in ("format", "smoothctl", "stage", "event_shape", "levels"):
+        elif key in ("format", "smoothctl", "stage", "event_shape", "levels", "data_sha256"):
             document.add(key, tomlkit.item(value))
         else:
             document.add(key, tomlkit.item(value).comment(sources.get(key, "default")))
@@ -152,6 +170,8 @@ def from_toml(path: Path) -> dict[str, Any]:
     for key in values:
         if key not in known:
             raise UsageError(f"{path} has an unknown key '{key}'{near_misses(key, known)}")
+    if values.get("format", _FORMAT) != _FORMAT:
+        raise UsageError(f"{path} has format {values['format']!r}; this version reads {_FORMAT}.")
     for key, value in values.items():
         if key in ("options", "training") and not isinstance(value, dict):
             raise UsageError(f"{path}: '{key}' must be a table, as in [{key}].")

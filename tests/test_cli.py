@@ -125,7 +125,7 @@ class TestWholeWay:
         np.save("mine.npy", np.random.default_rng(0).normal(size=(300, 3)))
         code, _, err = cli("fit-prior", *FAST, "--dataset", "mine.npy")
         assert code == 0
-        assert "half the median distance" in err
+        assert "the median distance of two data points over 2√D" in err
         assert cli("fit-denoiser", *FAST)[0] == 0
         code, out, _ = cli("sample", "-n", "20")
         assert out.split() == ["runs/mine-made/samples/two-step-seed0-20.npz"]
@@ -238,6 +238,8 @@ class TestErrors:
             (["sample"], 1, "start with smoothctl fit-prior"),
             (["sample", "none"], 1, "There is no run folder"),
             (["score", "none"], 1, "There is no run folder"),
+            (["fit-prior", "--dataset", "q\udcff.npy"], 2, "not valid text"),
+            (["fit-prior", "--out", "x\udcffy"], 2, "not printable"),
             (["sigma-heuristic", "--dataset", "ring"], 2, "did you mean rings"),
             (["kernels", "show", "gauss"], 2, "did you mean gaussian"),
             (["reproduce", "ring"], 2, "did you mean rings"),
@@ -285,6 +287,53 @@ class TestErrors:
         result = cli("sample", trained_run.path, "-n", "3", "--out", "a.csv")
         assert "written as .npz" in the_error(result, 2)
 
+    def test_samples_replace_nothing_unasked(self, cli, trained_run: Run) -> None:
+        Path("mine.png").write_text("precious")
+        result = cli("sample", trained_run.path, "-n", "3", "--out", "mine.npz")
+        assert "mine.png is there already" in the_error(result, 1)
+        assert Path("mine.png").read_text() == "precious"
+        arguments = ["sample", trained_run.path, "-n", "3", "--out", "mine.npz", "--overwrite"]
+        assert cli(*arguments)[0] == 0
+
+    def test_a_moved_data_file_costs_only_the_picture(self, cli) -> None:
+        np.save("mine.npy", np.random.default_rng(0).normal(size=(300, 2)))
+        cli("fit-baseline", *FAST, "--dataset", "mine.npy", "--out", "r")
+        Path("mine.npy").unlink()
+        code, out, err = cli("sample", "r", "-n", "5")
+        assert code == 0
+        assert "No picture" in err
+        assert out.split() == ["r/samples/baseline-seed0-5.npz"]
+
+    @pytest.mark.parametrize("name", ["a$b_$", "s[/x]", "[red]", "mit Leer zeichen é"])
+    def test_odd_names(self, cli, name: str) -> None:
+        np.save(f"{name.replace('/', '_')}.npy", np.random.default_rng(0).normal(size=(300, 2)))
+        data = f"{name.replace('/', '_')}.npy"
+        code, out, err = cli("fit-baseline", *FAST, "--dataset", data, "--out", name)
+        assert code == 0, err
+        assert name.split("/")[0] in out
+        assert cli("sample", name, "-n", "5")[0] == 0
+        assert cli("sigma-heuristic", "--dataset", data)[0] == 0
+
+    def test_data_out_of_float32(self, cli) -> None:
+        rows = np.random.default_rng(0).normal(size=(300, 2))
+        np.save("huge.npy", rows * 1e300)
+        np.save("far.npy", rows + 1e9)
+        assert "rescale" in the_error(cli("sigma-heuristic", "--dataset", "huge.npy"), 1)
+        assert "subtract a constant" in the_error(cli("fit-prior", "--dataset", "far.npy"), 1)
+
+    def test_out_of_memory(self, cli) -> None:
+        assert "Out of memory" in the_error(cli("fit-prior", "--set", "width=99999999"), 1)
+
+    @pytest.mark.parametrize("option", ["--arch", "--kernel", "--dataset"])
+    def test_an_empty_name_is_unknown(self, cli, option: str) -> None:
+        assert "There is no" in the_error(cli("fit-prior", *FAST, option, ""), 2)
+
+    def test_a_setting_given_twice(self, cli) -> None:
+        result = cli("fit-prior", *FAST, "--set", "width=9")
+        assert "'width' is given twice" in the_error(result, 2)
+        result = cli("fit-prior", *FAST, "--set", "training.steps=9")
+        assert "'steps' is given twice" in the_error(result, 2)
+
     def test_out_in_the_way(self, cli) -> None:
         Path("file").write_text("")
         result = cli("fit-prior", *FAST, "--out", "file/run")
@@ -301,6 +350,7 @@ class TestErrors:
             ("kernel = ['a']", "must be a name in quotes"),
             ("sigma = ", "not valid TOML"),
             ("[training]\nsteps = 'many'", "setting 'steps' is wrong"),
+            ("format = 2", "this version reads 1"),
         ],
     )
     def test_bad_config_file(self, cli, text: str, message: str) -> None:

@@ -151,6 +151,20 @@ class TestDamage:
         with pytest.raises(RunError, match=r"config\.toml cannot be read"):
             copy.stage("prior").config()
 
+    def test_stages_that_do_not_belong_together(self, copy: Run) -> None:
+        file = copy.stage("denoiser").weights_file()
+        tensors, metadata = read_weights(file)
+        write_weights(file, tensors, {**metadata, "sigma": 5.0})
+        with pytest.raises(RunError, match=r"prior has sigma 0.3 and the denoiser 5.0"):
+            copy.method()
+
+    def test_the_weights_own_sigma_counts(self, copy: Run) -> None:
+        config = copy.stage("prior").config_file
+        config.write_text(config.read_text().replace("sigma = 0.3", "sigma = 5.0"))
+        method = copy.method()
+        assert method is not None
+        assert method.kernel.sigma == 0.3
+
 
 def test_newest_run_is_the_one_written_last(copy: Run, in_tmp: Path) -> None:
     with pytest.raises(RunError, match="no run under runs/"):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -181,6 +183,67 @@ def test_another_configuration_is_refused_by_key_unless_overwritten(tmp_path: Pa
     assert run.stage("prior").config().seed == 1
 
 
+def test_overwriting_keeps_the_old_stage_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    before = weights(fit(tmp_path / "a"))
+    with pytest.raises(DataError, match="too few"):
+        fit(tmp_path / "a", training={"accumulate": 1000}, overwrite=True)
+    assert same(weights(load_run(tmp_path / "a")), before)
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", seed=1, overwrite=True, reporter=StopAt(30))
+    assert same(read_weights(tmp_path / "a/.prior.replaced/model.safetensors")[0], before)
+    again = StopAt(0)
+    fit(tmp_path / "a", seed=1, overwrite=True, reporter=again)
+    assert any("at step 30" in note for note in again.notes)
+    assert not (tmp_path / "a/.prior.replaced").exists()
+    assert load_run(tmp_path / "a").stage("prior").config().seed == 1
+
+
+def test_a_start_that_failed_does_not_block_another_configuration(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError):
+        fit(tmp_path / "a", training={"learning_rate": 1e30, "clip": 0.0, "warmup": 0})
+    assert fit(tmp_path / "a").stages() == ["prior"]
+
+
+def test_a_signal_in_the_last_step_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="is complete") as stopped:
+        fit(tmp_path / "a", reporter=StopAt(60, signal.SIGTERM))
+    assert stopped.value.exit_code == 143
+    assert load_run(tmp_path / "a").stages() == ["prior"]
+
+
+def test_checkpoints_of_another_stage_are_not_taken(tmp_path: Path) -> None:
+    whole = weights(fit(tmp_path / "a"))
+    fit(tmp_path / "b", seed=1)
+    shutil.rmtree(tmp_path / "a/prior/checkpoints")
+    (tmp_path / "a/prior/model.safetensors").unlink()
+    shutil.copytree(tmp_path / "b/prior/checkpoints", tmp_path / "a/prior/checkpoints")
+    witness = StopAt(0)
+    run = fit(tmp_path / "a", reporter=witness)
+    assert any("another configuration" in note for note in witness.notes)
+    assert same(weights(run), whole)
+
+
+def test_a_damaged_log_never_stops_a_resume(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", reporter=StopAt(30))
+    log = tmp_path / "a/prior/log.jsonl"
+    log.write_bytes(log.read_bytes() + b'\xff\xfe\n"text"\n{"a": 1}\n{"step": "x"}\n[1]\n{"ste')
+    run = fit(tmp_path / "a")
+    assert run.stage("prior").log()[-1]["step"] == 60
+
+
+def test_data_that_changed_is_noticed(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(100, 2))
+    np.save(tmp_path / "d.npy", rows)
+    settings = {"dataset": str(tmp_path / "d.npy"), "training": {"steps": 3}}
+    fit(tmp_path / "a", **settings)
+    np.save(tmp_path / "d.npy", np.hstack([rows, rows]))
+    with pytest.raises(RunError, match="one run folder holds one"):
+        fit_denoiser(out=tmp_path / "a", options=SMALL, training=TINY)
+    with pytest.raises(RunError, match="has changed since"):
+        load_run(tmp_path / "a").dataset()
+
+
 def test_accumulation_gives_the_same_batch_in_parts(tmp_path: Path) -> None:
     """Four parts of 32 see the examples of one batch of 128; noise and rounding differ."""
     one = fit_baseline(out=tmp_path / "a", **_plain({"ema": 0.0, "clip": 0.0}))
@@ -257,10 +320,10 @@ def test_denoiser_inherits_and_refuses_a_contradiction(tmp_path: Path) -> None:
 
 def test_one_run_holds_one_dataset_and_sigma(tmp_path: Path) -> None:
     fit(tmp_path / "a")
-    with pytest.raises(RunError, match="has dataset two-moons, not rings"):
+    with pytest.raises(RunError, match="baseline has dataset rings and the prior two-moons"):
         fit_baseline(out=tmp_path / "a", dataset="rings", training=TINY)
     fit_denoiser(out=tmp_path / "a", options=SMALL, training=TINY, device="cpu")
-    with pytest.raises(RunError, match=r"has sigma 0.3, not 0.5"):
+    with pytest.raises(RunError, match=r"prior has sigma 0.5 and the denoiser 0.3"):
         fit(tmp_path / "a", sigma=0.5, overwrite=True)
     assert (tmp_path / "a/prior/model.safetensors").exists()
 
@@ -285,8 +348,6 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 
 
 def test_batch_larger_than_the_data(tmp_path: Path) -> None:
-    import numpy as np
-
     np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(40, 2)))
     witness = StopAt(0)
     run = fit(
@@ -362,7 +423,7 @@ def test_a_second_signal_interrupts_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
         assert received.signum == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
@@ -56,12 +57,18 @@ def main() -> None:
         app()
     except SmoothctlError as error:
         _fail(str(error), error.exit_code, error)
+    except KeyboardInterrupt as error:
+        _fail("Interrupted.", 130, error)
+    except UnicodeEncodeError as error:
+        _fail(f"{error.object!r} is not valid text: rename it.", 2, error)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}.", 1, error)
     except MemoryError as error:
-        _fail("Out of memory; a smaller --batch-size or --limit may do.", 1, error)
+        _fail("Out of memory; take a smaller model, batch or number of samples.", 1, error)
     except Exception as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            _fail("Out of memory; take a smaller model, batch or number of samples.", 1, error)
         _fail(
             f"Internal error, please report it: {type(error).__name__}: {error} "
             f"({DEBUG}=1 shows the traceback).",
@@ -70,7 +77,7 @@ def main() -> None:
         )
 
 
-def _fail(message: str, code: int, error: Exception) -> None:
+def _fail(message: str, code: int, error: BaseException) -> NoReturn:
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     sys.stderr.write(f"Error: {message}\n")

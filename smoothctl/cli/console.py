@@ -38,9 +38,9 @@ def print_json(value: Any) -> None:
 
 def print_table(table: Table) -> None:
     """Prints a table on stdout, at least 100 columns wide where stdout is no terminal."""
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=max(100, console.width))
+        console = Console(markup=False, width=max(100, console.width))
     console.print(table)
 
 

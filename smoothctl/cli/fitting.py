@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_stage", "merge", "print_result"]
 
-_INFORMATIVE = {"format", "smoothctl", "stage", "event_shape", "levels"}
+_INFORMATIVE = {"format", "smoothctl", "stage", "event_shape", "levels", "data_sha256"}
 _FLAGS = {
     "dataset": "dataset",
     "architecture": "arch",
@@ -66,6 +66,8 @@ def merge(
             sources[key] = "command line"
     given = [("training", key, value) for key, value in training.items() if value is not None]
     for table, key, value in [*given, *map(_assignment, assignments or [])]:
+        if sources.get(f"{table}.{key}") == "command line":
+            raise UsageError(f"The setting '{key}' is given twice on the command line.")
         tables[table][key] = value
         sources[f"{table}.{key}"] = "command line"
     return {**settings, **tables, "sources": sources}

@@ -29,7 +29,8 @@ def command(
         str, typer.Option("--dataset", help="A 1-d or 2-d dataset, or an .npy or .npz file.")
     ] = "rings",
     steps_factor: Annotated[
-        float, typer.Option("--steps-factor", min=1e-4, help="Factor on all training steps.")
+        float,
+        typer.Option("--steps-factor", min=1e-4, max=1e3, help="Factor on all training steps."),
     ] = 1.0,
     seed: options.Seed = 0,
     device: options.Device = options.DeviceChoice.auto,

@@ -150,7 +150,7 @@ def _print_rows(title: str, rows: list[dict[str, str | None]]) -> None:
     for heading in ("name", "package", "what it is"):
         table.add_column(heading)
     for row in rows:
-        what = row["summary"] if row["error"] is None else f"[red]broken:[/red] {row['error']}"
+        what = row["summary"] if row["error"] is None else f"broken: {row['error']}"
         table.add_row(row["name"], f"{row['package']} {row['version']}", what)
     print_table(table)
 

@@ -22,7 +22,8 @@ def command(
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated seeds.")] = "0,1,2",
     steps_factor: Annotated[
-        float, typer.Option("--steps-factor", min=1e-4, help="Factor on all training steps.")
+        float,
+        typer.Option("--steps-factor", min=1e-4, max=1e3, help="Factor on all training steps."),
     ] = 1.0,
     examples: Annotated[int, typer.Option("--limit", min=2, help="Test examples.")] = 10_000,
     draws: Annotated[

@@ -1,5 +1,7 @@
 """A user's own vectors from an .npy or .npz file."""
 
+import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ __all__ = ["ArrayDataset", "looks_like_array_path"]
 
 _SUFFIXES = (".npy", ".npz")
 _HELD_OUT = 0.1
+_LARGEST = 1e15
+_FINEST = 1e-5
+"""The least spread of a column that varies, relative to its mean."""
 
 
 def looks_like_array_path(name: str) -> bool:
@@ -25,7 +30,8 @@ class ArrayDataset(Dataset):
     """Vectors from a file: .npy with shape (n, d) or (n,), or .npz with `train` and `test`.
 
     Where there is no test array, a seeded tenth of the rows is held out for testing; another
-    tenth of the rest is always held out for validation. Integers and float16 become float32.
+    tenth of the rest is always held out for validation. Other arrays beside train and test are
+    ignored. Numbers of fewer than 64 bits become float32.
 
     Args:
         path: the file.
@@ -40,6 +46,7 @@ class ArrayDataset(Dataset):
 
     def __init__(self, path: str) -> None:
         self.name = path
+        self._path = Path(path)
         arrays = _read(Path(path))
         if len(arrays) == 1:
             rest, test = _split(_vectors(path, *arrays.popitem()))
@@ -58,6 +65,12 @@ class ArrayDataset(Dataset):
         self.event_shape = tuple(train.shape[1:])
         self._views = tuple(map(ArrayView, (train, validation, test)))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the file."""
+        with self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     @property
     def train(self) -> ArrayView:
         """The rows to fit."""
@@ -75,6 +88,8 @@ class ArrayDataset(Dataset):
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not an array file.")
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
     try:
@@ -85,7 +100,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             with loaded:
                 return {key: loaded[key] for key in loaded.files}
     except (ValueError, OSError, EOFError, KeyError) as error:
-        raise DataError(f"{path} is no array file that can be read ({error}).") from error
+        raise DataError(
+            f"{path} is no array file that can be read: it is damaged, or holds Python objects."
+        ) from error
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
 
@@ -107,8 +124,22 @@ def _vectors(path: str, key: str, array: np.ndarray) -> Tensor:
             f"{where} has {len(bad)} rows with NaN or infinite values (rows {rows}): "
             "remove or repair them."
         )
-    dtype = np.float64 if array.dtype == np.float64 else np.float32
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype)).to(torch.get_default_dtype())
+    _check_range(where, array.astype(np.float64))
+    dtype = np.float64 if array.dtype.itemsize >= 8 else np.float32
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
+
+
+def _check_range(where: str, array: np.ndarray) -> None:
+    """Refuses what float32 cannot tell apart or cannot square."""
+    largest = np.abs(array).max()
+    if largest > _LARGEST:
+        raise DataError(f"{where} has values up to {largest:.3g}: rescale them below {_LARGEST:g}.")
+    spread, centre = array.std(axis=0), np.abs(array.mean(axis=0))
+    for column in np.flatnonzero((spread > 0) & (spread < _FINEST * centre)):
+        raise DataError(
+            f"Column {column} of {where} varies by {spread[column]:.3g} around "
+            f"{centre[column]:.3g}, which float32 cannot resolve: subtract a constant first."
+        )
 
 
 def _split(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,11 @@ class Dataset(ABC):
     event_shape: tuple[int, ...]
 
     @property
+    def fingerprint(self) -> str | None:
+        """The SHA-256 of the data where it is a file that may change; None for a definition."""
+        return None
+
+    @property
     @abstractmethod
     def train(self) -> View:
         """The examples to fit."""

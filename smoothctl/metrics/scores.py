@@ -12,7 +12,7 @@ from torch import Tensor
 from smoothctl import __version__
 from smoothctl.architectures.base import Progress
 from smoothctl.datasets.base import Dataset
-from smoothctl.errors import NotAvailable, RunError
+from smoothctl.errors import NotAvailable, RunError, UsageError
 from smoothctl.files import write_json
 from smoothctl.metrics.likelihood import Estimate, bounds, exact_by_quadrature, plain_likelihood
 from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
@@ -84,6 +84,8 @@ def score_run(
         RunError: a stage's files are damaged.
         DataError: drawn samples are not finite.
     """
+    if samples == 1:
+        raise UsageError("Two-sample statistics need at least 2 samples, or 0 for none.")
     dataset = run.dataset()
     missing: dict[str, str] = {}
     x = dataset.test.head(limit).to(run.device)

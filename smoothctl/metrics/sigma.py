@@ -64,7 +64,7 @@ def _from_random_pairs(
         first = torch.randint(len(examples), (_CHUNK,), generator=draws)
         shift = torch.randint(1, len(examples), (_CHUNK,), generator=draws)
         second = (first + shift) % len(examples)
-        new = (examples[first].float() - examples[second].float()).norm(dim=1)
+        new = (examples[first] - examples[second]).norm(dim=1).float()
         distances = torch.cat([distances, new]).sort().values
         n = len(distances)
         low, high = (math.floor(n / 2 + sign * math.sqrt(n) / 2) for sign in (-1, 1))

@@ -1,7 +1,8 @@
 """Fitting each stage into a run folder: the Python side of the fit verbs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from smoothctl import architectures, datasets, kernels
 from smoothctl.configs import as_dict, build
 from smoothctl.datasets.base import Dataset
 from smoothctl.errors import RunError, UsageError
-from smoothctl.files import remove, write_bytes
+from smoothctl.files import move, remove, write_bytes
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.runs import RUNS, STAGES, Run, Stage, build_density
 from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig, to_toml
@@ -128,16 +129,16 @@ def fit_joint(reporter: Reporter | None = None, **settings: Any) -> Run:
 
 
 def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
-    sources = dict(settings.sources)
-    config, dataset, run = _resolve(name, settings, sources, reporter)
-    stage = run.stage(name)
-    if _prepare(stage, run, config, sources, settings.overwrite):
-        reporter.note(f"{stage.path} is already complete with this configuration.")
-        return run
     import torch
 
     from smoothctl.randomness import seed_from
 
+    sources = dict(settings.sources)
+    config, dataset, run = _resolve(name, settings, sources, reporter)
+    stage = run.stage(name)
+    if _is_settled(stage, run, config, settings.overwrite):
+        reporter.note(f"{stage.path} is already complete with this configuration.")
+        return run
     accelerator = accelerator_for(settings.device, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from(config.seed, "weights"))
@@ -147,7 +148,9 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
         kernel = kernels.load(config.kernel)(config.sigma)
     objective = OBJECTIVES[name](density, kernel)
     views = (dataset.train, dataset.validation)
-    Trainer(config, objective, *views, stage, accelerator, reporter).run()
+    trainer = Trainer(config, objective, *views, stage, accelerator, reporter)
+    with _stage_folder(stage, config, sources, settings.overwrite):
+        trainer.run()
     return run
 
 
@@ -156,8 +159,9 @@ def _resolve(
 ) -> tuple[StageConfig, Dataset, Run]:
     """Fills in every value that was not chosen."""
     settings = _inherit(settings, sources) if name == "denoiser" else settings
-    dataset = datasets.open_dataset(settings.dataset or DEFAULT_DATASET)
-    architecture = settings.architecture or DEFAULT_ARCHITECTURE
+    dataset_name = datasets.canonical_name(_or(settings.dataset, DEFAULT_DATASET))
+    dataset = datasets.open_dataset(dataset_name)
+    architecture = _or(settings.architecture, DEFAULT_ARCHITECTURE)
     cls = architectures.load(architecture)
     if cls.domain != dataset.domain:
         raise UsageError(
@@ -165,7 +169,7 @@ def _resolve(
         )
     kernel, sigma = None, None
     if name != "baseline":
-        kernel = settings.kernel or DEFAULT_KERNEL
+        kernel = _or(settings.kernel, DEFAULT_KERNEL)
         sigma = _choose_sigma(settings, dataset, sources, reporter)
         kernels.load(kernel)(sigma)
     elif settings.kernel is not None or settings.sigma is not None:
@@ -174,7 +178,8 @@ def _resolve(
     options = build(cls.Config, settings.options, architecture)
     values = {
         "stage": name,
-        "dataset": dataset.name,
+        "dataset": dataset_name,
+        "data_sha256": dataset.fingerprint,
         "event_shape": dataset.event_shape,
         "levels": dataset.levels,
         "kernel": kernel,
@@ -186,8 +191,16 @@ def _resolve(
         "training": build(TrainingConfig, training, "training"),
     }
     config = build(StageConfig, values, "the configuration")
-    out = settings.out or RUNS / f"{Path(dataset.name).stem}-{architecture.replace(':', '-')}"
-    return config, dataset, Run(Path(out))
+    slug = f"{Path(dataset.name).stem}-{architecture}".replace(":", "-")
+    out = RUNS / slug if settings.out is None else Path(settings.out)
+    if not str(out).isprintable():
+        raise UsageError(f"--out {str(out)!r} is not printable text: choose another name.")
+    return config, dataset, Run(out)
+
+
+def _or(chosen: str | None, default: str) -> str:
+    """Returns what was chosen, also where that is an empty and so an unknown name."""
+    return default if chosen is None else chosen
 
 
 def _choose_sigma(
@@ -202,7 +215,7 @@ def _choose_sigma(
     estimate = sigma_heuristic(dataset)
     sigma = float(f"{estimate.sigma:.3g}")
     sources["sigma"] = "heuristic"
-    reporter.note(f"Takes sigma = {sigma:g}, half the median distance between data points.")
+    reporter.note(f"Takes sigma = {sigma:g}, the median distance of two data points over 2√D.")
     return sigma
 
 
@@ -218,6 +231,8 @@ def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
     config = prior.config()
     for key in ("dataset", "kernel", "sigma"):
         chosen, inherited = getattr(settings, key), getattr(config, key)
+        if key == "dataset" and chosen is not None:
+            chosen = datasets.canonical_name(chosen)
         if chosen is not None and chosen != inherited:
             raise RunError(
                 f"The denoiser's {key} ({chosen}) is not its prior's ({inherited} in "
@@ -231,52 +246,50 @@ def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
         dataset=config.dataset,
         kernel=config.kernel,
         sigma=config.sigma,
-        architecture=settings.architecture or config.architecture,
+        architecture=_or(settings.architecture, config.architecture),
     )
 
 
-def _prepare(
-    stage: Stage, run: Run, config: StageConfig, sources: Mapping[str, str], overwrite: bool
-) -> bool:
-    """Makes the stage's folder ready; returns True if the stage is complete already.
+def _is_settled(stage: Stage, run: Run, config: StageConfig, overwrite: bool) -> bool:
+    """Returns whether the stage is complete already; refuses what must not be written into.
 
-    Of several processes only the first looks and writes; an error there ends them all.
+    Of several processes only the first looks; an error there ends them all.
     """
     if not _is_main_process():
         return stage.complete and not overwrite
-    _check_siblings(run, config)
-    if overwrite:
-        remove(stage.path)
-    if stage.started:
-        changed = stage.config().differences(config)
-        if changed:
-            raise RunError(
-                f"{stage.path} was fitted with another configuration ({'; '.join(changed)}): "
-                "choose another --out, or --overwrite it."
-            )
-        return stage.complete
-    if stage.path.is_dir() and any(stage.path.iterdir()):
-        raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
-    write_bytes(stage.config_file, to_toml(config, sources).encode())
-    return False
-
-
-def _check_siblings(run: Run, config: StageConfig) -> None:
-    """One run holds one dataset, and one kernel and σ for all its smoothed stages."""
     for name in STAGES:
-        stage = run.stage(name)
-        if name == config.stage or not stage.started:
-            continue
-        other = stage.config()
-        keys = ["dataset"]
-        if "baseline" not in (name, config.stage):
-            keys += ["kernel", "sigma"]
-        for key in keys:
-            if getattr(other, key) != getattr(config, key):
-                raise RunError(
-                    f"{stage.path} has {key} {getattr(other, key)}, not {getattr(config, key)}: "
-                    "one run folder holds one; choose another --out."
-                )
+        if name != config.stage and run.stage(name).started:
+            config.check_same_smoothing(run.stage(name).config(), str(run.path))
+    if stage.path.is_dir() and any(stage.path.iterdir()) and not stage.started:
+        raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
+    if overwrite or not stage.fitted:
+        return False
+    changed = stage.config().differences(config)
+    if changed:
+        raise RunError(
+            f"{stage.path} was fitted with another configuration ({'; '.join(changed)}): "
+            "choose another --out, or --overwrite it."
+        )
+    return stage.complete
+
+
+@contextmanager
+def _stage_folder(
+    stage: Stage, config: StageConfig, sources: Mapping[str, str], overwrite: bool
+) -> Iterator[None]:
+    """Writes config.toml first; a stage that is replaced is kept until the new one is complete."""
+    if not _is_main_process():
+        yield
+        return
+    replaced = stage.path.with_name(f".{stage.path.name}.replaced")
+    if overwrite and stage.complete:
+        remove(replaced)
+        move(stage.path, replaced)
+    elif overwrite and stage.started and stage.config().differences(config):
+        remove(stage.path)
+    write_bytes(stage.config_file, to_toml(config, sources).encode())
+    yield
+    remove(replaced)
 
 
 def _is_main_process() -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smoothctl.datasets.base import View
 from smoothctl.errors import DataError, Interrupted, TrainingError
-from smoothctl.files import remove, remove_leftovers, write_bytes, write_weights
+from smoothctl.files import append_line, remove, remove_leftovers, write_bytes, write_weights
 from smoothctl.randomness import generator, seed_from
 from smoothctl.runs import Stage
 from smoothctl.stages import StageConfig
@@ -106,7 +106,9 @@ class Trainer:
         adam = torch.optim.Adam(self.parameters, lr=0.0, betas=betas, fused=True)
         forward = torch.compile(objective) if self.training.compile else objective
         self.model, self.optimizer = accelerator.prepare(forward, adam)
-        self.checkpoints = Checkpoints(stage.checkpoints, self.training.keep, reporter.note)
+        self.checkpoints = Checkpoints(
+            stage.checkpoints, self.training.keep, config.to_dict(), reporter.note
+        )
         self.progress = Progress()
         self.held_out = validation.head(self.training.validation_limit)
 
@@ -121,8 +123,8 @@ class Trainer:
         share = size // parts
         if share * parts != self.training.batch_size:
             self.reporter.note(
-                f"A step takes {share * parts} examples, not {self.training.batch_size}: there are "
-                f"{len(self.train_view)}, and every one of {parts} parts gets equally many."
+                f"A step takes {share * parts} examples, not {self.training.batch_size}: the data "
+                f"has {len(self.train_view)}, and a step is split into {parts} equal parts."
             )
         return share
 
@@ -165,6 +167,8 @@ class Trainer:
                     if received.signum and step + 1 < total:
                         self._stop(received.signum)
                 self._finish()
+                if received.signum:
+                    raise Interrupted(f"Stopped; {self.stage.path} is complete.", received.signum)
         finally:
             self.reporter.finish()
 
@@ -278,8 +282,7 @@ class Trainer:
         entry["learning_rate"] = learning_rate(int(entry["step"]) - 1, self.training)
         entry["steps_per_second"] = round(rate, 2)
         finite = {key: value for key, value in entry.items() if math.isfinite(value)}
-        with self.stage.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
+        append_line(self.stage.log_file, json.dumps(finite))
 
     def _tensors(self) -> dict[str, Tensor]:
         model = {f"model.{k}": v for k, v in self.objective.density.state_dict().items()}

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from smoothctl.errors import Interrupted
+
 __all__ = ["Received", "caught"]
 
 
@@ -18,7 +20,7 @@ class Received:
         """Notes the signal."""
         del frame
         if self.signum:
-            raise KeyboardInterrupt
+            raise Interrupted("Stopped at once; the last checkpoint is kept.", signum)
         self.signum = signum
 
 

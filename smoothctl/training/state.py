@@ -38,12 +38,20 @@ class Checkpoints:
     Args:
         folder: where they live.
         keep: how many complete ones to keep.
+        config: the stage's configuration; a checkpoint of another one is skipped.
         warn: told one sentence for each checkpoint that cannot be used.
     """
 
-    def __init__(self, folder: Path, keep: int, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        config: Mapping[str, Any],
+        warn: Callable[[str], None],
+    ) -> None:
         self.folder = folder
         self.keep = keep
+        self.config = {key: value for key, value in config.items() if key != "smoothctl"}
         self.warn = warn
 
     def paths(self) -> list[Path]:
@@ -53,7 +61,8 @@ class Checkpoints:
     def save(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
         """Writes a checkpoint and, once it is complete, prunes the oldest ones."""
         with new_folder(self.folder / f"step-{progress.step:08d}") as folder:
-            write_weights(folder / _STATE, tensors, {"format": 1, "progress": _plain(progress)})
+            metadata = {"format": 1, "progress": _plain(progress), "config": self.config}
+            write_weights(folder / _STATE, tensors, metadata)
         for old in self.paths()[: -self.keep]:
             remove(old)
 
@@ -61,8 +70,10 @@ class Checkpoints:
         """Returns the newest checkpoint that is whole; warns of each that is skipped."""
         for path in reversed(self.paths()):
             try:
-                verify_manifest(path)
+                verify_manifest(path, _STATE)
                 tensors, metadata = read_weights(path / _STATE)
+                if metadata["config"] != self.config:
+                    raise RunError("it belongs to a stage with another configuration.")
                 return tensors, _progress(metadata["progress"])
             except (RunError, KeyError, TypeError, ValueError) as error:
                 self.warn(f"Skipped the checkpoint {path.name}: {error}")
