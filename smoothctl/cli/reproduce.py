@@ -86,10 +86,13 @@ def _print_result(result: "Result", source: str) -> None:
     headings = list(dict.fromkeys(key for row in result.rows for key in row.figures))
     table.add_column("model")
     for heading in ("parameters", *headings):
-        table.add_column(heading, justify="right")
-    table.add_column("reference")
+        table.add_column(heading, justify="right", no_wrap=True)
+    referenced = any(row.reference for row in result.rows)
+    if referenced:
+        table.add_column("reference")
     for row in result.rows:
-        table.add_row(row.model, str(row.parameters), *_cells(row, headings), row.reference)
+        last = [row.reference] if referenced else []
+        table.add_row(row.model, str(row.parameters), *_cells(row, headings), *last)
     print_table(table)
     for what, value in result.truth.items():
         print(f"{what}: {value:.3f}")
