@@ -47,7 +47,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """The tests that need minutes of training: the papers' claims."""
-    _python(session, "pytest", "-m", "slow", "--timeout", "7200", *session.posargs)
+    _python(session, "pytest", "tests", "-m", "slow", "--timeout", "7200", *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""The papers' claims. Slow: `nox -s reproduce`, or with fitted runs `-- --runs runs/reproduce`."""
+"""The papers' claims. Slow: `nox -s reproduce`, or with fitted runs `-- --runs=runs/reproduce`."""
 
 from pathlib import Path
 
