@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -68,7 +68,7 @@ def settings_of(cls: type) -> list[SettingInfo]:
         found.append(
             {
                 "name": field.name,
-                "type": getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind),
+                "type": _type_name(kind),
                 "default": None if default is MISSING else _plain(default),
                 "description": (info.description or "") if info is not None else "",
             }
@@ -84,6 +84,12 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " | ".join(map(str, get_args(kind)))
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _plain(value: Any) -> Any:

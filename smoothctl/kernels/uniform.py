@@ -21,7 +21,7 @@ class Uniform(Kernel):
     summary = "bounded noise; single-step denoising for exactly known densities only"
     exact_density_only = (
         "the uniform kernel's posterior mean sums differences of the smoothed density over the "
-        "whole line, which multiplies a learned density's errors (0.12 against 0.002 for Laplace)"
+        "whole line, so that a learned density's errors add up"
     )
 
     @property

@@ -13,7 +13,7 @@ _REFERENCES = {"two-step, 3 logistics": "paper 2.71 (bound)"}
 
 
 _STARTS = {"MADE-3": 3}
-"""With three logistics one fit in three ends in a symmetric optimum, 0.1 nats worse."""
+"""With three logistics some fits end in a symmetric optimum, 0.1 nats worse."""
 
 
 def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:

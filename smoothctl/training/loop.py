@@ -198,7 +198,7 @@ class Trainer:
         return total / self.training.accumulate, norm
 
     def _seed_dropout(self, seed: int) -> None:
-        """Seeds the global generator; `torch.manual_seed` takes 1 ms a call without a GPU."""
+        """Seeds the global generator; `torch.manual_seed` formats the call stack on every call."""
         torch.default_generator.manual_seed(seed)
         if self.accelerator.device.type == "cuda":
             torch.cuda.manual_seed(seed)
