@@ -46,6 +46,16 @@ class Density(nn.Module, ABC):
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     """Training settings that suit this architecture better than the general defaults."""
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named settings (of the architecture, or of training as training.KEY) for --preset."""
+
+    first_batch: ClassVar[int] = 8192
+    """How many examples `initialize` should be given."""
+
+    classes: int | None = None
+    """Number of classes of a class-conditional model, whose log_prob, sample, score, complete and
+    training_loss take `labels=`, int64 of shape (batch,); None for other models."""
+
     def __init__(
         self,
         event_shape: Shape,
@@ -58,9 +68,10 @@ class Density(nn.Module, ABC):
         self.context_shape = None if context_shape is None else tuple(context_shape)
         self.levels = levels
         self.config = self.Config() if config is None else config
-        if self.domain == "vector" and len(self.event_shape) != 1:
+        if len(self.event_shape) != {"vector": 1, "image": 3}[self.domain]:
             shape = "×".join(map(str, self.event_shape))
-            raise UsageError(f"{type(self).__name__} models vectors, not events of shape {shape}.")
+            name = type(self).__name__
+            raise UsageError(f"{name} models {self.domain}s, not events of shape {shape}.")
 
     @classmethod
     def joint(cls, event_shape: Shape, config: Any = None) -> "Density":
@@ -99,19 +110,71 @@ class Density(nn.Module, ABC):
     ) -> Tensor:
         """Draws n samples, one per row of context where there is one: (n, *event_shape)."""
 
-    def score(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def complete(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws the coordinates that are not known, given those that are (ARDS appendix C.2).
+
+        Args:
+            x: shape (batch, *event_shape); what is not known is ignored.
+            known: bool, True where x is kept exactly, broadcastable to x.
+            context: shape (batch, *context_shape).
+            generator: draws the samples.
+            progress: told (done, total).
+
+        Returns:
+            Shape of x.
+
+        Raises:
+            NotAvailable: the architecture cannot complete.
+        """
+        del x, known, context, generator, progress
+        raise NotAvailable(f"{type(self).__name__} cannot complete a partly known event.")
+
+    def given(self, labels: Tensor | None) -> dict[str, Any]:
+        """Returns the keyword arguments that pass labels on: none for a model without classes.
+
+        Raises:
+            UsageError: a class-conditional model, and no labels.
+        """
+        if self.classes is None:
+            return {}
+        if labels is None:
+            raise UsageError(
+                f"This {type(self).__name__} is conditioned on {self.classes} classes: it needs "
+                "labels."
+            )
+        return {"labels": labels}
+
+    def bytes_per_example(self) -> int:
+        """Returns about how much memory one example takes in `log_prob` without gradients."""
+        return 2**14
+
+    def score(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns ∇ₓ log p(x | context), differentiated through the whole graph; shape of x."""
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(self.log_prob(leaf, context).sum(), leaf)
+            log_prob = self.log_prob(leaf, context, **self.given(labels))
+            (gradient,) = torch.autograd.grad(log_prob.sum(), leaf)
         return gradient
 
     def training_loss(
-        self, x: Tensor, context: Tensor | None = None, generator: Generator | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of each example, (batch,): −log p(x | context) unless overridden."""
         del generator
-        return -self.log_prob(x, context)
+        return -self.log_prob(x, context, **self.given(labels))
 
 
 def standardise(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,252 @@
+"""PixelCNN++ as a density of images, and as a denoiser of smoothed ones."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from smoothctl.architectures.base import Density, Progress, Shape
+from smoothctl.architectures.pixelcnnpp.cached import CachedSampler
+from smoothctl.architectures.pixelcnnpp.head import (
+    CoupledMixture,
+    initial_bias,
+    parameters_per_mixture,
+)
+from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
+from smoothctl.architectures.pixelcnnpp.network import Network
+from smoothctl.architectures.pixelcnnpp.noise import pixel_noise
+from smoothctl.architectures.pixelcnnpp.samplers import Sampler
+from smoothctl.configs import config
+from smoothctl.errors import UsageError
+
+__all__ = ["PixelCNNpp"]
+
+_PAPER_TRAINING: Mapping[str, Any] = {
+    "training.learning_rate": 2e-4,
+    "training.decay": "exponential",
+    "training.decay_rate": 0.999995,
+    "training.beta2": 0.999,
+    "training.warmup": 0,
+    "training.clip": 0.0,
+    "training.ema": 0.9995,
+    "training.batch_size": 80,
+    "training.steps": 250_000,
+}
+
+
+class PixelCNNpp(Density):
+    r"""p(x | x̃) = Πᵢ p(xᵢ | x₁ … xᵢ₋₁, x̃) over pixels in raster order (Salimans et al. 2017).
+
+    Each pixel is a mixture of logistics whose channels are linearly coupled: a density on the
+    reals for smoothed images, which are never clamped, or the mass of values on a grid. A
+    denoiser stacks x̃ above x along the height and models the lower half (ARDS appendix C).
+    """
+
+    @config
+    class Config:
+        """Settings of `pixelcnnpp`."""
+
+        blocks: int = Field(2, ge=1, le=64, description="gated blocks of each stream and scale")
+        filters: int = Field(32, ge=1, le=4096, description="channels of each stream")
+        mixtures: int = Field(5, ge=1, le=1000, description="logistics per pixel")
+        scales: int = Field(3, ge=1, le=8, description="resolutions, each half of the one before")
+        dropout: float = Field(
+            0.0, ge=0, lt=1, description="probability that a channel is dropped inside a block"
+        )
+        classes: int = Field(
+            0, ge=0, description="number of classes to condition on; 0: unconditional"
+        )
+        offset: bool = Field(
+            False, description="a denoiser's means are offsets from x̃ rather than free"
+        )
+        min_log_scale: float = Field(-7.0, description="floor of log-scales, in data units")
+
+    summary = "convolutional autoregressive network for images (PixelCNN++)"
+    domain = "image"
+    training_defaults: ClassVar = {
+        "steps": 2500,
+        "batch_size": 64,
+        "learning_rate": 2e-3,
+        "beta2": 0.999,
+        "warmup": 100,
+        "ema": 0.995,
+        "clip": 10.0,
+        "validation_limit": 500,
+    }
+    presets: ClassVar = {
+        "small": {"blocks": 2, "filters": 32, "mixtures": 5},
+        "paper-mnist": {
+            **_PAPER_TRAINING, "blocks": 5, "filters": 40, "mixtures": 10, "dropout": 0.5,
+        },
+        "paper-cifar10": {
+            **_PAPER_TRAINING, "blocks": 5, "filters": 160, "mixtures": 10, "dropout": 0.5,
+        },
+    }
+    first_batch = 128
+    sampler: Sampler = CachedSampler()
+    """How samples are drawn; every sampler draws the same ones."""
+
+    config: Config
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        context_shape: Shape | None = None,
+        levels: int | None = None,
+        config: Any = None,
+    ) -> None:
+        super().__init__(event_shape, context_shape, levels, config)
+        if self.context_shape not in (None, self.event_shape):
+            raise UsageError(
+                f"PixelCNN++ takes a context of the event's shape {self.event_shape}, "
+                f"not {self.context_shape}."
+            )
+        c = self.config
+        self.classes = c.classes or None
+        channels, self.height, self.width = self.event_shape
+        self.network = Network(
+            channels,
+            c.mixtures * parameters_per_mixture(channels),
+            c.filters,
+            c.blocks,
+            c.scales,
+            c.dropout,
+            self.classes,
+        )
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Normalises every layer on a first batch; the outputs start as a wide mixture."""
+        labels = x.new_zeros(len(x), dtype=torch.int64) if self.classes else None
+        normalise_layers(self.network.layers(), lambda: self._outputs(x, context, labels))
+        centred = x - context if self._offset and context is not None else x
+        by_channel = centred.transpose(0, 1).flatten(1)
+        mean, sd = by_channel.mean(1), by_channel.std(1).clamp(min=1e-3)
+        with torch.no_grad():
+            self.network.out.bias.copy_(initial_bias(self.config.mixtures, mean, sd))
+
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Returns log p(x | context) in nats: (batch, C, H, W) -> (batch,).
+
+        Args:
+            x: images; on the reals with `levels=None`, else on the grid v · 2/(levels − 1) − 1.
+            context: x̃ for a denoiser, shape of x.
+            labels: classes, int64 (batch,), for a class-conditional model.
+
+        Raises:
+            UsageError: labels are missing or not classes.
+        """
+        mixture = self._mixture(self._outputs(x, context, labels), context)
+        return mixture.log_prob(x.permute(0, 2, 3, 1), self.levels).flatten(1).sum(1)
+
+    def sample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Draws n images, pixel by pixel: (n, C, H, W).
+
+        The i-th image that is drawn from a generator is the same whatever n.
+        """
+        weight = self.network.out.bias
+        blank = torch.zeros((n, *self.event_shape), dtype=weight.dtype, device=weight.device)
+        known = torch.zeros((1, 1, self.height, self.width), dtype=torch.bool)
+        return self.complete(blank, known, context, generator, progress, labels)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Draws the pixels that are not known, each given all pixels before it in raster order.
+
+        Args:
+            x: images, (n, C, H, W); what is not known is ignored.
+            known: bool, (n or 1, 1, H, W); True where x is kept exactly.
+            context: x̃ for a denoiser, shape of x.
+            generator: the source of the images' seeds.
+            progress: told (rows done, rows).
+            labels: classes, int64 (n,), for a class-conditional model.
+
+        Raises:
+            UsageError: a mask of another shape, or labels that are missing or not classes.
+        """
+        n, channels = x.shape[:2]
+        if known.shape not in [(k, 1, self.height, self.width) for k in (1, n)]:
+            shape = tuple(known.shape)
+            raise UsageError(f"A mask must have the shape (1, 1, H, W) or (n, 1, H, W), not {shape}.")
+        source = torch.Generator() if generator is None else generator
+        if generator is None:
+            source.seed()
+        noise = pixel_noise(n, self.height, self.width, self.config.mixtures, channels, x, source)
+        canvas, known = torch.where(known.to(x.device), x, 0.0), known.to(x.device)
+        first_row = 0
+        if context is not None:
+            canvas = torch.cat([context, canvas], dim=2)
+            known = torch.cat([torch.ones_like(known), known], dim=2)
+            first_row = self.height
+
+        def draw(row: int, column: int, parameters: Tensor) -> Tensor:
+            row -= first_row
+            centre = context[:, :, row, column] if self._offset and context is not None else None
+            mixture = self._of(parameters, centre)
+            return mixture.draw(noise.gumbel[row, column], noise.logistic[row, column], self.levels)
+
+        self._check_labels(n, labels)
+        was_training = self.training
+        self.eval()
+        filled = self.sampler(self.network, canvas, known, draw, labels, progress)
+        self.train(was_training)
+        return filled[:, :, first_row:].contiguous()
+
+    def bytes_per_example(self) -> int:
+        """Returns the size of the two streams' activations in a pass without gradients."""
+        c = self.config
+        rows = self.height * (1 if self.context_shape is None else 2)
+        tensors = 2 * (c.blocks + 2) * 4 / 3 + 16
+        size = self.network.out.bias.element_size()
+        return int(rows * self.width * size * (c.filters * tensors + 8 * self.network.out.out_features))
+
+    @property
+    def _offset(self) -> bool:
+        return self.config.offset and self.context_shape is not None
+
+    def _outputs(self, x: Tensor, context: Tensor | None, labels: Tensor | None) -> Tensor:
+        """Returns the parameters of every pixel of x: (batch, H, W, K·P)."""
+        self._check_labels(len(x), labels)
+        if context is None:
+            parameters: Tensor = self.network(x, labels)
+        else:
+            parameters = self.network(torch.cat([context, x], dim=2), labels, first_row=self.height)
+        return parameters
+
+    def _mixture(self, parameters: Tensor, context: Tensor | None) -> CoupledMixture:
+        centre = context.permute(0, 2, 3, 1) if self._offset and context is not None else None
+        return self._of(parameters, centre)
+
+    def _of(self, parameters: Tensor, centre: Tensor | None) -> CoupledMixture:
+        mixture = CoupledMixture.of(parameters, self.event_shape[0], self.config.min_log_scale)
+        if centre is None:
+            return mixture
+        return mixture._replace(means=mixture.means + centre[..., None])
+
+    def _check_labels(self, n: int, labels: Tensor | None) -> None:
+        labels = self.given(labels).get("labels")
+        if labels is None:
+            return
+        if labels.shape != (n,) or labels.min() < 0 or labels.max() >= (self.classes or 0):
+            raise UsageError(
+                f"Labels must be {n} whole numbers from 0 to {(self.classes or 0) - 1}, one for "
+                "each image."
+            )

@@ -1,0 +1,108 @@
+"""The distribution of one pixel: a mixture of logistics whose channels are linearly coupled."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
+
+__all__ = ["CoupledMixture", "initial_bias", "parameters_per_mixture"]
+
+
+def parameters_per_mixture(channels: int) -> int:
+    """Returns one weight, a mean and a log-scale a channel, and the coupling: 10 for RGB."""
+    return 1 + 2 * channels + channels * (channels - 1) // 2
+
+
+class CoupledMixture(NamedTuple):
+    """Parameters of a mixture over the channels of each pixel (Salimans et al. 2017, section 2.2).
+
+    All channels of a pixel share the component. Given it, channel c has the mean
+    μ_c + Σ_{j<c} α_cj x_j with −1 < α < 1, and its own scale.
+    """
+
+    logits: Tensor
+    """(*pixels, K)"""
+
+    means: Tensor
+    """(*pixels, C, K)"""
+
+    log_scales: Tensor
+    """(*pixels, C, K)"""
+
+    coupling: Tensor
+    """(*pixels, C(C − 1)/2, K): α_10, α_20, α_21, …"""
+
+    @classmethod
+    def of(cls, parameters: Tensor, channels: int, min_log_scale: float) -> "CoupledMixture":
+        """Reads a network's outputs, (*pixels, K · parameters_per_mixture)."""
+        groups = parameters.unflatten(-1, (parameters_per_mixture(channels), -1))
+        logits, means, log_scales, coupling = groups.split(
+            [1, channels, channels, channels * (channels - 1) // 2], dim=-2
+        )
+        log_scales = log_scales.clamp(min=min_log_scale)
+        return cls(logits.squeeze(-2), means, log_scales, torch.tanh(coupling))
+
+    def log_prob(self, x: Tensor, levels: int | None = None) -> Tensor:
+        """Returns log p of each pixel in nats: (*pixels, C) -> (*pixels,).
+
+        A density on the reals, or given levels the mass of the values v · 2/(levels − 1) − 1.
+        """
+        channels = x.shape[-1]
+        parts = F.log_softmax(self.logits, dim=-1)
+        for c in range(channels):
+            mean = self.means[..., c, :]
+            for j in range(c):
+                mean = mean + self.coupling[..., c * (c - 1) // 2 + j, :] * x[..., j, None]
+            mixture = Mixture(self.logits, mean, self.log_scales[..., c, :])
+            parts = parts + mixture.log_parts(x[..., c], levels)
+        return torch.logsumexp(parts, dim=-1)
+
+    def draw(self, gumbel: Tensor, logistic: Tensor, levels: int | None = None) -> Tensor:
+        """Maps noise to draws: the component by Gumbel-max, each channel by its inverse CDF.
+
+        Args:
+            gumbel: standard Gumbel noise, (*pixels, K).
+            logistic: standard logistic noise, (*pixels, C).
+            levels: rounds to these many values; None for real numbers.
+
+        Returns:
+            Shape (*pixels, C).
+        """
+        k = (self.logits + gumbel).argmax(-1, keepdim=True)[..., None, :]
+        channels = logistic.shape[-1]
+        means = self.means.gather(-1, k.expand(*self.means.shape[:-1], 1)).squeeze(-1)
+        log_scales = self.log_scales.gather(-1, k.expand_as(means[..., None])).squeeze(-1)
+        values = means + log_scales.exp() * logistic
+        if channels == 1:
+            return values if levels is None else to_grid(values, levels)
+        coupling = self.coupling.gather(-1, k.expand(*self.coupling.shape[:-1], 1)).squeeze(-1)
+        drawn: list[Tensor] = []
+        for c in range(channels):
+            value = values[..., c]
+            for j, earlier in enumerate(drawn):
+                value = value + coupling[..., c * (c - 1) // 2 + j] * earlier
+            drawn.append(value if levels is None else to_grid(value, levels))
+        return torch.stack(drawn, dim=-1)
+
+
+def initial_bias(mixtures: int, mean: Tensor, sd: Tensor) -> Tensor:
+    """Returns output biases that start as a wide mixture over the data's range.
+
+    Args:
+        mixtures: K.
+        mean: of each channel, (C,).
+        sd: of each channel, (C,).
+
+    Returns:
+        Shape (K · parameters_per_mixture,).
+    """
+    channels = len(mean)
+    groups = mean.new_zeros(parameters_per_mixture(channels), mixtures)
+    offsets = spread(mixtures).to(mean)
+    groups[1 : 1 + channels] = mean[:, None] + sd[:, None] * offsets
+    log_scales = sd.log()[:, None] + log_scale_of(1 / mixtures)
+    groups[1 + channels : 1 + 2 * channels] = log_scales
+    return groups.flatten()

@@ -1,0 +1,246 @@
+"""The PixelCNN++ network: two shifted streams through gated blocks at several scales."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, gate
+
+__all__ = ["Block", "Network", "Resample", "Scale", "Stem"]
+
+KERNELS = {"vertical": (2, 3), "horizontal": (2, 2)}
+"""Rows (the one above and its own) and columns that a convolution of each stream sees."""
+
+
+class Block(nn.Module):
+    """x + a · σ(b), [a, b] = conv(dropout(act(conv(act(x)) + linear(act(skip))))).
+
+    The gated residual block of Salimans et al. (2017), act being concat-ELU.
+
+    Args:
+        stream: "vertical" or "horizontal".
+        filters: channels of x.
+        skips: how many times as many channels the skip has; 0 for none.
+        dropout: probability that a channel is dropped.
+        classes: number of classes whose embedding is added to [a, b]; None for none.
+    """
+
+    def __init__(
+        self, stream: str, filters: int, skips: int, dropout: float, classes: int | None
+    ) -> None:
+        super().__init__()
+        kernel = KERNELS[stream]
+        self.padding = PADDINGS[stream]
+        self.conv_in = weight_norm(nn.Conv2d(2 * filters, filters, kernel))
+        self.skip = weight_norm(nn.Linear(2 * skips * filters, filters)) if skips else None
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_out = weight_norm(nn.Conv2d(2 * filters, 2 * filters, kernel))
+        self.label = nn.Embedding(classes, 2 * filters) if classes else None
+        if self.label is not None:
+            nn.init.zeros_(self.label.weight)
+
+    def forward(self, x: Tensor, *skip: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Maps x and its skips, (batch, filters, H, W) each, to the shape of x."""
+        h = self.conv_in(concat_elu(x, padding=self.padding))
+        if self.skip is not None:
+            h = h + _linear(self.skip, concat_elu(*skip))
+        both = self.conv_out(self.dropout(concat_elu(h, padding=self.padding)))
+        if self.label is not None:
+            both = both + self.label(labels)[:, :, None, None]
+        return gate(x, both)
+
+
+class Stem(nn.Module):
+    """The first convolutions, shifted so that no stream sees the pixel itself.
+
+    Their outputs in the first row (column) are zero, bias and all, as published.
+
+    Args:
+        channels: of the image, the constant one included.
+        filters: of both streams.
+    """
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__()
+        self.vertical = weight_norm(nn.Conv2d(channels, filters, (2, 3)))
+        self.above = weight_norm(nn.Conv2d(channels, filters, (1, 3)))
+        self.left = weight_norm(nn.Conv2d(channels, filters, (2, 1)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns both streams, (batch, filters, H, W) each."""
+        pad = nn.functional.pad
+        upper = pad(x[:, :, :-1], (1, 1, 1, 0))
+        vertical = pad(self.vertical(upper), (0, 0, 1, 0))
+        above = pad(self.above(upper[:, :, 1:]), (0, 0, 1, 0))
+        left = pad(self.left(pad(x[..., :-1], (0, 0, 1, 0))), (1, 0, 0, 0))
+        return vertical, above + left
+
+
+class Scale(nn.Module):
+    """The blocks of both streams at one resolution, on the way down or up.
+
+    Args:
+        blocks: number of blocks of each stream.
+        up: whether the blocks also take the skips of the way down.
+        filters, dropout, classes: see `Block`.
+    """
+
+    def __init__(
+        self, blocks: int, up: bool, filters: int, dropout: float, classes: int | None
+    ) -> None:
+        super().__init__()
+        rest = (filters, int(up), dropout, classes)
+        self.vertical = nn.ModuleList(Block("vertical", *rest) for _ in range(blocks))
+        rest = (filters, 1 + int(up), dropout, classes)
+        self.horizontal = nn.ModuleList(Block("horizontal", *rest) for _ in range(blocks))
+
+
+class Resample(nn.Module):
+    """Halves or doubles the resolution of both streams by a convolution of stride two.
+
+    Args:
+        filters: of both streams.
+        kind: nn.Conv2d to halve (an odd side is rounded up), nn.ConvTranspose2d to double.
+    """
+
+    def __init__(self, filters: int, kind: type[nn.Conv2d] | type[nn.ConvTranspose2d]) -> None:
+        super().__init__()
+        self.halves = kind is nn.Conv2d
+        dim = 0 if self.halves else 1  # the output channels
+        self.vertical, self.horizontal = (
+            weight_norm(kind(filters, filters, KERNELS[stream], 2), dim=dim)
+            for stream in ("vertical", "horizontal")
+        )
+
+    def forward(self, vertical: Tensor, horizontal: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (batch, filters, H, W) to half or double the height and width."""
+        if self.halves:
+            pad = nn.functional.pad
+            return (
+                self.vertical(pad(vertical, (1, 1, 1, 0))),
+                self.horizontal(pad(horizontal, (1, 0, 1, 0))),
+            )
+        return self.vertical(vertical)[..., 1:], self.horizontal(horizontal)
+
+
+class Network(nn.Module):
+    """Maps images to the parameters of each pixel's distribution, given the pixels before it.
+
+    The vertical stream sees the rows above, the horizontal one those and the pixels to the left
+    (Salimans et al. 2017, section 2.3). The finest scale is scale 0.
+
+    Args:
+        channels: C of the image.
+        outputs: parameters of a pixel.
+        filters: channels of both streams.
+        blocks: blocks of each stream and scale; the way up has one more at all but the coarsest.
+        scales: resolutions, each half of the one before.
+        dropout: probability that a channel is dropped inside a block.
+        classes: number of classes; None for no class conditioning.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        filters: int,
+        blocks: int,
+        scales: int,
+        dropout: float,
+        classes: int | None,
+    ) -> None:
+        super().__init__()
+        rest = (filters, dropout, classes)
+        self.stem = Stem(channels + 1, filters)
+        self.down = nn.ModuleList(Scale(blocks, False, *rest) for _ in range(scales))
+        self.up = nn.ModuleList(
+            Scale(blocks + int(scale < scales - 1), True, *rest) for scale in range(scales)
+        )
+        self.shrink = nn.ModuleList(Resample(filters, nn.Conv2d) for _ in range(scales - 1))
+        self.grow = nn.ModuleList(
+            Resample(filters, nn.ConvTranspose2d) for _ in range(scales - 1)
+        )
+        self.out = weight_norm(nn.Linear(filters, outputs))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None, first_row: int = 0) -> Tensor:
+        """Returns each pixel's parameters, which depend on the pixels before it alone.
+
+        Args:
+            x: images, (batch, C, H, W).
+            labels: classes, (batch,), where the network has them.
+            first_row: rows above it are known and get no parameters; on the way up, what only
+                they would need is not computed.
+
+        Returns:
+            Shape (batch, H − first_row, W, outputs).
+        """
+        u, v = self.stem(with_ones(x).contiguous(memory_format=torch.channels_last))
+        us, vs = [u], [v]
+        for scale, blocks in enumerate(self.down):
+            for vertical, horizontal in _pairs(blocks):
+                us.append(vertical(us[-1], labels=labels))
+                vs.append(horizontal(vs[-1], us[-1], labels=labels))
+            if scale < len(self.shrink):
+                u, v = self.shrink[scale](us[-1], vs[-1])
+                us.append(u)
+                vs.append(v)
+        u, v, top = us.pop(), vs.pop(), 0
+        starts = self.first_rows_up(first_row)
+        for scale in reversed(range(len(self.up))):
+            start = starts[scale]
+            u, v = u[:, :, start - top :], v[:, :, start - top :]
+            for vertical, horizontal in _pairs(self.up[scale]):
+                u = vertical(u, us.pop()[:, :, start:], labels=labels)
+                v = horizontal(v, u, vs.pop()[:, :, start:], labels=labels)
+            if scale:
+                height, width = us[-1].shape[2:]
+                u, v = self.grow[scale - 1](u, v)
+                top = 2 * start
+                u, v = u[:, :, : height - top, :width], v[:, :, : height - top, :width]
+        v = nn.functional.elu(v[:, :, first_row - starts[0] :].permute(0, 2, 3, 1))
+        parameters: Tensor = self.out(v)
+        return parameters
+
+    def first_rows_up(self, first_row: int) -> list[int]:
+        """Returns, for each scale, the first row of the way up that the wanted rows depend on.
+
+        Both convolutions of a block look one row up, and the horizontal stream takes the vertical
+        one's result as well; a row of a grown image comes from one coarse row.
+        """
+        starts = []
+        for scale in self.up:
+            first_row = max(0, first_row - 2 * len(scale.vertical) - 1)
+            starts.append(first_row)
+            first_row = first_row // 2
+        return starts
+
+    def layers(self) -> list[tuple[nn.Module, float]]:
+        """Returns every weight-normalised layer and the standard deviation it should start with.
+
+        One, and a tenth for what is added to a residual (as in the published initialisation) and
+        for the outputs.
+        """
+        small = {block.conv_out for block in self.modules() if isinstance(block, Block)}
+        small.add(self.out)
+        kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+        layers = (module for module in self.modules() if isinstance(module, kinds))
+        return [(layer, 0.1 if layer in small else 1.0) for layer in layers]
+
+
+def with_ones(x: Tensor) -> Tensor:
+    """Adds a channel of ones, which tells the image from the zeros around it."""
+    return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+
+
+def _pairs(scale: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+    assert isinstance(scale, Scale)
+    return zip(scale.vertical, scale.horizontal, strict=True)
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Applies a linear layer to the channels of (batch, C, H, W), channels last in memory."""
+    mapped: Tensor = layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return mapped
