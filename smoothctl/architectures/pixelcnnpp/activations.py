@@ -1,12 +1,13 @@
 """Concat-ELU and the gate, each in one pass forward and one back."""
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["PADDINGS", "Padding", "concat_elu", "elu_pair_", "gate"]
+__all__ = ["PADDINGS", "Padding", "concat_elu", "elu_pair", "gate"]
 
 Padding = tuple[int, int, int]
 """Rows of zeros on top, columns of zeros to the left and to the right."""
@@ -94,9 +95,9 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, s = ctx.saved_tensors
         batch, channels, height, width = grad.shape
-        both = grad.new_empty(
-            (batch, 2 * channels, height, width)
-        ).contiguous(memory_format=torch.channels_last)
+        both = grad.new_empty((batch, 2 * channels, height, width)).contiguous(
+            memory_format=torch.channels_last
+        )
         to_a = grad * s
         both[:, :channels] = to_a
         torch.mul(to_a.mul_(a), s.neg().add_(1), out=both[:, channels:])
@@ -109,7 +110,14 @@ def gate(x: Tensor, both: Tensor) -> Tensor:
     return gated
 
 
-def elu_pair_(pair: Tensor, out: Tensor) -> Tensor:
-    """Writes elu(pair) for pair = [x, −x] into `out`, without gradients."""
-    torch.clamp(pair, max=0, out=out)
-    return torch.maximum(out.exp_().sub_(1), pair, out=out)
+def elu_pair(pair: Tensor, out: Tensor | None = None) -> Tensor:
+    """Returns elu(pair) for pair = [x, −x] of any shape, without gradients; written to `out`."""
+    # with numbers as tensors: to convert a Python number costs as much as the operation
+    zero, one = _numbers(pair.dtype, pair.device)
+    out = torch.minimum(pair, zero, out=out)
+    return torch.maximum(out.exp_().sub_(one), pair, out=out)
+
+
+@cache
+def _numbers(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.zeros((), dtype=dtype, device=device), torch.ones((), dtype=dtype, device=device)

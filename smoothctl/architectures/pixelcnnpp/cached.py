@@ -11,9 +11,11 @@ from smoothctl.architectures.base import Progress
 from smoothctl.architectures.pixelcnnpp.caches import (
     Grow,
     HorizontalCache,
+    Seen,
     Shrink,
     VerticalCache,
     bias,
+    last_rows,
     pair_of,
     taps,
 )
@@ -26,10 +28,10 @@ __all__ = ["CachedSampler"]
 class CachedSampler:
     """Draws what `NaiveSampler` draws, at about the cost of one forward pass over the batch.
 
-    The vertical stream is computed a row at a time and the horizontal one a pixel at a time, or,
-    in rows that are known (the x̃ half of a denoiser's canvas, the given part of an inpainting),
-    also a row at a time. A scale that was halved s times does something at every 2ˢ-th row and
-    column only.
+    The known rows on top (the x̃ half of a denoiser's canvas, the given part of an inpainting)
+    pass through the network all at once. From there on the vertical stream is computed a row at a
+    time and the horizontal one a pixel at a time. A scale that was halved s times does something
+    at every 2ˢ-th row and column only.
     """
 
     @torch.no_grad()
@@ -48,16 +50,16 @@ class CachedSampler:
         unknown_rows = [row for row in range(height) if not all(known_to_all[row])]
         if not unknown_rows:
             return canvas
-        state = _State(network, canvas, known, labels, unknown_rows[0])
-        for row in range(unknown_rows[-1] + 1):
+        first, last = unknown_rows[0], unknown_rows[-1]
+        state = _State(network, canvas, known, labels)
+        if first:
+            state.load(network, canvas[:, :, :first], labels)
+        for row in range(first, last + 1):
             state.begin_row(row)
-            if all(known_to_all[row]):
-                state.known_row(row)
-            else:
-                for column in range(width):
-                    state.pixel(row, column, None if known_to_all[row][column] else draw)
+            for column in range(width):
+                state.pixel(row, column, None if known_to_all[row][column] else draw)
             if progress is not None:
-                progress(row + 1, unknown_rows[-1] + 1)
+                progress(row - first + 1, last - first + 1)
         return state.stem.image()
 
 
@@ -66,6 +68,8 @@ class _Way(NamedTuple):
 
     vertical: VerticalCache
     horizontal: HorizontalCache
+    vertical_blocks: list[Block]
+    horizontal_blocks: list[Block]
 
     @classmethod
     def of(cls, scale: Scale, width: int, n: int, labels: Tensor | None, upward: bool) -> "_Way":
@@ -75,18 +79,22 @@ class _Way(NamedTuple):
             listed = cast(list[Block], list(blocks))
             streams.append(listed[::-1] if upward else listed)
         rest = (width, n, labels, upward)
-        return cls(VerticalCache(streams[0], *rest), HorizontalCache(streams[1], *rest))
+        return cls(VerticalCache(streams[0], *rest), HorizontalCache(streams[1], *rest), *streams)
+
+    def load(self, seen: Seen) -> None:
+        """Takes over the last row of a parallel pass."""
+        self.vertical.load(self.vertical_blocks, seen)
+        self.horizontal.load(self.horizontal_blocks, seen)
 
 
 class _State:
     """Everything that the network knows of the pixels so far."""
 
     def __init__(
-        self, network: Network, canvas: Tensor, known: Tensor, labels: Tensor | None, first: int
+        self, network: Network, canvas: Tensor, known: Tensor, labels: Tensor | None
     ) -> None:
         n, _, _, width = canvas.shape
         self.stem = _StemCache(cast(Stem, network.stem), canvas, known)
-        self.first_up = network.first_rows_up(first)
         self.scales = len(network.down)
         widths = [width]
         for _ in range(1, self.scales):
@@ -106,6 +114,18 @@ class _State:
         self.w_out = cast(Tensor, network.out.weight).mT.contiguous()
         self.b_out = bias(network.out)
 
+    def load(self, network: Network, rows: Tensor, labels: Tensor | None) -> None:
+        """Runs the known rows on top, (n, C, rows, W), through the network at once."""
+        with last_rows(network) as seen:
+            network(rows, labels, first_row=rows.shape[2])
+        for way in (*self.down, *self.up):
+            way.load(seen)
+        for resampled, layers in [
+            *zip(self.shrink, network.shrink, strict=True),
+            *zip(self.grow, network.grow, strict=True),
+        ]:
+            resampled.load(cast(Resample, layers), seen)
+
     def _coarsest(self, position: int) -> int:
         """Returns the coarsest scale that does something at a row or column: 2ˢ divides it."""
         trailing = (position & -position).bit_length() - 1 if position else self.scales
@@ -115,7 +135,7 @@ class _State:
         """Runs the vertical stream for a row, and what it and the row above give to each pixel."""
         top = self._coarsest(row)
         u = self.stem.begin_row(row)
-        for s, (vertical, horizontal) in enumerate(self.down[: top + 1]):
+        for s, (vertical, horizontal, *_) in enumerate(self.down[: top + 1]):
             u = vertical.row(u)
             horizontal.begin_row(vertical.outputs)
             if s < self.scales - 1:
@@ -125,36 +145,13 @@ class _State:
                     u = coarse
         if top < self.scales - 1:
             u = self.grow[top].vertical_input(row >> top)
-        for s in self._scales_up(row, top):
-            vertical, horizontal = self.up[s]
+        for s in range(top, -1, -1):
+            vertical, horizontal, *_ = self.up[s]
             u = vertical.row(u, self.down[s].vertical.skips)
             horizontal.begin_row(vertical.outputs)
             if s:
                 self.grow[s - 1].vertical_row(u)
                 u = self.grow[s - 1].vertical_input(row >> (s - 1))
-
-    def _scales_up(self, row: int, top: int) -> list[int]:
-        """Returns the scales of the way up, coarsest first, that matter to any unknown row."""
-        return [s for s in range(top, -1, -1) if row >> s >= self.first_up[s]]
-
-    def known_row(self, row: int) -> None:
-        """Runs the horizontal stream for a row of known pixels, all at once."""
-        top = self._coarsest(row)
-        v = self.stem.row(row)
-        for s, (_, horizontal) in enumerate(self.down[: top + 1]):
-            v = horizontal.row(v)
-            if s < self.scales - 1:
-                self.shrink[s].keep_row(v)
-            if s < top:
-                v = self.shrink[s].row()
-        if top < self.scales - 1:
-            v = self.grow[top].row(row >> top)
-        for s in self._scales_up(row, top):
-            horizontal = self.up[s].horizontal
-            v = horizontal.row(v, self.down[s].horizontal.skips[: horizontal.blocks])
-            if s:
-                self.grow[s - 1].keep_row(v)
-                v = self.grow[s - 1].row(row >> (s - 1))
 
     def pixel(self, row: int, column: int, draw: Draw | None) -> None:
         """Runs the horizontal stream for one pixel and draws it, unless it is known."""
@@ -177,7 +174,7 @@ class _State:
                 self.grow[s - 1].keep(c, v)
                 v = self.grow[s - 1].pixel(row >> (s - 1), column >> (s - 1))
         if draw is not None:
-            parameters = torch.addmm(self.b_out, F.elu(v[:, 0]), self.w_out)
+            parameters = torch.addmm(self.b_out, F.elu(v.select(1, 0)), self.w_out)
             self.stem.put(row, column, draw(row, column, parameters))
 
 
@@ -209,13 +206,15 @@ class _StemCache:
         self.w_above, self.b_above = taps(stem.above), bias(stem.above)
         self.w_left, self.b_left = taps(stem.left)[:, 0], bias(stem.left)
         self.partial = canvas.new_zeros(width, n, len(self.b_left))
+        self.partial_at, self.pixel_at = self.partial.unbind(), self.pixels.flatten(0, 1).unbind()
+        self.left_now = self.w_left[1]
         self.known = known[:, 0]
         self.partly_known = (self.known.any(0) & ~self.known.all(0)).tolist()
 
     def begin_row(self, row: int) -> Tensor:
         """Returns the vertical stream's input, (width, n, 2, F); its first row is zero."""
         w, above = self.width, self.pixels[row]
-        self.partial = torch.zeros_like(self.partial)
+        self.partial[0] = 0
         self.partial[1:] = above[1:w] @ self.w_left[0] + self.b_left
         if row == 0:
             return pair_of(torch.zeros_like(self.partial))
@@ -229,16 +228,12 @@ class _StemCache:
 
     def pixel(self, row: int, column: int) -> Tensor:
         """Returns the horizontal stream's input, (n, 2, F); left of the first pixel are zeros."""
-        left = self.pixels[row + 1, column]
-        return pair_of(torch.addmm(self.partial[column], left, self.w_left[1]))
-
-    def row(self, row: int) -> Tensor:
-        """Returns the horizontal stream's input for a known row, (width, n, 2, F)."""
-        return pair_of(self.partial + self.pixels[row + 1, : self.width] @ self.w_left[1])
+        left = self.pixel_at[(row + 1) * (self.width + 2) + column]
+        return pair_of(torch.addmm(self.partial_at[column], left, self.left_now))
 
     def put(self, row: int, column: int, values: Tensor) -> None:
         """Sets one pixel of all images, (n, C), but for the images in which it is known."""
-        pixel = self.pixels[row + 1, column + 1, :, : self.channels]
+        pixel = self.pixel_at[(row + 1) * (self.width + 2) + column + 1].narrow(1, 0, self.channels)
         if self.partly_known[row][column]:
             values = torch.where(self.known[:, row, column, None], pixel, values)
         pixel.copy_(values)

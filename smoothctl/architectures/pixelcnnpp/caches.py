@@ -5,17 +5,42 @@ view, and one pixel and a whole row use the same matrix product. A running value
 pair [x, −x], shape (…, n, 2, F), which both the next concat-ELU and the residual sum want.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smoothctl.architectures.pixelcnnpp.activations import elu_pair_
-from smoothctl.architectures.pixelcnnpp.network import Block, Resample
+from smoothctl.architectures.pixelcnnpp.activations import elu_pair
+from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample
 
-__all__ = ["Grow", "HorizontalCache", "Shrink", "VerticalCache", "pair_of"]
+__all__ = ["Grow", "HorizontalCache", "Seen", "Shrink", "VerticalCache", "last_rows", "pair_of"]
+
+Seen = dict[nn.Module, Tensor]
+"""Layer -> the last rows of what it saw (or, for a transposed convolution, gave), (rows, columns,
+n, channels), padding included."""
+
+
+@contextmanager
+def last_rows(network: Network) -> Iterator[Seen]:
+    """Records the last rows at each convolution while the network runs on an image."""
+    seen: Seen = {}
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        grows = isinstance(layer, nn.ConvTranspose2d)
+        rows = output[:, :, -2:] if grows else inputs[0][:, :, -1:]
+        seen[layer] = rows.permute(2, 3, 0, 1).clone()
+
+    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+    layers = [layer for layer, _ in network.layers() if isinstance(layer, convolutions)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def pair_of(x: Tensor) -> Tensor:
@@ -30,32 +55,82 @@ def taps(layer: nn.Module) -> Tensor:
     return weight.permute(order).contiguous()
 
 
+def kernel(layer: nn.Module) -> Tensor:
+    """Returns a convolution's weight for `convolve`: (out, in, columns, rows)."""
+    return packed(cast(Tensor, layer.weight).transpose(2, 3))
+
+
+def packed(weight: Tensor) -> Tensor:
+    """Returns a weight for `convolve` in the memory layout that suits it."""
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def matrix_kernel(matrix: Tensor) -> Tensor:
+    """Returns a matrix (in, out) as the weight of a convolution with one tap, for `convolve`."""
+    return packed(matrix.mT[:, :, None, None])
+
+
 def bias(layer: nn.Module) -> Tensor:
     """Returns a layer's bias, (out,)."""
     return cast(Tensor, layer.bias)
 
 
-class _Stack:
-    """Weights of the blocks of one stream at one scale, stacked over the blocks.
+def convolve(x: Tensor, weight: Tensor, offset: Tensor | None = None, reach: int = 1) -> Tensor:
+    """Convolves along the columns as one call of the convolution library.
 
     Args:
-        blocks: in the order of the skips that they take.
+        x: (columns, rows · n, in): a channels-last image of one batch for the library.
+        weight: (out, in, column taps, row taps).
+        offset: (out,).
+        reach: n, the distance between the row taps.
+
+    Returns:
+        Shape (columns − taps + 1, n, out).
+    """
+    image = x.permute(2, 0, 1).unsqueeze(0)
+    mapped: Tensor = F.conv2d(image, weight, offset, dilation=(1, reach))
+    return mapped.squeeze(0).permute(1, 2, 0)
+
+
+def add_gated(pair: Tensor, both: Tensor, sign: Tensor) -> None:
+    """Adds a · σ(b) to a pair, for both = [a, b] of shape (…, 2F)."""
+    a, b = both.unflatten(-1, (2, -1)).split(1, dim=-2)
+    pair.addcmul_(sign, torch.sigmoid(b).mul_(a))
+
+
+class _Stack:
+    """Weights of the blocks of one stream at one scale, in the order of the skips that they take.
+
+    Args:
+        blocks: the blocks.
+        width: columns.
+        n: images.
         labels: classes, (n,), or None.
+        upward: whether the blocks run from the last to the first and take the skips of a way down.
     """
 
-    def __init__(self, blocks: Sequence[Block], labels: Tensor | None) -> None:
-        self.blocks = len(blocks)
+    def __init__(
+        self, blocks: Sequence[Block], width: int, n: int, labels: Tensor | None, upward: bool
+    ) -> None:
+        self.blocks, self.width, self.n, self.upward = len(blocks), width, n, upward
         self.filters = len(bias(blocks[0].conv_in))
-        self.w_in = torch.stack([taps(b.conv_in) for b in blocks])
-        self.w_out = torch.stack([taps(b.conv_out) for b in blocks])
-        self.b_in = torch.stack([bias(b.conv_in) for b in blocks])[:, None]
+        self.order = list(reversed(range(self.blocks))) if upward else list(range(self.blocks))
+        self.w_in = [kernel(b.conv_in) for b in blocks]
+        self.w_out = [kernel(b.conv_out) for b in blocks]
+        self.b_in = [bias(b.conv_in) for b in blocks]
+        self.b_out = [bias(b.conv_out) for b in blocks]
         if blocks[0].skip is not None:
-            self.b_in = self.b_in + torch.stack([bias(cast(nn.Linear, b.skip)) for b in blocks])[:, None]
-        self.b_out = torch.stack([bias(b.conv_out) for b in blocks])[:, None]
+            self.b_in = [
+                b + bias(cast(nn.Module, k.skip)) for b, k in zip(self.b_in, blocks, strict=True)
+            ]
+        self.embedded = None
         if labels is not None:
-            embedded = [cast(nn.Embedding, b.label)(labels) for b in blocks]
-            self.b_out = self.b_out + torch.stack(embedded)
-        self.sign = self.b_in.new_tensor([[1.0], [-1.0]])
+            self.embedded = [cast(nn.Embedding, b.label)(labels) for b in blocks]
+        self.sign = self.b_in[0].new_tensor([[1.0], [-1.0]])
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Returns zeros of the model's dtype and device."""
+        return self.sign.new_zeros(shape)
 
     def skip_weights(self, blocks: Sequence[Block]) -> list[Tensor]:
         """Returns one (blocks, 2F, F) for each part of the skip: act([a, b]) = [a⁺, b⁺, a⁻, b⁻]."""
@@ -63,123 +138,109 @@ class _Stack:
         parts = stacked.unflatten(1, (2, -1, self.filters)).unbind(2)
         return [part.flatten(1, 2).contiguous() for part in parts]
 
+    def gate_row(self, pair: Tensor, both: Tensor, i: int) -> None:
+        """Adds a · σ(b) of a row, both = [a, b] of shape (width, n, 2F), to its pair."""
+        if self.embedded is not None:
+            both = both + self.embedded[i]
+        add_gated(pair, both, self.sign)
+
 
 class VerticalCache(_Stack):
-    """The vertical stream of one scale, which is computed a row at a time.
+    """The vertical stream of one scale, which is computed a row at a time; see `_Stack`.
 
-    Args:
-        blocks: in the order of the skips that they take.
-        width: columns.
-        n: images.
-        labels: classes, (n,), or None.
-        upward: whether the blocks run from the last to the first and take skips.
+    Activations are kept for two rows, the one above and the present one, side by side; which is
+    which alternates.
     """
 
     def __init__(
         self, blocks: Sequence[Block], width: int, n: int, labels: Tensor | None, upward: bool
     ) -> None:
-        super().__init__(blocks, labels)
-        self.width, self.upward = width, upward
-        count, f = self.blocks, self.filters
-        self.e = self.b_in.new_zeros(count + 1, width + 2, n, 2 * f)
-        self.m = self.b_in.new_zeros(count, width + 2, n, 2 * f)
-        self.h = self.b_in.new_empty(count, width, n, f)
-        self.o = self.b_in.new_empty(count, width, n, 2 * f)
+        super().__init__(blocks, width, n, labels, upward)
+        self.e = self.zeros(self.blocks + 1, width + 2, 2, n, 2 * self.filters)
+        self.m = self.zeros(self.blocks, width + 2, 2, n, 2 * self.filters)
+        self.h_pair = self.zeros(width, n, 2, self.filters)
+        self.now = 0
+        self.kernels_in = [(packed(w.flip(3)), w) for w in self.w_in]
+        self.kernels_out = [(packed(w.flip(3)), w) for w in self.w_out]
         if upward:
-            (self.w_skip,) = self.skip_weights(blocks)
-
-    @property
-    def inputs(self) -> Tensor:
-        """Activated inputs of the blocks: (blocks, width + 2, n, 2F)."""
-        return self.e[1:] if self.upward else self.e[:-1]
+            (weights,) = self.skip_weights(blocks)
+            self.w_skip = [matrix_kernel(weight) for weight in weights]
 
     @property
     def outputs(self) -> Tensor:
-        """Activated outputs of the blocks, flat: (blocks, width · n, 2F)."""
-        e = self.e[:-1] if self.upward else self.e[1:]
-        return e[:, 1:-1].flatten(1, 2)
+        """Activated outputs of the blocks: (blocks, width, n, 2F)."""
+        return self.skips[:-1] if self.upward else self.skips[1:]
 
     @property
     def skips(self) -> Tensor:
-        """Activated input of the first block and outputs of all: (blocks + 1, width · n, 2F)."""
-        return self.e[:, 1:-1].flatten(1, 2)
+        """Activated input of the first block and outputs of all: (blocks + 1, width, n, 2F)."""
+        return self.e[:, 1:-1, self.now]
 
     def row(self, pair: Tensor, skips: Tensor | None = None) -> Tensor:
         """Advances by one row.
 
         Args:
             pair: the row's input, (width, n, 2, F); becomes its output.
-            skips: activated skips of the way down, (≥ blocks, width · n, 2F).
+            skips: activated skips of the way down, (≥ blocks, width, n, 2F).
         """
-        self._look_up()
-        if skips is not None:
-            self.h.flatten(1, 2).baddbmm_(skips[: self.blocks], self.w_skip)
-        order = range(self.blocks)
-        for i in reversed(order) if self.upward else order:
-            e, m = self.inputs[i], self.m[i]
-            elu_pair_(pair, out=e[1:-1].view_as(pair))
-            h = self._look_sideways(e, self.h[i], self.w_in[i, 1])
-            h_pair = h.unsqueeze(-2) * self.sign
-            elu_pair_(h_pair, out=m[1:-1].view_as(pair))
-            both = self._look_sideways(m, self.o[i], self.w_out[i, 1])
-            pair.addcmul_(self.sign, F.glu(both.view_as(pair), dim=-2))
-        last = self.e[0] if self.upward else self.e[-1]
-        elu_pair_(pair, out=last[1:-1].view_as(pair))
+        self.now = 1 - self.now
+        inputs = self.e[1:] if self.upward else self.e[:-1]
+        for i in self.order:
+            self._activate(pair, inputs[i])
+            w_in, w_out = self.kernels_in[i][self.now], self.kernels_out[i][self.now]
+            h = convolve(inputs[i].flatten(1, 2), w_in, self.b_in[i], self.n)
+            if skips is not None:
+                h += convolve(skips[i], self.w_skip[i])
+            torch.mul(h.unsqueeze(-2), self.sign, out=self.h_pair)
+            self._activate(self.h_pair, self.m[i])
+            both = convolve(self.m[i].flatten(1, 2), w_out, self.b_out[i], self.n)
+            self.gate_row(pair, both, i)
+        self._activate(pair, self.e[0 if self.upward else -1])
         return pair
 
-    def _look_up(self) -> None:
-        """Sums what the row above contributes, for all blocks at once."""
-        for x, total, weight, offset in [
-            (self.inputs, self.h, self.w_in, self.b_in),
-            (self.m, self.o, self.w_out, self.b_out),
-        ]:
-            total.copy_(offset[:, None])
-            for tap in range(3):
-                seen = x[:, tap : tap + self.width].flatten(1, 2)
-                total.flatten(1, 2).baddbmm_(seen, weight[:, 0, tap])
+    def load(self, blocks: Sequence[Block], seen: Seen) -> None:
+        """Takes over the last row of a parallel pass."""
+        inputs = self.e[1:] if self.upward else self.e[:-1]
+        for i, block in enumerate(blocks):
+            inputs[i, :, self.now] = seen[block.conv_in][-1]
+            self.m[i, :, self.now] = seen[block.conv_out][-1]
 
-    def _look_sideways(self, x: Tensor, total: Tensor, weight: Tensor) -> Tensor:
-        flat = total.flatten(0, 1)
-        for tap in range(3):
-            flat.addmm_(x[tap : tap + self.width].flatten(0, 1), weight[tap])
-        return total
+    def _activate(self, pair: Tensor, rows: Tensor) -> None:
+        elu_pair(pair, out=rows[1:-1, self.now].unflatten(-1, (2, -1)))
 
 
 class HorizontalCache(_Stack):
-    """The horizontal stream of one scale: a pixel costs one pixel's work.
+    """The horizontal stream of one scale: a pixel costs one pixel's work; see `_Stack`.
 
     At the start of a row everything that comes from the row above and from the vertical stream is
     summed for the whole row; a pixel then adds what it contributes to itself and to its right
     neighbour, in one product.
-
-    Args:
-        blocks, width, n, labels, upward: see `VerticalCache`.
     """
 
     def __init__(
         self, blocks: Sequence[Block], width: int, n: int, labels: Tensor | None, upward: bool
     ) -> None:
-        super().__init__(blocks, labels)
-        self.width, self.upward, self.n = width, upward, n
+        super().__init__(blocks, width, n, labels, upward)
         count, f = self.blocks, self.filters
-        self.e = self.b_in.new_zeros(count + 1, width + 1, n, 2 * f)
-        self.m = self.b_in.new_zeros(count, width + 1, n, 2 * f)
-        self.h = self.b_in.new_zeros(count, width + 1, n, f)
-        self.o = self.b_in.new_zeros(count, width + 1, n, 2 * f)
-        self.h_pair = self.b_in.new_empty(n, 2, f)
-        skip_weights = self.skip_weights(blocks)
-        self.w_vertical = skip_weights[0]
-        if upward:
-            self.w_skip = skip_weights[1]
-        # the tap on the pixel itself, then what the pixel gives to its right neighbour
-        self.now_in = self.w_in[:, 1].flip(1).contiguous()
-        self.now_out = self.w_out[:, 1].flip(1).contiguous()
+        self.e = self.zeros(count + 1, width + 1, n, 2 * f)
+        self.m = self.zeros(count, width + 1, n, 2 * f)
+        self.h = self.zeros(count, width + 1, n, f)
+        self.o = self.zeros(count, width + 1, n, 2 * f)
+        self.h_pair = self.zeros(n, 2, f)
+        self.s = self.zeros(n, 1, f)
+        vertical, *rest = self.skip_weights(blocks)
+        self.w_vertical = [matrix_kernel(weight) for weight in vertical]
+        self.w_skip = rest[0] if upward else None
+        self.above_in = [packed(w[..., :1]) for w in self.w_in]
+        self.above_out = [packed(w[..., :1]) for w in self.w_out]
+        # what a pixel gives to itself, and to its right neighbour
+        self.now_in = [torch.stack([w[:, :, 1, 1].mT, w[:, :, 0, 1].mT]) for w in self.w_in]
+        self.now_out = [torch.stack([w[:, :, 1, 1].mT, w[:, :, 0, 1].mT]) for w in self.w_out]
         self._prepare_views()
 
     def _prepare_views(self) -> None:
-        """Makes every view that a pixel needs, once: views cost as much as small products."""
-        count, n, f = self.blocks, self.n, self.filters
-        order = list(reversed(range(count))) if self.upward else list(range(count))
+        """Makes every view that a pixel needs, once: a view costs as much as a small product."""
+        n, f = self.n, self.filters
         self.at = [
             [
                 (
@@ -192,9 +253,10 @@ class HorizontalCache(_Stack):
                     self.m[i, c + 1].expand(2, n, 2 * f),
                     self.now_out[i],
                     self.o[i, c : c + 2],
-                    self.o[i, c].view(n, 2, f),
+                    self.o[i, c].view(n, 2, f)[:, :1],
+                    self.o[i, c].view(n, 2, f)[:, 1:],
                 )
-                for i in order
+                for i in self.order
             ]
             for c in range(self.width)
         ]
@@ -203,18 +265,13 @@ class HorizontalCache(_Stack):
         self.last_at = [self.e[-1, c + 1].view(n, 2, f) for c in range(self.width)]
 
     def begin_row(self, vertical: Tensor) -> None:
-        """Sums biases, the row above, and the vertical stream's outputs (blocks, width · n, 2F)."""
+        """Sums biases, the row above, and the vertical stream's outputs (blocks, width, n, 2F)."""
         w = self.width
-        for x, total, weight, offset in [
-            (self.e[: self.blocks], self.h, self.w_in, self.b_in),
-            (self.m, self.o, self.w_out, self.b_out),
-        ]:
-            total[:, :w] = offset[:, None]
-            total[:, w] = 0
-            for tap in range(2):
-                seen = x[:, tap : tap + w].flatten(1, 2)
-                total[:, :w].flatten(1, 2).baddbmm_(seen, weight[:, 0, tap])
-        self.h[:, :w].flatten(1, 2).baddbmm_(vertical, self.w_vertical)
+        for i in range(self.blocks):
+            above = convolve(self.e[i], self.above_in[i], self.b_in[i])
+            torch.add(above, convolve(vertical[i], self.w_vertical[i]), out=self.h[i, :w])
+            above = convolve(self.m[i], self.above_out[i], self.b_out[i])
+            self.o[i, :w] = above if self.embedded is None else above + self.embedded[i]
 
     def pixel(self, column: int, pair: Tensor, skips: Tensor | None = None) -> Tensor:
         """Advances by one pixel.
@@ -226,51 +283,25 @@ class HorizontalCache(_Stack):
         """
         if skips is not None:
             self.h_at[column].baddbmm_(skips, self.w_skip)
-        sign, h_pair = self.sign, self.h_pair
-        for e, e_twice, w_in, h_twice, h, m, m_twice, w_out, o_twice, o in self.at[column]:
-            elu_pair_(pair, out=e)
+        sign, h_pair, s = self.sign, self.h_pair, self.s
+        for e, e_twice, w_in, h_twice, h, m, m_twice, w_out, o_twice, a, b in self.at[column]:
+            elu_pair(pair, out=e)
             h_twice.baddbmm_(e_twice, w_in)
             torch.mul(h, sign, out=h_pair)
-            elu_pair_(h_pair, out=m)
+            elu_pair(h_pair, out=m)
             o_twice.baddbmm_(m_twice, w_out)
-            pair.addcmul_(sign, F.glu(o, dim=1))
+            torch.sigmoid(b, out=s)
+            pair.addcmul_(sign, s.mul_(a))
         return pair
 
     def keep_output(self, column: int, pair: Tensor) -> None:
         """Keeps the activated output of the last block, a skip for the way up."""
-        elu_pair_(pair, out=self.last_at[column])
+        elu_pair(pair, out=self.last_at[column])
 
-    def row(self, pair: Tensor, skips: Tensor | None = None) -> Tensor:
-        """Advances by a whole row of known pixels.
-
-        Args:
-            pair: the row's input, (width, n, 2, F); becomes its output.
-            skips: activated skips of the way down, (blocks, width · n, 2F).
-        """
-        w = self.width
-        if skips is not None:
-            self.h[:, :w].flatten(1, 2).baddbmm_(skips, self.w_skip)
-        order = range(self.blocks)
-        for i in reversed(order) if self.upward else order:
-            elu_pair_(pair, out=self.e[i, 1:].view_as(pair))
-            h = self._look_left(self.e[i], self.h[i], self.now_in[i])
-            elu_pair_(h.unsqueeze(-2) * self.sign, out=self.m[i, 1:].view_as(pair))
-            both = self._look_left(self.m[i], self.o[i], self.now_out[i])
-            pair.addcmul_(self.sign, F.glu(both.view_as(pair), dim=-2))
-        if not self.upward:
-            elu_pair_(pair, out=self.e[-1, 1:].view_as(pair))
-        return pair
-
-    @property
-    def skips(self) -> Tensor:
-        """Activated inputs of all blocks and the last output: (blocks + 1, width · n, 2F)."""
-        return self.e[:, 1:].flatten(1, 2)
-
-    def _look_left(self, x: Tensor, total: Tensor, weight: Tensor) -> Tensor:
-        flat = total[: self.width].flatten(0, 1)
-        flat.addmm_(x[1:].flatten(0, 1), weight[0])
-        flat.addmm_(x[: self.width].flatten(0, 1), weight[1])
-        return total[: self.width]
+    def load(self, blocks: Sequence[Block], seen: Seen) -> None:
+        """Takes over the last row of a parallel pass."""
+        for i, block in enumerate(blocks):
+            self.e[i], self.m[i] = seen[block.conv_in][-1], seen[block.conv_out][-1]
 
 
 class Shrink:
@@ -290,6 +321,7 @@ class Shrink:
         self.above = self.b.new_zeros(width + 2, n, f)
         self.v = self.b.new_zeros(width + 2, n, f)
         self.partial = self.b.new_zeros(self.coarse, n, f)
+        self.v_at, self.partial_at = self.v.unbind(), self.partial.unbind()
 
     def vertical_row(self, pair: Tensor, even: bool) -> Tensor | None:
         """Takes a fine row's output; returns the coarse row's input after an even one."""
@@ -309,28 +341,23 @@ class Shrink:
     def begin_row(self) -> None:
         """Sums what the fine row above contributes to the coarse row's horizontal stream."""
         span = 2 * self.coarse - 1
-        self.partial = self.v[:span:2] @ self.w[0, 0] + self.v[1 : 1 + span : 2] @ self.w[0, 1]
-        self.partial += self.b
+        left, own = self.v[:span:2] @ self.w[0, 0], self.v[1 : 1 + span : 2] @ self.w[0, 1]
+        torch.add(left + own, self.b, out=self.partial)
 
     def keep(self, column: int, pair: Tensor) -> None:
         """Takes a fine pixel's output, (n, 2, F)."""
-        self.v[column + 1].copy_(pair[:, 0])
+        self.v_at[column + 1].copy_(pair.select(1, 0))
 
     def pixel(self, column: int) -> Tensor:
         """Returns the coarse pixel's input after its fine pixel, at an even column, was kept."""
-        total = self.partial[column // 2]
-        total.addmm_(self.v[column], self.w[1, 0]).addmm_(self.v[column + 1], self.w[1, 1])
+        total = self.partial_at[column // 2]
+        total.addmm_(self.v_at[column], self.w[1, 0]).addmm_(self.v_at[column + 1], self.w[1, 1])
         return pair_of(total)
 
-    def keep_row(self, pair: Tensor) -> None:
-        """Takes a fine row's output, (width, n, 2, F)."""
-        self.v[1:-1] = pair[..., 0, :]
-
-    def row(self) -> Tensor:
-        """Returns the coarse row's input after its fine row was kept."""
-        span = 2 * self.coarse - 1
-        left, own = self.v[:span:2] @ self.w[1, 0], self.v[1 : 1 + span : 2] @ self.w[1, 1]
-        return pair_of(self.partial + left + own)
+    def load(self, layers: Resample, seen: Seen) -> None:
+        """Takes over the last row of a parallel pass."""
+        self.above.copy_(seen[layers.vertical][-1])
+        self.v[:-1] = seen[layers.horizontal][-1]
 
 
 class Grow:
@@ -352,6 +379,8 @@ class Grow:
         self.b = pair_of(bias(layers.horizontal).expand(4, f)).flatten()
         self.vertical = self.b.new_zeros(2, 2 * self.coarse, n, f)
         self.horizontal = self.b.new_zeros(self.coarse, n, 4, 2, f)
+        self.flat_at = self.horizontal.flatten(2).unbind()
+        self.fine_at = [coarse.unbind(1) for coarse in self.horizontal]
 
     def vertical_row(self, pair: Tensor) -> None:
         """Takes a coarse row's output, (coarse, n, 2, F)."""
@@ -369,19 +398,14 @@ class Grow:
 
     def keep(self, column: int, pair: Tensor) -> None:
         """Takes a coarse pixel's output, (n, 2, F)."""
-        flat = self.horizontal[column].view(self.n, -1)
-        torch.addmm(self.b, pair[:, 0], self.w, out=flat)
+        torch.addmm(self.b, pair.select(1, 0), self.w, out=self.flat_at[column])
 
     def pixel(self, row: int, column: int) -> Tensor:
         """Returns the fine pixel's input, (n, 2, F)."""
-        return self.horizontal[column // 2, :, 2 * (row % 2) + column % 2].clone()
+        return self.fine_at[column // 2][2 * (row % 2) + column % 2].clone()
 
-    def keep_row(self, pair: Tensor) -> None:
-        """Takes a coarse row's output, (coarse, n, 2, F)."""
-        self.horizontal = (pair[..., 0, :] @ self.w + self.b).view_as(self.horizontal)
-
-    def row(self, row: int) -> Tensor:
-        """Returns the fine row's input, (width, n, 2, F)."""
-        first = 2 * (row % 2)
-        fine = self.horizontal[:, :, first : first + 2].permute(0, 2, 1, 3, 4)
-        return fine.flatten(0, 1)[: self.width].clone()
+    def load(self, layers: Resample, seen: Seen) -> None:
+        """Takes over the last two fine rows of a parallel pass."""
+        self.vertical.copy_(seen[layers.vertical][:, 1:])
+        fine = seen[layers.horizontal].unflatten(1, (self.coarse, 2))  # (2, coarse, 2, n, F)
+        self.horizontal.copy_(pair_of(fine.permute(1, 3, 0, 2, 4).flatten(2, 3)))

@@ -11,6 +11,7 @@ from smoothctl.architectures.base import Density, Progress, Shape
 from smoothctl.architectures.pixelcnnpp.cached import CachedSampler
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
+    draw,
     initial_bias,
     parameters_per_mixture,
 )
@@ -78,10 +79,18 @@ class PixelCNNpp(Density):
     presets: ClassVar = {
         "small": {"blocks": 2, "filters": 32, "mixtures": 5},
         "paper-mnist": {
-            **_PAPER_TRAINING, "blocks": 5, "filters": 40, "mixtures": 10, "dropout": 0.5,
+            **_PAPER_TRAINING,
+            "blocks": 5,
+            "filters": 40,
+            "mixtures": 10,
+            "dropout": 0.5,
         },
         "paper-cifar10": {
-            **_PAPER_TRAINING, "blocks": 5, "filters": 160, "mixtures": 10, "dropout": 0.5,
+            **_PAPER_TRAINING,
+            "blocks": 5,
+            "filters": 160,
+            "mixtures": 10,
+            "dropout": 0.5,
         },
     }
     first_batch = 128
@@ -185,7 +194,9 @@ class PixelCNNpp(Density):
         n, channels = x.shape[:2]
         if known.shape not in [(k, 1, self.height, self.width) for k in (1, n)]:
             shape = tuple(known.shape)
-            raise UsageError(f"A mask must have the shape (1, 1, H, W) or (n, 1, H, W), not {shape}.")
+            raise UsageError(
+                f"A mask must have the shape (1, 1, H, W) or (n, 1, H, W), not {shape}."
+            )
         source = torch.Generator() if generator is None else generator
         if generator is None:
             source.seed()
@@ -197,16 +208,18 @@ class PixelCNNpp(Density):
             known = torch.cat([torch.ones_like(known), known], dim=2)
             first_row = self.height
 
-        def draw(row: int, column: int, parameters: Tensor) -> Tensor:
+        gumbel, logistic = (part.flatten(0, 1).unbind() for part in noise)
+
+        def draw_pixel(row: int, column: int, parameters: Tensor) -> Tensor:
             row -= first_row
             centre = context[:, :, row, column] if self._offset and context is not None else None
-            mixture = self._of(parameters, centre)
-            return mixture.draw(noise.gumbel[row, column], noise.logistic[row, column], self.levels)
+            i, floor = row * self.width + column, self.config.min_log_scale
+            return draw(parameters, gumbel[i], logistic[i], floor, self.levels, centre)
 
         self._check_labels(n, labels)
         was_training = self.training
         self.eval()
-        filled = self.sampler(self.network, canvas, known, draw, labels, progress)
+        filled = self.sampler(self.network, canvas, known, draw_pixel, labels, progress)
         self.train(was_training)
         return filled[:, :, first_row:].contiguous()
 
@@ -216,7 +229,9 @@ class PixelCNNpp(Density):
         rows = self.height * (1 if self.context_shape is None else 2)
         tensors = 2 * (c.blocks + 2) * 4 / 3 + 16
         size = self.network.out.bias.element_size()
-        return int(rows * self.width * size * (c.filters * tensors + 8 * self.network.out.out_features))
+        return int(
+            rows * self.width * size * (c.filters * tensors + 8 * self.network.out.out_features)
+        )
 
     @property
     def _offset(self) -> bool:

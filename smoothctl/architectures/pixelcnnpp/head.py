@@ -8,7 +8,7 @@ from torch import Tensor
 
 from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
 
-__all__ = ["CoupledMixture", "initial_bias", "parameters_per_mixture"]
+__all__ = ["CoupledMixture", "draw", "initial_bias", "parameters_per_mixture"]
 
 
 def parameters_per_mixture(channels: int) -> int:
@@ -60,32 +60,46 @@ class CoupledMixture(NamedTuple):
             parts = parts + mixture.log_parts(x[..., c], levels)
         return torch.logsumexp(parts, dim=-1)
 
-    def draw(self, gumbel: Tensor, logistic: Tensor, levels: int | None = None) -> Tensor:
-        """Maps noise to draws: the component by Gumbel-max, each channel by its inverse CDF.
 
-        Args:
-            gumbel: standard Gumbel noise, (*pixels, K).
-            logistic: standard logistic noise, (*pixels, C).
-            levels: rounds to these many values; None for real numbers.
+def draw(
+    parameters: Tensor,
+    gumbel: Tensor,
+    logistic: Tensor,
+    min_log_scale: float,
+    levels: int | None = None,
+    centre: Tensor | None = None,
+) -> Tensor:
+    """Maps noise to draws: the component by Gumbel-max, each channel by its inverse CDF.
 
-        Returns:
-            Shape (*pixels, C).
-        """
-        k = (self.logits + gumbel).argmax(-1, keepdim=True)[..., None, :]
-        channels = logistic.shape[-1]
-        means = self.means.gather(-1, k.expand(*self.means.shape[:-1], 1)).squeeze(-1)
-        log_scales = self.log_scales.gather(-1, k.expand_as(means[..., None])).squeeze(-1)
-        values = means + log_scales.exp() * logistic
-        if channels == 1:
-            return values if levels is None else to_grid(values, levels)
-        coupling = self.coupling.gather(-1, k.expand(*self.coupling.shape[:-1], 1)).squeeze(-1)
-        drawn: list[Tensor] = []
-        for c in range(channels):
-            value = values[..., c]
-            for j, earlier in enumerate(drawn):
-                value = value + coupling[..., c * (c - 1) // 2 + j] * earlier
-            drawn.append(value if levels is None else to_grid(value, levels))
-        return torch.stack(drawn, dim=-1)
+    Args:
+        parameters: a network's outputs, (*pixels, K · parameters_per_mixture).
+        gumbel: standard Gumbel noise, (*pixels, K).
+        logistic: standard logistic noise, (*pixels, C).
+        min_log_scale: floor of the log-scales.
+        levels: rounds to these many values; None for real numbers.
+        centre: added to the means, (*pixels, C).
+
+    Returns:
+        Shape (*pixels, C).
+    """
+    channels = logistic.shape[-1]
+    groups = parameters.unflatten(-1, (-1, gumbel.shape[-1]))
+    k = (groups[..., 0, :] + gumbel).argmax(-1)[..., None, None]
+    chosen = groups.gather(-1, k.expand(*groups.shape[:-1], 1)).squeeze(-1)
+    log_scales = chosen[..., 1 + channels : 1 + 2 * channels].clamp(min=min_log_scale)
+    values = torch.addcmul(chosen[..., 1 : 1 + channels], log_scales.exp_(), logistic)
+    if centre is not None:
+        values = values + centre
+    if channels == 1:
+        return values if levels is None else to_grid(values, levels)
+    coupling = torch.tanh(chosen[..., 1 + 2 * channels :])
+    drawn: list[Tensor] = []
+    for c in range(channels):
+        value = values[..., c]
+        for j, earlier in enumerate(drawn):
+            value = value + coupling[..., c * (c - 1) // 2 + j] * earlier
+        drawn.append(value if levels is None else to_grid(value, levels))
+    return torch.stack(drawn, dim=-1)
 
 
 def initial_bias(mixtures: int, mean: Tensor, sd: Tensor) -> Tensor:

@@ -159,9 +159,7 @@ class Network(nn.Module):
             Scale(blocks + int(scale < scales - 1), True, *rest) for scale in range(scales)
         )
         self.shrink = nn.ModuleList(Resample(filters, nn.Conv2d) for _ in range(scales - 1))
-        self.grow = nn.ModuleList(
-            Resample(filters, nn.ConvTranspose2d) for _ in range(scales - 1)
-        )
+        self.grow = nn.ModuleList(Resample(filters, nn.ConvTranspose2d) for _ in range(scales - 1))
         self.out = weight_norm(nn.Linear(filters, outputs))
         self.to(memory_format=torch.channels_last)
 
