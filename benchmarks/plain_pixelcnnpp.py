@@ -120,9 +120,7 @@ class PlainPixelCNNpp(nn.Module):
 
         self.up_u = nn.ModuleList(stack(blocks, DownShifted, 0) for _ in range(3))
         self.up_ul = nn.ModuleList(stack(blocks, DownRightShifted, 1) for _ in range(3))
-        self.downsize_u = nn.ModuleList(
-            DownShifted(filters, filters, (2, 3), 2) for _ in range(2)
-        )
+        self.downsize_u = nn.ModuleList(DownShifted(filters, filters, (2, 3), 2) for _ in range(2))
         self.downsize_ul = nn.ModuleList(
             DownRightShifted(filters, filters, (2, 2), 2) for _ in range(2)
         )

@@ -1,4 +1,4 @@
-"""Pictures of one- and two-dimensional samples."""
+"""Figures: one- and two-dimensional samples, blocks of images, and curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,17 +11,22 @@ from smoothctl.datasets.base import Dataset
 from smoothctl.datasets.grid import Grid
 from smoothctl.errors import NotAvailable
 from smoothctl.files import write_bytes
+from smoothctl.pictures import grid, write_png
 from smoothctl.sampling import Drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["panels", "save", "save_samples_picture", "sigma_curves"]
+__all__ = ["columns", "comparison", "panels", "save", "save_samples_picture", "sigma_curves"]
 
 _INK = "#1f4e79"
 _TRUTH = "#c0392b"
 _MAX_POINTS = 5000
+_MAX_IMAGES = 100
+_DPI = 120
+_TITLE, _MARGIN, _LETTER = 36, 10, 8
+"""Pixels above and beside the blocks of images, and those that a letter of a title may take."""
 
 
 def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
@@ -50,6 +55,60 @@ def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
     return figure
 
 
+def columns(named: Mapping[str, Tensor], across: int | None = None) -> "Figure":
+    """Draws one block of images for each title, side by side (as ARDS figure 6 does).
+
+    Images at the same place of two blocks belong together. Pixels are shown as they are, enlarged
+    by whole numbers; values outside [−1, 1] are clipped for show.
+
+    Args:
+        named: title -> images, (n, C, H, W), C 1 or 3; or (n, k, C, H, W), k in each of n rows.
+        across: images in a row of the (n, C, H, W) blocks; √n, rounded up, if None.
+
+    Returns:
+        The figure.
+    """
+    from matplotlib.figure import Figure
+
+    blocks = {title: _block(images, across) for title, images in named.items()}
+    rooms = [max(block.shape[2], _LETTER * len(title)) for title, block in blocks.items()]
+    width = sum(rooms) + _MARGIN * (len(rooms) + 1)
+    height = max(block.shape[1] for block in blocks.values()) + _TITLE + _MARGIN
+    figure = Figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
+    left = _MARGIN
+    for (title, block), room in zip(blocks.items(), rooms, strict=True):
+        _, tall, wide = block.shape
+        low = height - _TITLE - tall
+        axis = figure.add_axes((left / width, low / height, wide / width, tall / height))
+        pixels = np.broadcast_to(block, (3, tall, wide)).transpose(1, 2, 0)
+        axis.imshow(pixels, interpolation="nearest")
+        axis.set_axis_off()
+        axis.set_title(title, fontsize=9, loc="left", pad=4, parse_math=False)
+        left += room + _MARGIN
+    return figure
+
+
+def comparison(named: Mapping[str, Tensor], dataset: Dataset | None) -> "Figure | None":
+    """Returns `columns` of images or `panels` of vectors; None for more than two dimensions.
+
+    Args:
+        named: title -> samples, (n, *event); of images, the first hundred are shown.
+        dataset: that of the vectors; not needed for images.
+    """
+    shape = next(iter(named.values())).shape[1:]
+    if len(shape) == 3:
+        return columns({title: images[:_MAX_IMAGES] for title, images in named.items()})
+    if dataset is None or shape[0] > 2:
+        return None
+    return panels(named, dataset)
+
+
+def _block(images: Tensor, across: int | None) -> np.ndarray:
+    if images.ndim == 5:
+        return grid(images.flatten(0, 1), images.shape[1])
+    return grid(images, across)
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Writes a figure as PNG, atomically.
 
@@ -59,13 +118,21 @@ def save(figure: "Figure", path: Path) -> None:
     import io
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=_DPI)
     write_bytes(path, buffer.getvalue())
 
 
-def save_samples_picture(path: Path, dataset: Dataset, drawn: Drawn, method: str) -> Path | None:
-    """Writes a picture of data, smoothed samples and samples; None for more than two dimensions."""
-    if dataset.domain != "vector" or dataset.event_shape[0] > 2:
+def save_samples_picture(
+    path: Path, dataset: Dataset | None, drawn: Drawn, method: str
+) -> Path | None:
+    """Writes a picture of data, smoothed samples and samples; None for more than two dimensions.
+
+    Of images it is a grid of the first hundred samples, which needs no dataset.
+    """
+    if drawn.samples.ndim == 4:
+        write_png(path, grid(drawn.samples[:_MAX_IMAGES]))
+        return path
+    if dataset is None or dataset.domain != "vector" or dataset.event_shape[0] > 2:
         return None
     named = {f"data: {Path(dataset.name).name}": dataset.test.head(len(drawn.samples))}
     if drawn.smoothed is not None:

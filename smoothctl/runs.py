@@ -120,11 +120,11 @@ class Run:
         """Opens the dataset that the stages were fitted to.
 
         Raises:
-            DataError: its file is missing.
-            RunError: its file has changed since.
+            DataError: its files are missing.
+            RunError: its files have changed since.
         """
         config = next(iter(self.configs().values()))
-        dataset = datasets.open_dataset(config.dataset)
+        dataset = datasets.open_dataset(config.dataset, config.data)
         if dataset.fingerprint != config.data_sha256:
             raise RunError(f"{config.dataset} has changed since {self.path} was fitted to it.")
         return dataset

@@ -1,21 +1,24 @@
 """The method: a kernel, a prior over smoothed data, and a denoiser that sharpens samples again."""
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from smoothctl import batches
 from smoothctl.architectures.base import Density, Progress
+from smoothctl.batches import evaluate, part_of, rows_that_fit, spans
 from smoothctl.errors import NotAvailable
 from smoothctl.kernels.base import Kernel
 
 __all__ = ["BoundTerms", "TwoStep"]
 
-_ROWS = 2**16
-"""Evaluations of a network per call, so that memory stays bounded."""
+_NOISE_ROWS = 2**16
+_NOISE_VALUES = 2**20
+"""How much noise is drawn at once: a constant, so that free memory doesn't change the result."""
 
 
 class BoundTerms(NamedTuple):
@@ -50,7 +53,15 @@ class TwoStep:
     prior: Density
     denoiser: Density | None = None
 
-    def bound(self, x: Tensor, generator: Generator | None = None) -> BoundTerms:
+    @property
+    def classes(self) -> int | None:
+        """Number of classes that a stage is conditioned on; None where neither is."""
+        stages = [stage for stage in (self.prior, self.denoiser) if stage is not None]
+        return next((stage.classes for stage in stages if stage.classes is not None), None)
+
+    def bound(
+        self, x: Tensor, generator: Generator | None = None, labels: Tensor | None = None
+    ) -> BoundTerms:
         """Returns a lower bound of log p(x) in expectation, from one draw of x̃ (ARDS eq. 3).
 
         log p(x) ≥ E_q[log p(x̃) − log q(x̃|x) + log p(x|x̃)].
@@ -58,12 +69,12 @@ class TwoStep:
         Args:
             x: clean samples, (batch, *event).
             generator: draws the noise.
+            labels: classes, int64 (batch,), where a stage is conditioned on them.
         """
-        denoiser = self._denoiser()
         x_smooth = self.kernel.sample(x, generator)
-        prior = _by_rows(self.prior.log_prob, x_smooth)
+        prior = _log_prob(self.prior, labels, x_smooth)
         entropy = torch.full_like(prior, self.kernel.entropy(x.shape[1:]))
-        return BoundTerms(prior, entropy, _by_rows(denoiser.log_prob, x, x_smooth))
+        return BoundTerms(prior, entropy, _log_prob(self._denoiser(), labels, x, x_smooth))
 
     @torch.no_grad()
     def importance_weighted_bound(
@@ -72,6 +83,7 @@ class TwoStep:
         draws: int,
         generator: Generator | None = None,
         progress: Progress | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         r"""Returns the tighter bound log 1/K Σₖ p(x̃ₖ) p(x|x̃ₖ) / q(x̃ₖ|x), in nats, (batch,).
 
@@ -83,15 +95,18 @@ class TwoStep:
             draws: K, the draws of x̃ for each x.
             generator: draws the noise.
             progress: told (rows done, rows).
+            labels: classes, int64 (batch,), where a stage is conditioned on them.
         """
-        denoiser = self._denoiser()
+        block = max(1, min(_NOISE_ROWS, _NOISE_VALUES // x[0].numel()))
         results = []
-        for start, stop in _chunks(len(x), max(1, _ROWS // draws)):
+        for start, stop in spans(len(x), max(1, block // draws)):
             parts = []
-            for first, last in _chunks(draws, _ROWS):
-                rows = x[start:stop].repeat_interleave(last - first, dim=0)
+            for first, last in spans(draws, block):
+                repeat = partial(torch.repeat_interleave, repeats=last - first, dim=0)
+                rows = repeat(x[start:stop])
                 x_smooth = self.kernel.sample(rows, generator)
-                log_weight = self.prior.log_prob(x_smooth) + denoiser.log_prob(rows, x_smooth)
+                given = None if labels is None else repeat(labels[start:stop])
+                log_weight = self._log_joint(rows, x_smooth, given)
                 log_weight = log_weight - self.kernel.log_prob(x_smooth, rows)
                 parts.append(log_weight.view(stop - start, -1))
             results.append(torch.cat(parts, dim=1).logsumexp(1) - math.log(draws))
@@ -120,7 +135,6 @@ class TwoStep:
         Raises:
             NotAvailable: the event has more than two dimensions.
         """
-        denoiser = self._denoiser()
         if x.ndim != 2 or x.shape[1] > 2:
             raise NotAvailable(
                 "Quadrature over x̃ is for one and two dimensions; use the importance-weighted "
@@ -132,55 +146,147 @@ class TwoStep:
         offsets = offsets.view(-1, x.shape[1])
         log_cell = x.shape[1] * math.log(self.kernel.sigma * 2 * reach / (count - 1))
         results = []
-        for start, stop in _chunks(len(x), max(1, _ROWS // len(offsets))):
+        for start, stop in spans(len(x), max(1, _NOISE_ROWS // len(offsets))):
             rows = x[start:stop].repeat_interleave(len(offsets), dim=0)
             x_smooth = rows + offsets.repeat(stop - start, 1)
-            log_joint = self.prior.log_prob(x_smooth) + denoiser.log_prob(rows, x_smooth)
+            log_joint = self._log_joint(rows, x_smooth)
             results.append(log_joint.view(stop - start, -1).logsumexp(1) + log_cell)
             if progress is not None:
                 progress(stop, len(x))
         return torch.cat(results)
 
     def sample_smoothed(
-        self, n: int, generator: Generator | None = None, progress: Progress | None = None
+        self,
+        n: int,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
-        """Draws x̃ ~ p(x̃) from the prior alone: (n, *event)."""
-        return self.prior.sample(n, generator=generator, progress=progress)
+        """Draws x̃ ~ p(x̃) from the prior alone: (n, *event).
 
-    def single_step(self, x_smooth: Tensor) -> Tensor:
+        Args:
+            n: how many.
+            generator: draws the samples.
+            progress: told (done, total).
+            labels: classes, int64 (n,), where a stage is conditioned on them.
+            batch_size: images at once, which does not change them; chosen from memory if None.
+        """
+        return batches.sample(self.prior, n, None, generator, progress, labels, batch_size)
+
+    def single_step(self, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
         """Denoises in one step with the posterior mean E[x | x̃] (ARDS eq. 2).
 
         Args:
             x_smooth: smoothed samples, (batch, *event), in data units.
+            labels: classes, int64 (batch,), where the prior is conditioned on them.
 
         Returns:
             The posterior means, same shape. Not clamped to the data range.
 
         Raises:
-            NotAvailable: the kernel's posterior mean needs an exactly known density.
+            NotAvailable: the kernel's posterior mean needs an exactly known density, or more
+                evaluations than an image allows.
         """
+        self.check_single_step()
+        if not len(x_smooth):
+            return x_smooth
+
+        def mean(x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
+            log_prob = partial(self.prior.log_prob, **self.prior.given(labels))
+            return self.kernel.posterior_mean(x_smooth, log_prob)
+
+        return evaluate(mean, rows_that_fit(self.prior, gradient=True), x_smooth, labels=labels)
+
+    def check_single_step(self) -> None:
+        """Checks that `single_step` can be had.
+
+        Raises:
+            NotAvailable: see `single_step`.
+        """
+        name = type(self.kernel).__name__
         if self.kernel.exact_density_only:
             raise NotAvailable(
-                f"Single-step denoising is not available for {type(self.kernel).__name__} with a "
-                f"fitted prior: {self.kernel.exact_density_only}."
+                f"Single-step denoising is not available for {name} with a fitted prior: "
+                f"{self.kernel.exact_density_only}."
             )
-        steps = _chunks(len(x_smooth), _ROWS)
-        means = [self.kernel.posterior_mean(x_smooth[a:b], self.prior.log_prob) for a, b in steps]
-        return torch.cat(means) if means else x_smooth
+        if self.kernel.by_coordinate and self.prior.domain == "image":
+            raise NotAvailable(
+                f"Single-step denoising of images is not available for {name}: its posterior mean "
+                "needs hundreds of evaluations a pixel; two-step denoising is."
+            )
 
     def denoise(
-        self, x_smooth: Tensor, generator: Generator | None = None, progress: Progress | None = None
+        self,
+        x_smooth: Tensor,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
-        """Draws one x ~ p(x|x̃) for every smoothed sample: shape of `x_smooth`."""
-        return self._denoiser().sample(
-            len(x_smooth), context=x_smooth, generator=generator, progress=progress
-        )
+        """Draws one x ~ p(x|x̃) for every smoothed sample: shape of `x_smooth`.
+
+        The other arguments are those of `sample_smoothed`.
+        """
+        denoiser, n = self._denoiser(), len(x_smooth)
+        return batches.sample(denoiser, n, x_smooth, generator, progress, labels, batch_size)
 
     def sample(
-        self, n: int, generator: Generator | None = None, progress: Progress | None = None
+        self,
+        n: int,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
-        """Draws x̃ ~ p(x̃), then x ~ p(x|x̃) (ARDS section 3.2): (n, *event)."""
-        return self.denoise(self.sample_smoothed(n, generator, progress), generator, progress)
+        """Draws x̃ ~ p(x̃), then x ~ p(x|x̃) (ARDS section 3.2): (n, *event).
+
+        The arguments are those of `sample_smoothed`.
+        """
+        self._denoiser()
+        first, second = (part_of(progress, part, 2) for part in range(2))
+        x_smooth = self.sample_smoothed(n, generator, first, labels, batch_size)
+        return self.denoise(x_smooth, generator, second, labels, batch_size)
+
+    def inpaint(
+        self,
+        x: Tensor,
+        known: Tensor,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Draws what is missing of x (ARDS appendix C.2).
+
+        The known coordinates are smoothed with the kernel, the prior completes x̃, and the
+        denoiser completes x given all of x̃.
+
+        Args:
+            x: clean samples, (batch, *event); what is not known is ignored.
+            known: bool, True where x is kept exactly; (1 or batch, 1, H, W) for images.
+            generator: draws noise and samples.
+            progress: told (done, total).
+            labels: classes, int64 (batch,), where a stage is conditioned on them.
+            batch_size: images at once, which does not change them; chosen from memory if None.
+
+        Returns:
+            Shape of x.
+
+        Raises:
+            NotAvailable: there is no denoiser, or a stage cannot complete.
+        """
+        denoiser = self._denoiser()
+        first, second = (part_of(progress, part, 2) for part in range(2))
+        rest = (labels, batch_size)
+        noisy = self.kernel.sample(x, generator)
+        x_smooth = batches.complete(self.prior, noisy, known, None, generator, first, *rest)
+        return batches.complete(denoiser, x, known, x_smooth, generator, second, *rest)
+
+    def _log_joint(self, x: Tensor, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns log p(x̃) + log p(x|x̃) of each row."""
+        prior = _log_prob(self.prior, labels, x_smooth)
+        return prior + _log_prob(self._denoiser(), labels, x, x_smooth)
 
     def _denoiser(self) -> Density:
         if self.denoiser is None:
@@ -188,13 +294,7 @@ class TwoStep:
         return self.denoiser
 
 
-def _chunks(total: int, size: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + size, total)) for start in range(0, total, size))
-
-
-def _by_rows(log_prob: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Evaluates in chunks of rows and joins the results."""
-    if len(tensors[0]) <= _ROWS:
-        return log_prob(*tensors)
-    steps = _chunks(len(tensors[0]), _ROWS)
-    return torch.cat([log_prob(*(t[start:stop] for t in tensors)) for start, stop in steps])
+def _log_prob(density: Density, labels: Tensor | None, *tensors: Tensor) -> Tensor:
+    """Evaluates a log-density, as many rows at a time as fit into memory."""
+    rows = rows_that_fit(density)
+    return evaluate(density.log_prob, rows, *tensors, **density.given(labels))

@@ -70,6 +70,7 @@ class StageConfig:
     architecture: str
     seed: int = Field(0, ge=0)
     precision: Precision = "float32"
+    data: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
     training: TrainingConfig
 
@@ -80,9 +81,9 @@ class StageConfig:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values for JSON and TOML; absent ones are left out."""
+        """Returns plain values for JSON and TOML; absent ones and an empty `data` are left out."""
         values = {"format": _FORMAT, "smoothctl": __version__, **as_dict(self)}
-        return {key: value for key, value in values.items() if value is not None}
+        return {k: v for k, v in values.items() if v is not None and (k, v) != ("data", {})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> "StageConfig":
@@ -108,7 +109,7 @@ class StageConfig:
         Raises:
             RunError: they differ; the message names the key and `where`.
         """
-        keys = ["dataset", "data_sha256", "event_shape"]
+        keys = ["dataset", "data", "data_sha256", "event_shape"]
         if "baseline" not in (self.stage, other.stage):
             keys += ["kernel", "sigma"]
         for key in keys:
@@ -173,7 +174,7 @@ def from_toml(path: Path) -> dict[str, Any]:
     if values.get("format", _FORMAT) != _FORMAT:
         raise UsageError(f"{path} has format {values['format']!r}; this version reads {_FORMAT}.")
     for key, value in values.items():
-        if key in ("options", "training") and not isinstance(value, dict):
+        if key in ("data", "options", "training") and not isinstance(value, dict):
             raise UsageError(f"{path}: '{key}' must be a table, as in [{key}].")
         if key in ("dataset", "kernel", "architecture") and not isinstance(value, str):
             raise UsageError(f"{path}: '{key}' must be a name in quotes, not {value!r}.")

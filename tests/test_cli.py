@@ -61,8 +61,8 @@ class TestHelp:
 
     @pytest.mark.parametrize(
         "verb",
-        ["fit-prior", "fit-denoiser", "fit-joint", "fit-baseline", "sample", "score",
-         "sigma-heuristic", "quickstart", "reproduce", "kernels", "datasets"],
+        ["fit-prior", "fit-denoiser", "fit-joint", "fit-baseline", "sample", "denoise", "inpaint",
+         "score", "sigma-heuristic", "quickstart", "reproduce", "kernels", "datasets"],
     )  # fmt: skip
     def test_every_verb_has_help(self, cli, verb: str) -> None:
         code, out, _ = cli(verb, "--help")

@@ -14,7 +14,11 @@ from smoothctl.datasets.synthetic import Synthetic
 from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.randomness import generator
 
-NAMES = [entry.name for entry in datasets.registry.entries() if entry.package == "smoothctl"]
+NAMES = [
+    entry.name
+    for entry in datasets.registry.entries()
+    if entry.package == "smoothctl" and issubclass(datasets.load(entry.name), Synthetic)
+]
 
 
 @pytest.fixture(params=NAMES)

@@ -12,8 +12,9 @@ LAYERS = [
     {"errors", "__init__"},
     {"registry", "randomness", "files", "configs"},
     {"kernels", "architectures", "datasets", "stages"},
-    {"smoothing"},
-    {"metrics", "training", "runs", "sampling"},
+    {"batches"},
+    {"smoothing", "pictures"},
+    {"metrics", "training", "runs", "sampling", "restoring"},
     {"reproduce", "plots", "testing"},
     {"cli", "__main__"},
 ]

@@ -96,6 +96,16 @@ class TestSigma:
         easy, hard = (sigma_heuristic(open_dataset(n)) for n in ("rings", "two-gaussians"))
         assert hard.pairs > 4 * easy.pairs
 
+    def test_large_examples_are_read_a_few_at_a_time(self, tmp_path: Path) -> None:
+        """Wide events take random pairs, in blocks, and agree with all pairs."""
+        rows = np.random.default_rng(0).normal(size=(72, 150_000)).astype(np.float32)
+        np.save(tmp_path / "a.npy", rows)
+        data = ArrayDataset(str(tmp_path / "a.npy"))
+        estimate = sigma_heuristic(data, tolerance=0.01)
+        assert not estimate.exact
+        assert estimate.pairs == 1024
+        assert estimate.sigma == pytest.approx(2**0.5 / 2, rel=0.01)
+
     def test_equal_examples_give_an_error(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.ones((50, 2)))
         with pytest.raises(DataError, match="sigma 0"):

@@ -107,7 +107,7 @@ def test_chunks_do_not_change_the_result(method: TwoStep, monkeypatch) -> None:
 
     x = _moons(10)
     whole = method.importance_weighted_bound(x, 8, generator(0))
-    monkeypatch.setattr(module, "_ROWS", 8)
+    monkeypatch.setattr(module, "_NOISE_ROWS", 8)
     assert torch.allclose(whole, method.importance_weighted_bound(x, 8, generator(0)))
 
 

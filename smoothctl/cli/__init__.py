@@ -8,10 +8,12 @@ from typing import NoReturn
 import typer
 
 from smoothctl.cli import (
+    denoise,
     fit_baseline,
     fit_denoiser,
     fit_joint,
     fit_prior,
+    inpaint,
     quickstart,
     registries,
     reproduce,
@@ -44,6 +46,8 @@ app.command("fit-denoiser", rich_help_panel=METHOD)(fit_denoiser.command)
 app.command("fit-joint", rich_help_panel=METHOD)(fit_joint.command)
 app.command("fit-baseline", rich_help_panel=METHOD)(fit_baseline.command)
 app.command("sample", rich_help_panel=METHOD)(sample.command)
+app.command("denoise", rich_help_panel=METHOD)(denoise.command)
+app.command("inpaint", rich_help_panel=METHOD)(inpaint.command)
 app.command("score", rich_help_panel=METHOD)(score.command)
 app.command("sigma-heuristic", rich_help_panel=METHOD)(sigma_heuristic.command)
 app.command("reproduce", rich_help_panel=METHOD)(reproduce.command)

@@ -8,7 +8,10 @@ __all__ = ["command"]
 
 def command(
     dataset: options.DatasetName = None,
+    data: options.DataSettings = None,
+    skip_corrupt: options.SkipCorrupt = False,
     arch: options.Architecture = None,
+    preset: options.Preset = None,
     assignments: options.Set = None,
     config: options.ConfigFile = None,
     steps: options.Steps = None,

@@ -8,7 +8,10 @@ __all__ = ["command"]
 
 def command(
     dataset: options.DatasetName = None,
+    data: options.DataSettings = None,
+    skip_corrupt: options.SkipCorrupt = False,
     arch: options.Architecture = None,
+    preset: options.Preset = None,
     kernel: options.KernelName = None,
     sigma: options.Sigma = None,
     assignments: options.Set = None,
@@ -26,6 +29,7 @@ def command(
 ) -> None:
     """Fit the denoiser p(x|x̃) beside a prior: the second step.
 
-    Dataset, kernel, sigma and architecture are those of the prior in the run folder.
+    Dataset, kernel, sigma, architecture and its settings are those of the prior in the run
+    folder.
     """
     fit_stage("denoiser", locals())

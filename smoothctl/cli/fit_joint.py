@@ -8,7 +8,10 @@ __all__ = ["command"]
 
 def command(
     dataset: options.DatasetName = None,
+    data: options.DataSettings = None,
+    skip_corrupt: options.SkipCorrupt = False,
     arch: options.Architecture = None,
+    preset: options.Preset = None,
     kernel: options.KernelName = None,
     sigma: options.Sigma = None,
     assignments: options.Set = None,

@@ -8,7 +8,10 @@ __all__ = ["command"]
 
 def command(
     dataset: options.DatasetName = None,
+    data: options.DataSettings = None,
+    skip_corrupt: options.SkipCorrupt = False,
     arch: options.Architecture = None,
+    preset: options.Preset = None,
     kernel: options.KernelName = None,
     sigma: options.Sigma = None,
     assignments: options.Set = None,
@@ -26,6 +29,7 @@ def command(
 ) -> None:
     """Fit the prior p(x̃) to smoothed data: the first step.
 
-    Without options: MADE on the embedded rings data, smoothed by a Gaussian of sigma 0.3.
+    Without options: MADE on the embedded rings data, smoothed by a Gaussian of sigma 0.3. For
+    images, PixelCNN++ on the embedded digits.
     """
     fit_stage("prior", locals())

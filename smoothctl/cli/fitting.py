@@ -1,6 +1,6 @@
 """What the fit verbs share: from flags, file and --set to settings, and the printed result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from smoothctl.runs import Run
     from smoothctl.stages import StageName
 
-__all__ = ["fit_stage", "merge", "print_result"]
+__all__ = ["data_settings", "fit_stage", "merge", "print_result"]
 
 _INFORMATIVE = {"format", "smoothctl", "stage", "event_shape", "levels", "data_sha256"}
 _FLAGS = {
     "dataset": "dataset",
     "architecture": "arch",
+    "preset": "preset",
     "kernel": "kernel",
     "sigma": "sigma",
     "seed": "seed",
@@ -32,6 +33,7 @@ def merge(
     chosen: dict[str, Any],
     training: dict[str, Any],
     assignments: Sequence[str] | None,
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the settings of `training.fit` in the order defaults < file < flags and --set.
 
@@ -41,6 +43,7 @@ def merge(
         chosen: flags by name, None where not given.
         training: training flags by name, None where not given.
         assignments: the values of --set.
+        data: what `data_settings` gives for --data and --skip-corrupt.
 
     Raises:
         UsageError: an unknown key in the file, or a --set without '='.
@@ -50,7 +53,7 @@ def merge(
     file = from_toml(config_file) if config_file is not None else {}
     if file.get("stage", stage) != stage:
         raise UsageError(f"{config_file} is of a {file['stage']}, not of a {stage}.")
-    tables: dict[str, dict[str, Any]] = {"options": {}, "training": {}}
+    tables: dict[str, dict[str, Any]] = {"data": {}, "options": {}, "training": {}}
     settings: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for key, value in file.items():
@@ -65,6 +68,7 @@ def merge(
             settings[key] = value
             sources[key] = "command line"
     given = [("training", key, value) for key, value in training.items() if value is not None]
+    given += [("data", key, value) for key, value in (data or {}).items()]
     for table, key, value in [*given, *map(_assignment, assignments or [])]:
         if sources.get(f"{table}.{key}") == "command line":
             raise UsageError(f"The setting '{key}' is given twice on the command line.")
@@ -73,16 +77,36 @@ def merge(
     return {**settings, **tables, "sources": sources}
 
 
+def data_settings(assignments: Sequence[str] | None, skip_corrupt: bool) -> dict[str, Any]:
+    """Returns the dataset's settings from the values of --data and from --skip-corrupt.
+
+    Raises:
+        UsageError: a --data without '=', or a setting given twice.
+    """
+    settings: dict[str, Any] = {"skip_corrupt": True} if skip_corrupt else {}
+    for text in assignments or []:
+        key, value = _key_and_value("--data", text)
+        if key in settings:
+            raise UsageError(f"The setting '{key}' is given twice on the command line.")
+        settings[key] = value
+    return settings
+
+
 def _assignment(text: str) -> tuple[str, str, Any]:
+    key, value = _key_and_value("--set", text)
+    table, dot, name = key.rpartition(".")
+    if dot and table != "training":
+        raise UsageError(f"--set {key}: only 'training.' may stand before a key, not '{table}.'.")
+    return ("training" if dot else "options"), name, value
+
+
+def _key_and_value(option: str, text: str) -> tuple[str, Any]:
     from smoothctl.configs import parse_value
 
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set takes KEY=VALUE, not '{text}'.")
-    table, dot, name = key.rpartition(".")
-    if dot and table != "training":
-        raise UsageError(f"--set {key}: only 'training.' may stand before a key, not '{table}.'.")
-    return ("training" if dot else "options"), name, parse_value(value)
+        raise UsageError(f"{option} takes KEY=VALUE, not '{text}'.")
+    return key, parse_value(value)
 
 
 def fit_stage(stage: "StageName", flags: dict[str, Any]) -> None:
@@ -98,7 +122,8 @@ def fit_stage(stage: "StageName", flags: dict[str, Any]) -> None:
     notes = Notes(flags["quiet"])
     training = {key: flags[key] for key in ("steps", "batch_size", "learning_rate")}
     chosen = {name: flags.get(flag) for name, flag in _FLAGS.items()}
-    settings = merge(stage, flags["config"], chosen, training, flags["assignments"])
+    data = data_settings(flags["data"], flags["skip_corrupt"])
+    settings = merge(stage, flags["config"], chosen, training, flags["assignments"], data)
     if stage == "denoiser" and "out" not in settings:
         settings["out"] = _newest_prior(notes)
     from smoothctl.training import fit

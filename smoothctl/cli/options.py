@@ -9,9 +9,11 @@ import typer
 from smoothctl import __version__
 
 __all__ = [
+    "DATASET_HELP",
     "Architecture",
     "BatchSize",
     "ConfigFile",
+    "DataSettings",
     "DatasetName",
     "DenoiserOut",
     "Device",
@@ -22,11 +24,13 @@ __all__ = [
     "LearningRate",
     "Out",
     "Overwrite",
+    "Preset",
     "Quiet",
     "RunFolder",
     "Seed",
     "Set",
     "Sigma",
+    "SkipCorrupt",
     "Steps",
     "WeightsChoice",
     "version_option",
@@ -55,13 +59,34 @@ class WeightsName(StrEnum):
     best = "best"
 
 
+DATASET_HELP = (
+    "Registered name (see 'smoothctl datasets list'); folder of images; .npz, .npy, .parquet or "
+    ".arrow file; or owner/name on the Hugging Face hub."
+)
 _WHAT, _HOW, _OUTPUT = "What to fit", "How to fit", "Output"
 
 DatasetName = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="Registered name (see 'smoothctl datasets list'), or an .npy or .npz file of vectors.",
+        help=DATASET_HELP,
+        rich_help_panel=_WHAT,
+    ),
+]
+DataSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="KEY=VALUE",
+        help="A setting of the dataset (size=32, crop=140, grey=true); repeat it for more.",
+        rich_help_panel=_WHAT,
+    ),
+]
+SkipCorrupt = Annotated[
+    bool,
+    typer.Option(
+        "--skip-corrupt",
+        help="Leave out images that cannot be decoded, and say how many.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -69,6 +94,15 @@ Architecture = Annotated[
     str | None,
     typer.Option(
         "--arch", help="Architecture (see 'smoothctl architectures list').", rich_help_panel=_WHAT
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Named settings of the architecture (small, paper-mnist and paper-cifar10 for "
+        "pixelcnnpp); --set wins over it.",
+        rich_help_panel=_WHAT,
     ),
 ]
 KernelName = Annotated[

@@ -69,7 +69,13 @@ def _fit_all(
     from smoothctl.runs import load_run
     from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
-    common = {"out": out, "seed": seed, "device": device, "overwrite": overwrite}
+    common = {
+        "architecture": "made",
+        "out": out,
+        "seed": seed,
+        "device": device,
+        "overwrite": overwrite,
+    }
 
     def stage(name: str) -> dict[str, Any]:
         steps = max(2, round(_STEPS[name] * factor))

@@ -21,11 +21,13 @@ class Group:
         plural: the command: "kernels".
         registry: returns the registry; called only when it is asked for.
         details: returns what `show` says beyond the summary, from the loaded class.
+        option: how its settings are given.
     """
 
     plural: str
     registry: Callable[[], Registry[Any]]
     details: Callable[[type], dict[str, Any]]
+    option: str = "--set"
 
 
 def _kernels() -> Registry[Any]:
@@ -68,32 +70,51 @@ def _architecture_details(cls: Any) -> dict[str, Any]:
         "domain": cls.domain,
         "likelihood": "tractable" if cls.tractable else "not available",
         "training defaults": dict(cls.training_defaults),
+        **{f"--preset {name}": dict(values) for name, values in cls.presets.items()},
         "settings": settings_of(cls.Config),
     }
 
 
 def _dataset_details(cls: Any) -> dict[str, Any]:
-    from smoothctl.errors import NotAvailable
+    """Says what is known without opening images, which may have to be downloaded."""
+    from smoothctl.configs import settings_of
 
-    dataset = cls()
-    try:
-        entropy = round(dataset.true_entropy(), 4)
-    except NotAvailable:
-        entropy = None
+    if cls.domain == "image":
+        defaults = getattr(cls, "defaults", {})
+        settings = [] if cls.Config is None else settings_of(cls.Config)
+        found = {
+            "classes": cls.classes,
+            "settings": [s | {"default": defaults.get(s["name"], s["default"])} for s in settings],
+        }
+        dataset = cls
+    else:
+        dataset = cls()
+        found = {"true entropy (nats)": _entropy(dataset)}
+    shape = getattr(dataset, "event_shape", None)
     return {
         "domain": dataset.domain,
-        "event shape": list(dataset.event_shape),
-        "true entropy (nats)": entropy,
+        "event shape": None if shape is None else list(shape),
+        "levels": dataset.levels,
         "suggested sigma": dataset.suggested_sigma,
         "source": dataset.source,
         "licence": dataset.licence,
+        **found,
     }
+
+
+def _entropy(dataset: Any) -> float | None:
+    from smoothctl.errors import NotAvailable
+
+    try:
+        return round(float(dataset.true_entropy()), 4)
+    except NotAvailable:
+        return None
 
 
 GROUPS = (
     Group("architectures", _architectures, _architecture_details),
     Group("kernels", _kernels, _kernel_details),
-    Group("datasets", _datasets, _dataset_details),
+    Group("datasets", _datasets, _dataset_details, "--data"),
     Group("features", _features, lambda _: {}),
 )
 
@@ -124,7 +145,7 @@ def verbs(group: Group) -> typer.Typer:
             "summary": getattr(cls, "summary", ""),
             **group.details(cls),
         }
-        print_json(result) if as_json else _print_details(result)
+        print_json(result) if as_json else _print_details(result, group.option)
 
     return app
 
@@ -155,7 +176,7 @@ def _print_rows(title: str, rows: list[dict[str, str | None]]) -> None:
     print_table(table)
 
 
-def _print_details(result: dict[str, Any]) -> None:
+def _print_details(result: dict[str, Any], option: str) -> None:
     from rich.table import Table
 
     settings = result.pop("settings", None)
@@ -166,7 +187,7 @@ def _print_details(result: dict[str, Any]) -> None:
         table.add_row(key, "none" if value is None else str(value))
     print_table(table)
     if settings:
-        table = Table(title="settings (--set KEY=VALUE)", title_justify="left")
+        table = Table(title=f"settings ({option} KEY=VALUE)", title_justify="left")
         for heading in ("key", "type", "default", "what it is"):
             table.add_column(heading)
         for s in settings:

@@ -1,14 +1,31 @@
 """`smoothctl sample`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smoothctl.cli import options
+from smoothctl.cli import drawing, options
 from smoothctl.cli.console import Notes, print_json, work
+from smoothctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from smoothctl.datasets.base import Dataset
+    from smoothctl.runs import Run
+    from smoothctl.sampling import Drawn
 
 __all__ = ["command"]
+
+_COUNT, _COUNT_IMAGES = 5000, 64
+_TITLES = {
+    "smoothed": "smoothed x̃",
+    "single-step": "single-step E[x|x̃]",
+    "two-step": "two-step x ~ p(x|x̃)",
+    "baseline": "baseline, unsmoothed",
+}
+"""The columns of ARDS figure 6, in its order."""
 
 
 def command(
@@ -17,11 +34,28 @@ def command(
         str | None,
         typer.Option(
             "--method",
-            help="two-step, single-step, smoothed or baseline.",
+            help="two-step, single-step, smoothed or baseline; or all, from the same x̃ and side by "
+            "side in one picture.",
             show_default="the best that the run allows",
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many samples.")] = 5000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--number", min=1, help="How many samples.", show_default="5000; 64 images"
+        ),
+    ] = None,
+    unsmoothed_sigmas: Annotated[
+        str | None,
+        typer.Option(
+            "--unsmoothed-sigmas",
+            metavar="SIGMA,…",
+            help="With --method baseline: also move its samples by the single-step update "
+            "x + σ²∇log p(x) of the unsmoothed model, for each σ (ARDS appendix C.6).",
+        ),
+    ] = None,
+    label: drawing.Label = None,
+    batch_size: drawing.BatchSize = None,
     seed: options.Seed = 0,
     weights: options.WeightsChoice = options.WeightsName.last,
     device: options.Device = options.DeviceChoice.auto,
@@ -29,47 +63,146 @@ def command(
         Path | None,
         typer.Option(
             "--out",
-            help="The .npz file to write; a picture goes beside it for 1-d and 2-d data.",
+            help="The .npz file to write, with a picture beside it; for images also a .png for "
+            "the picture alone, or a folder (no ending) for one PNG an image.",
             show_default="RUN/samples/METHOD-seedS-N.npz",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that --out names.")
-    ] = False,
+    overwrite: drawing.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Draw samples from a run: an .npz file, and a picture for 1-d and 2-d data."""
+    """Draw samples from a run: an .npz file and a picture of images, 1-d and 2-d data.
+
+    Images can go into a folder of PNG files instead. Models with classes draw them in turn.
+    """
     from smoothctl.cli.opening import open_run
-    from smoothctl.errors import DataError, RunError
-    from smoothctl.plots import save_samples_picture
-    from smoothctl.sampling import available_methods, check_target, draw, save_samples
+    from smoothctl.pictures import write_folder
+    from smoothctl.sampling import available_methods, check_target, draw_all, is_image_run
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)
+    images = is_image_run(opened)
     chosen = method or available_methods(opened)[0]
-    best = "-best" if weights.value == "best" else ""
-    path = out or opened.path / "samples" / f"{chosen}{best}-seed{seed}-{n}.npz"
-    check_target(path, overwrite or out is None)
+    sigmas = _sigmas(unsmoothed_sigmas, chosen)
+    count = n or (_COUNT_IMAGES if images else _COUNT)
+    path = out or opened.path / "samples" / _name(
+        chosen, weights.value, seed, count, label, bool(sigmas)
+    )
+    several = chosen == "all" or bool(sigmas)
+    if several and not path.suffix:
+        raise UsageError(f"A folder takes the samples of one method: name --out {path}.npz.")
+    check_target(path, overwrite or out is None, picture_alone=images, folder=images)
+    methods = _all_methods(opened, notes) if chosen == "all" else [chosen]
     with work(quiet) as progress:
-        drawn = draw(opened, chosen, n, seed, progress(chosen))
-    save_samples(path, drawn)
-    picture = None
-    try:
-        dataset = opened.dataset()
-        picture = save_samples_picture(path.with_suffix(".png"), dataset, drawn, chosen)
-    except (DataError, RunError) as error:
-        notes.note(f"No picture beside the samples: {error}")
+        drawn = draw_all(
+            opened, methods, count, seed, progress(chosen), batch_size=batch_size, label=label
+        )
     result = {
         "run": str(opened.path),
         "method": chosen,
-        "n": n,
+        "n": count,
         "seed": seed,
         "weights": weights.value,
-        "samples": str(path),
-        "picture": None if picture is None else str(picture),
     }
-    if as_json:
-        print_json(result)
-    else:
-        print(*(file for file in (path, picture) if file is not None), sep="\n")
+    if not path.suffix:
+        write_folder(path, drawn[chosen].samples)
+        files = {"samples": str(path), "picture": None}
+        print_json({**result, **files}) if as_json else print(path)
+        return
+    _write(opened, drawn, sigmas, path, result, notes, as_json)
+
+
+def _write(
+    run: "Run",
+    drawn: "dict[str, Drawn]",
+    sigmas: list[float],
+    path: Path,
+    result: dict[str, object],
+    notes: Notes,
+    as_json: bool,
+) -> None:
+    from smoothctl.plots import comparison, save, save_samples_picture
+    from smoothctl.sampling import save_arrays
+
+    moved = _moved(run, drawn, sigmas)
+    arrays, titles = _arrays(drawn), {_TITLES[name]: drawn[name].samples for name in drawn}
+    arrays |= {f"sigma_{sigma:g}": samples for sigma, samples in moved.items()}
+    titles |= {f"moved, σ = {sigma:g}": samples for sigma, samples in moved.items()}
+
+    def paint(file: Path) -> Path | None:
+        first = next(iter(drawn))
+        dataset = None if drawn[first].samples.ndim == 4 else _dataset(run, notes)
+        if len(titles) == 1:
+            return save_samples_picture(file, dataset, drawn[first], first)
+        figure = comparison(titles, dataset)
+        if figure is None:
+            return None
+        save(figure, file)
+        return file
+
+    if "smoothed" in drawn and drawn["smoothed"].samples.ndim == 4:
+        drawing.note_clipping(notes)
+    drawing.print_files(result, path, lambda file: save_arrays(file, arrays), paint, as_json)
+
+
+def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":
+    """Returns the arrays of one method, or one array for each of several."""
+    first = next(iter(drawn.values()))
+    if len(drawn) == 1:
+        return dict(first._asdict())
+    named = {name.replace("-", "_"): each.samples for name, each in drawn.items()}
+    return {**named, "labels": first.labels}
+
+
+def _moved(run: "Run", drawn: "dict[str, Drawn]", sigmas: list[float]) -> "dict[float, Tensor]":
+    from smoothctl.sampling import unsmoothed_single_steps
+
+    if not sigmas:
+        return {}
+    samples, _, labels = drawn["baseline"]
+    return unsmoothed_single_steps(run.density("baseline"), samples, sigmas, labels)
+
+
+def _all_methods(run: "Run", notes: Notes) -> list[str]:
+    """Returns all methods that the run allows, in the order of the picture."""
+    from smoothctl.sampling import available_methods, usable_methods
+
+    missing: dict[str, str] = {}
+    usable = [*usable_methods(run, missing)]
+    for reason in missing.values():
+        notes.note(reason)
+    usable += [name for name in available_methods(run) if name == "smoothed"]
+    return [name for name in _TITLES if name in usable]
+
+
+def _dataset(run: "Run", notes: Notes) -> "Dataset | None":
+    from smoothctl.errors import DataError, RunError
+
+    try:
+        return run.dataset()
+    except (DataError, RunError) as error:
+        notes.note(f"No picture beside the samples: {error}")
+        return None
+
+
+def _sigmas(text: str | None, method: str) -> list[float]:
+    if text is None:
+        return []
+    if method != "baseline":
+        raise UsageError("--unsmoothed-sigmas moves the baseline's samples: add --method baseline.")
+    try:
+        sigmas = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--unsmoothed-sigmas takes numbers such as 0.1,0.3, not '{text}'."
+        ) from None
+    if not all(0 < sigma < float("inf") for sigma in sigmas):
+        raise UsageError(f"--unsmoothed-sigmas takes positive numbers, not '{text}'.")
+    return list(dict.fromkeys(sigmas))
+
+
+def _name(method: str, weights: str, seed: int, n: int, label: int | None, moved: bool) -> str:
+    parts = [method + ("-best" if weights == "best" else ""), "moved" if moved else None]
+    parts += [f"seed{seed}", str(n), None if label is None else f"label{label}"]
+    return "-".join(part for part in parts if part) + ".npz"

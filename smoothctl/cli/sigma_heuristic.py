@@ -5,15 +5,16 @@ from typing import Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import print_json, print_table
+from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.cli.fitting import data_settings
 
 __all__ = ["command"]
 
 
 def command(
-    dataset: Annotated[
-        str, typer.Option("--dataset", help="Registered name, or an .npy or .npz file of vectors.")
-    ] = "rings",
+    dataset: Annotated[str, typer.Option("--dataset", help=options.DATASET_HELP)] = "rings",
+    data: options.DataSettings = None,
+    skip_corrupt: options.SkipCorrupt = False,
     seed: options.Seed = 0,
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=1e-4, max=1.0, help="Relative standard error.")
@@ -24,15 +25,15 @@ def command(
     from smoothctl.datasets import open_dataset
     from smoothctl.metrics.sigma import sigma_heuristic
 
-    data = open_dataset(dataset)
-    estimate = sigma_heuristic(data, seed, tolerance)
+    opened = open_dataset(dataset, data_settings(data, skip_corrupt), Notes().note)
+    estimate = sigma_heuristic(opened, seed, tolerance)
     result = {
-        "dataset": data.name,
+        "dataset": opened.name,
         "sigma": estimate.sigma,
         "standard_error": estimate.standard_error,
         "pairs": estimate.pairs,
         "exact": estimate.exact,
-        "suggested_sigma": data.suggested_sigma,
+        "suggested_sigma": opened.suggested_sigma,
         "seed": seed,
     }
     if as_json:
@@ -40,9 +41,9 @@ def command(
         return
     from rich.table import Table
 
-    table = Table(title=f"sigma for {data.name}", title_justify="left", show_header=False)
+    table = Table(title=f"sigma for {opened.name}", title_justify="left", show_header=False)
     how = "all pairs" if estimate.exact else f"± {estimate.standard_error:.4f}"
     table.add_row("heuristic", f"{estimate.sigma:.4f}", f"{how}, {estimate.pairs} pairs")
-    if data.suggested_sigma is not None:
-        table.add_row("suggested for this dataset", f"{data.suggested_sigma:g}", data.source)
+    if opened.suggested_sigma is not None:
+        table.add_row(opened.suggestion, f"{opened.suggested_sigma:g}", opened.source)
     print_table(table)

@@ -1,15 +1,21 @@
-"""Datasets by name (entry-point group `smoothctl.datasets`) or by the path of an array file."""
+"""Datasets by registered name (`smoothctl.datasets`), by path, or by id on the Hugging Face hub."""
 
+import glob
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from smoothctl.errors import UsageError
+from smoothctl.errors import DataError, UsageError
 from smoothctl.registry import Registry
 
 if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
 
 __all__ = ["canonical_name", "load", "names", "open_dataset", "registry"]
+
+_FILES = (".npy", ".npz", ".parquet", ".arrow")
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def _contract() -> "type[Dataset]":
@@ -24,14 +30,12 @@ names = registry.names
 
 
 def canonical_name(name_or_path: str) -> str:
-    """Returns a registered name as it is, and a path as an absolute one.
+    """Returns a registered name or a hub id as it is, and a path as an absolute one.
 
     Raises:
         UsageError: a path that is not valid text.
     """
-    from smoothctl.datasets.arrays import looks_like_array_path
-
-    if not looks_like_array_path(name_or_path):
+    if not _is_local(name_or_path):
         return name_or_path
     try:
         name_or_path.encode()
@@ -40,15 +44,77 @@ def canonical_name(name_or_path: str) -> str:
     return str(Path(name_or_path).absolute())
 
 
-def open_dataset(name_or_path: str) -> "Dataset":
-    """Returns the dataset of a registered name, or the vectors in an .npy or .npz file.
+def open_dataset(
+    name_or_path: str,
+    options: Mapping[str, Any] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> "Dataset":
+    """Returns a dataset, its images decoded.
+
+    Args:
+        name_or_path: a registered name; a folder of images or of Parquet or Arrow files; a
+            .parquet or .arrow file or a glob; an .npy or .npz file of vectors or of 8-bit
+            images; an id owner/name on the Hugging Face hub. A registered name goes before a
+            path, and a path before the hub.
+        options: settings of the dataset, such as {"size": 32} for images.
+        note: told in one sentence each what a person should know, such as that images are
+            decoded, or that corrupt ones are left out.
 
     Raises:
-        UsageError: neither a registered name nor the path of an array file.
-        DataError: the file is missing, malformed or holds values that are not finite.
+        UsageError: neither a registered name, a path nor a hub id; or a wrong setting.
+        DataError: the data are missing, malformed, or cannot be reached.
     """
-    from smoothctl.datasets.arrays import ArrayDataset, looks_like_array_path
+    if not _is_local(name_or_path):
+        return _from_afar(name_or_path, options, note)
+    path = Path(name_or_path)
+    if path.suffix.lower() in (".npy", ".npz") and not path.is_dir():
+        from smoothctl.datasets.arrays import ArrayDataset
+        from smoothctl.datasets.image_sources import holds_images
 
-    if looks_like_array_path(name_or_path):
-        return ArrayDataset(name_or_path)
-    return load(name_or_path)()
+        if not holds_images(path):
+            _refuse(options, name_or_path)
+            return ArrayDataset(name_or_path)
+    elif not path.exists() and not _matches(name_or_path):
+        raise DataError(f"There is no file or folder {name_or_path}.")
+    from smoothctl.datasets.images import LocalImages
+
+    return LocalImages(name_or_path, options, note)
+
+
+def _from_afar(
+    name: str, options: Mapping[str, Any] | None, note: Callable[[str], None] | None
+) -> "Dataset":
+    if _HUB.fullmatch(name):
+        from smoothctl.datasets.images import HubImages
+
+        return HubImages(name, options, note)
+    cls = load(name)
+    if cls.Config is not None:
+        made: Callable[..., Dataset] = cls
+        return made(options, note)
+    _refuse(options, name)
+    return cls()
+
+
+def _refuse(options: Mapping[str, Any] | None, name: str) -> None:
+    if options:
+        raise UsageError(f"{name} has no settings: leave out {', '.join(options)}.")
+
+
+def _is_local(name: str) -> bool:
+    """Returns whether a --dataset value means files, whether they exist or not."""
+    if any(name == entry.name for entry in registry.entries()):
+        return False
+    if name.lower().endswith(_FILES) or _matches(name):
+        return True
+    try:
+        if Path(name).exists():
+            return name != ""
+    except (OSError, ValueError):
+        return False
+    return name.startswith((".", "/")) or name.count("/") > 1
+
+
+def _matches(pattern: str) -> bool:
+    """Returns whether a name is a glob that matches something."""
+    return glob.has_magic(pattern) and bool(glob.glob(pattern, recursive=True))  # noqa: PTH207

@@ -12,18 +12,12 @@ from smoothctl.datasets.base import ArrayView, Dataset
 from smoothctl.errors import DataError
 from smoothctl.randomness import generator
 
-__all__ = ["ArrayDataset", "looks_like_array_path"]
+__all__ = ["ArrayDataset"]
 
-_SUFFIXES = (".npy", ".npz")
 _HELD_OUT = 0.1
 _LARGEST = 1e15
 _FINEST = 1e-5
 """The least spread of a column that varies, relative to its mean."""
-
-
-def looks_like_array_path(name: str) -> bool:
-    """Returns whether a --dataset value means an array file rather than a registered name."""
-    return name.lower().endswith(_SUFFIXES)
 
 
 class ArrayDataset(Dataset):
@@ -64,6 +58,11 @@ class ArrayDataset(Dataset):
         train, validation = _split(rest)
         self.event_shape = tuple(train.shape[1:])
         self._views = tuple(map(ArrayView, (train, validation, test)))
+
+    @property
+    def slug(self) -> str:
+        """The file's name without its ending."""
+        return self._path.stem
 
     @cached_property
     def fingerprint(self) -> str:

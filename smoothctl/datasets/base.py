@@ -1,7 +1,9 @@
 """The dataset contract: an event shape, three views, and the true density where it is known."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -9,9 +11,11 @@ from torch import Tensor
 from smoothctl.errors import NotAvailable
 from smoothctl.randomness import generator
 
-__all__ = ["ArrayView", "Dataset", "Domain", "View"]
+__all__ = ["ArrayView", "Dataset", "Domain", "FiniteView", "Note", "View"]
 
 Domain = Literal["vector", "image"]
+Note = Callable[[str], None]
+"""Is told in one sentence what a person should know."""
 
 
 class View(Protocol):
@@ -30,33 +34,90 @@ class View(Protocol):
     def head(self, limit: int | None = None) -> Tensor:
         """Returns the first `limit` examples in storage order; all of them if None."""
 
+    def rows(self, indices: Tensor) -> Tensor:
+        """Returns the examples at storage indices (k,), shape (k, *event), in data units."""
 
-class ArrayView:
-    """A finite view over a tensor of examples, permuted anew every epoch.
+    def labels(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
+        """Returns the classes of `batch` with the same arguments, int64 (stop − start,).
+
+        Raises:
+            NotAvailable: the dataset has no classes.
+        """
+
+    def head_labels(self, limit: int | None = None) -> Tensor:
+        """Returns the classes of `head` with the same argument, int64.
+
+        Raises:
+            NotAvailable: the dataset has no classes.
+        """
+
+
+class FiniteView(ABC):
+    """Stored examples, permuted anew every epoch: a subclass says how many and reads rows.
+
+    Args:
+        labels: the class of each example, int64 (n,); None where there are no classes.
+    """
+
+    def __init__(self, labels: Tensor | None = None) -> None:
+        self._labels = labels
+        self._key: tuple[int, int] | None = None
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+
+    @abstractmethod
+    def rows(self, indices: Tensor) -> Tensor:
+        """Returns the examples at storage indices (k,), shape (k, *event)."""
+
+    def batch(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
+        """Returns examples start … stop of the epoch's permutation."""
+        return self.rows(self._permutation(seed, epoch)[start:stop])
+
+    def head(self, limit: int | None = None) -> Tensor:
+        """Returns the first `limit` examples in storage order."""
+        return self.rows(torch.arange(len(self))[:limit])
+
+    def labels(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
+        """Returns the classes of `batch` with the same arguments."""
+        return self._classes()[self._permutation(seed, epoch)[start:stop]]
+
+    def head_labels(self, limit: int | None = None) -> Tensor:
+        """Returns the classes of `head` with the same argument."""
+        return self._classes()[:limit]
+
+    def _permutation(self, seed: int, epoch: int) -> Tensor:
+        if self._key != (seed, epoch):
+            self._order = torch.randperm(len(self), generator=generator(seed, "order", epoch))
+            self._key = (seed, epoch)
+        return self._order
+
+    def _classes(self) -> Tensor:
+        if self._labels is None:
+            raise NotAvailable("These examples have no labels.")
+        return self._labels
+
+
+class ArrayView(FiniteView):
+    """A finite view over a tensor of examples.
 
     Args:
         examples: shape (n, *event).
+        labels: the class of each example, int64 (n,); None where there are no classes.
     """
 
-    def __init__(self, examples: Tensor) -> None:
+    def __init__(self, examples: Tensor, labels: Tensor | None = None) -> None:
+        super().__init__(labels)
         self._examples = examples
-        self._key: tuple[int, int] | None = None
-        self._order = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self._examples)
 
-    def batch(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
-        """Returns examples start … stop of the epoch's permutation."""
-        if self._key != (seed, epoch):
-            order = generator(seed, "order", epoch)
-            self._order = torch.randperm(len(self._examples), generator=order)
-            self._key = (seed, epoch)
-        return self._examples[self._order[start:stop]]
-
-    def head(self, limit: int | None = None) -> Tensor:
-        """Returns the first `limit` examples in storage order."""
-        return self._examples[:limit]
+    def rows(self, indices: Tensor) -> Tensor:
+        """Returns the examples at storage indices."""
+        return self._examples[indices]
 
 
 class Dataset(ABC):
@@ -70,6 +131,12 @@ class Dataset(ABC):
 
     licence: ClassVar[str]
 
+    Config: ClassVar[type[Any] | None] = None
+    """The settings that `--data` takes; such a dataset is made by cls(options, note)."""
+
+    suggestion: ClassVar[str] = "suggested for this dataset"
+    """What `suggested_sigma` is."""
+
     domain: Domain = "vector"
     levels: int | None = None
     """Number of values per coordinate for 8-bit data (256); None for real numbers."""
@@ -77,8 +144,19 @@ class Dataset(ABC):
     suggested_sigma: float | None = None
     """The smoothing that the paper used, or that works well here; None: use the heuristic."""
 
+    classes: int | None = None
+    """Number of classes that the examples are labelled with; None where there are no labels."""
+
+    options: Mapping[str, Any] = MappingProxyType({})
+    """The settings that differ from this dataset's defaults because the user said so."""
+
     name: str
     event_shape: tuple[int, ...]
+
+    @property
+    def slug(self) -> str:
+        """A short name for folders."""
+        return self.name.replace(":", "-")
 
     @property
     def fingerprint(self) -> str | None:

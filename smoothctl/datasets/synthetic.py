@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from smoothctl.datasets.base import ArrayView, Dataset
 from smoothctl.datasets.grid import Grid
-from smoothctl.errors import UsageError
+from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.randomness import generator
 
 __all__ = ["Stream", "Synthetic", "check_width", "choose", "log_normal_density"]
@@ -104,6 +104,20 @@ class Stream:
     def head(self, limit: int | None = None) -> Tensor:
         """Returns the first draws of seed 0."""
         return self.batch(0, 0, 0, min(limit or _EPOCH, _EPOCH))
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Returns draws of seed 0 by their position in its first epoch."""
+        return self.batch(0, 0, 0, _EPOCH)[indices]
+
+    def labels(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
+        """Raises NotAvailable: a density has no classes."""
+        del seed, epoch, start, stop
+        raise NotAvailable(f"{self._dataset.name} has no labels.")
+
+    def head_labels(self, limit: int | None = None) -> Tensor:
+        """Raises NotAvailable: a density has no classes."""
+        del limit
+        raise NotAvailable(f"{self._dataset.name} has no labels.")
 
 
 def choose(n: int, choices: int, generator: Generator | None) -> Tensor:

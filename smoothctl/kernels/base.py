@@ -32,6 +32,9 @@ class Kernel(ABC):
     exact_density_only: ClassVar[str] = ""
     """Why `posterior_mean` must not be used with a learned density; empty where it may."""
 
+    by_coordinate: ClassVar[bool] = False
+    """Whether `posterior_mean` evaluates the density many times a coordinate: not for images."""
+
     def __init__(self, sigma: float) -> None:
         if not (isinstance(sigma, int | float) and math.isfinite(sigma) and sigma > 0):
             raise UsageError(

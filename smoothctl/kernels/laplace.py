@@ -15,6 +15,7 @@ class Laplace(Kernel):
     r"""Double-exponential noise of scale b = σ/√2: k(n) = exp(−|n|/b) / 2b."""
 
     summary = "double-exponential noise; single-step denoising by a line integral"
+    by_coordinate = True
 
     @property
     def scale(self) -> float:

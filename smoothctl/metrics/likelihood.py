@@ -1,12 +1,14 @@
 """Likelihoods and their bounds on test data, with standard errors."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Density, Progress
+from smoothctl.batches import evaluate, rows_that_fit
 from smoothctl.randomness import generator
 from smoothctl.smoothing import TwoStep
 
@@ -23,6 +25,8 @@ class Estimate:
         nats: the mean, in nats per example; lower is better.
         standard_error: of that mean, in nats.
         examples: how many test examples.
+        bits_per_dim: the mean over D ln 2, for 8-bit images and the like; None for real numbers.
+        bits_per_dim_error: the standard error of that.
     """
 
     model: str
@@ -30,19 +34,50 @@ class Estimate:
     nats: float
     standard_error: float
     examples: int
+    bits_per_dim: float | None = None
+    bits_per_dim_error: float | None = None
 
 
-def _estimate(model: str, quantity: str, nats: Tensor) -> Estimate:
+def _estimate(model: str, quantity: str, nats: Tensor, dims: int | None = None) -> Estimate:
+    """Returns mean and error of values in nats, (batch,), and in bits/dim where dims are given."""
     n = len(nats)
+    mean = float(nats.double().mean())
     error = float(nats.double().std()) / math.sqrt(n) if n > 1 else math.nan
-    return Estimate(model, quantity, float(nats.double().mean()), error, n)
+    if dims is None:
+        return Estimate(model, quantity, mean, error, n)
+    unit = dims * math.log(2)
+    return Estimate(model, quantity, mean, error, n, mean / unit, error / unit)
+
+
+def _bit_dims(density: Density) -> int | None:
+    """Returns D where the density gives the mass of images' values, so that bits/dim has a meaning.
+
+    The density of real numbers depends on their unit; its bits a dimension would too.
+    """
+    discrete = density.levels is not None and density.domain == "image"
+    return math.prod(density.event_shape) if discrete else None
 
 
 @torch.no_grad()
-def plain_likelihood(model: str, density: Density, x: Tensor) -> Estimate:
-    """Returns the exact negative log-likelihood of a density of clean data, (batch, *event)."""
-    parts = [density.log_prob(rows) for rows in x.split(2**16)]
-    return _estimate(model, "exact", -torch.cat(parts))
+def plain_likelihood(
+    model: str,
+    density: Density,
+    x: Tensor,
+    labels: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Returns the exact negative log-likelihood of a density of clean data.
+
+    Args:
+        model: name for the result.
+        density: of clean data.
+        x: test examples, (batch, *event).
+        labels: their classes, int64 (batch,), for a class-conditional model.
+        progress: told (examples done, examples).
+    """
+    given, rows = density.given(labels), rows_that_fit(density)
+    nats = -evaluate(density.log_prob, rows, x, progress=progress, **given)
+    return _estimate(model, "exact", nats, _bit_dims(density))
 
 
 @torch.no_grad()
@@ -53,8 +88,11 @@ def bounds(
     draws: int,
     seed: int,
     progress: Progress | None = None,
+    labels: Tensor | None = None,
 ) -> tuple[list[Estimate], Tensor]:
     """Returns the bound of ARDS eq. 3, its three terms, and the importance-weighted bound.
+
+    In bits/dim the terms are differential entropies over D ln 2; only their sum is a code length.
 
     Args:
         model: name for the results.
@@ -63,19 +101,23 @@ def bounds(
         draws: K of the importance-weighted bound.
         seed: seed of the noise.
         progress: told (examples done, examples) of the importance-weighted bound.
+        labels: classes of the examples, int64 (batch,), for class-conditional models.
 
     Returns:
         The estimates of −log p(x), and the importance-weighted bound of each example, (batch,).
     """
-    terms = method.bound(x, generator(seed, "bound"))
-    tighter = method.importance_weighted_bound(x, draws, generator(seed, "weights"), progress)
-    return [
-        _estimate(model, "bound, 1 draw", -terms.total),
-        _estimate(model, "  prior term", -terms.prior),
-        _estimate(model, "  kernel entropy", -terms.entropy),
-        _estimate(model, "  denoiser term", -terms.denoiser),
-        _estimate(model, f"bound, {draws} draws", -tighter),
-    ], tighter
+    terms = method.bound(x, generator(seed, "bound"), labels)
+    stream = generator(seed, "weights")
+    tighter = method.importance_weighted_bound(x, draws, stream, progress, labels)
+    dims = None if method.denoiser is None else _bit_dims(method.denoiser)
+    found: Sequence[tuple[str, Tensor]] = [
+        ("bound, 1 draw", terms.total),
+        ("  prior term", terms.prior),
+        ("  kernel entropy", terms.entropy),
+        ("  denoiser term", terms.denoiser),
+        (f"bound, {draws} draws", tighter),
+    ]
+    return [_estimate(model, name, -values, dims) for name, values in found], tighter
 
 
 @torch.no_grad()

@@ -11,19 +11,43 @@ from torch import Tensor
 
 from smoothctl import __version__
 from smoothctl.architectures.base import Progress
-from smoothctl.datasets.base import Dataset
+from smoothctl.datasets.base import Dataset, Domain
 from smoothctl.errors import NotAvailable, RunError, UsageError
 from smoothctl.files import write_json
 from smoothctl.metrics.likelihood import Estimate, bounds, exact_by_quadrature, plain_likelihood
 from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
-from smoothctl.sampling import available_methods, draw
+from smoothctl.sampling import draw_all, usable_methods
 
-__all__ = ["SampleScore", "Scores", "append_scores", "score_run"]
+__all__ = ["EFFORTS", "Effort", "SampleScore", "Scores", "append_scores", "score_run"]
 
 ProgressFor = Callable[[str], Progress | None]
 """Returns a progress callback for a named piece of work."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work scoring does.
+
+    Args:
+        limit: test examples; all if None.
+        draws: K of the importance-weighted bound.
+        samples: samples for the two-sample statistics; 0 leaves them out.
+        quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
+    """
+
+    limit: int | None
+    draws: int
+    samples: int
+    quadrature: int
+
+
+EFFORTS: dict[Domain, Effort] = {
+    "vector": Effort(limit=None, draws=256, samples=5000, quadrature=256),
+    "image": Effort(limit=1000, draws=8, samples=64, quadrature=0),
+}
+"""What is affordable by domain: one image costs as much as thousands of vectors."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +87,9 @@ def score_run(
     run: Run,
     *,
     limit: int | None = None,
-    draws: int = 256,
-    samples: int = 5000,
-    quadrature: int = 256,
+    draws: int | None = None,
+    samples: int | None = None,
+    quadrature: int | None = None,
     seed: int = 0,
     progress: ProgressFor = lambda _: None,
 ) -> Scores:
@@ -73,7 +97,7 @@ def score_run(
 
     Args:
         run: an opened run.
-        limit: test examples to use; all if None.
+        limit: test examples to use, the first ones; here and below, None is the domain's `Effort`.
         draws: K of the importance-weighted bound.
         samples: samples to draw for the two-sample statistics; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
@@ -87,8 +111,14 @@ def score_run(
     if samples == 1:
         raise UsageError("Two-sample statistics need at least 2 samples, or 0 for none.")
     dataset = run.dataset()
+    effort = EFFORTS[dataset.domain]
+    limit = effort.limit if limit is None else limit
+    draws = effort.draws if draws is None else draws
+    samples = effort.samples if samples is None else samples
+    quadrature = effort.quadrature if quadrature is None else quadrature
     missing: dict[str, str] = {}
     x = dataset.test.head(limit).to(run.device)
+    labels = None if dataset.classes is None else dataset.test.head_labels(limit).to(run.device)
     return Scores(
         run=str(run.path),
         dataset=dataset.name,
@@ -99,7 +129,7 @@ def score_run(
         draws=draws,
         samples_each=samples,
         true_entropy=_or_missing(dataset.true_entropy, "true entropy", missing),
-        likelihood=_likelihood(run, x, draws, quadrature, seed, progress, missing),
+        likelihood=_likelihood(run, x, labels, draws, quadrature, seed, progress, missing),
         samples=_samples(run, dataset, x, samples, seed, progress, missing) if samples else [],
         not_available=missing,
     )
@@ -108,6 +138,7 @@ def score_run(
 def _likelihood(
     run: Run,
     x: Tensor,
+    labels: Tensor | None,
     draws: int,
     quadrature: int,
     seed: int,
@@ -117,11 +148,13 @@ def _likelihood(
     found = []
     if "baseline" in run.stages():
         baseline = run.density("baseline")
-        found.append(plain_likelihood("baseline", baseline, x.to(_dtype(baseline))))
+        rows, work = x.to(_dtype(baseline)), progress("likelihood")
+        found.append(plain_likelihood("baseline", baseline, rows, labels, work))
     method = run.method()
     if method is not None and method.denoiser is not None:
         x = x.to(_dtype(method.prior))
-        estimates, tighter = bounds("two-step", method, x, draws, seed, progress("bounds"))
+        work = progress("bounds")
+        estimates, tighter = bounds("two-step", method, x, draws, seed, work, labels)
         found += estimates
         if quadrature and x[0].numel() <= 2 and x.ndim == 2:
             work = progress("quadrature")
@@ -142,15 +175,12 @@ def _samples(
 ) -> list[SampleScore]:
     reference = x[:n].cpu()
     drawn = {"true sample (floor)": dataset.reference(n, seed)}
-    for name in available_methods(run):
-        if name == "smoothed":
-            continue
-        try:
-            drawn[name] = draw(run, name, n, seed, progress(name)).samples.cpu()
-        except NotAvailable as error:
-            missing[name] = str(error)
+    methods = usable_methods(run, missing)
+    work = progress("samples")
+    for name, found in draw_all(run, methods, n, seed, work).items():
+        drawn[name] = found.samples
     return [
-        _sample_score(name, samples.to(reference.dtype), reference, dataset, seed, missing)
+        _sample_score(name, samples.to(reference), reference, dataset, seed, missing)
         for name, samples in drawn.items()
     ]
 
@@ -163,10 +193,11 @@ def _sample_score(
     seed: int,
     missing: dict[str, str],
 ) -> SampleScore:
+    x, y = samples.flatten(1), reference.flatten(1)
     return SampleScore(
         method,
-        energy_distance(samples, reference),
-        sliced_wasserstein(samples, reference, generator=generator(seed, "projections")),
+        energy_distance(x, y),
+        sliced_wasserstein(x, y, generator=generator(seed, "projections")),
         _or_missing(
             lambda: float(dataset.off_support(samples).float().mean()), "off support", missing
         ),

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from smoothctl.datasets.base import Dataset
+from smoothctl.datasets.base import Dataset, View
 from smoothctl.errors import DataError
 from smoothctl.randomness import generator
 
 __all__ = ["SigmaEstimate", "sigma_heuristic"]
 
 _EXACT = 2048
-_CHUNK = 2**15
+_EXACT_VALUES = 2**23
+_CHUNK, _FEWEST, _CHUNK_VALUES = 2**15, 2**10, 2**27
+"""Pairs to draw before looking at the error: fewer where they have many values."""
+
+_BLOCK_BYTES = 2**24
+_BYTES_A_PAIR = 20
+"""For each dimension: two values as bytes and as float32, their difference, and room."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,10 @@ def sigma_heuristic(
 ) -> SigmaEstimate:
     """Returns the median Euclidean distance between two data points over 2√D (ARDS app. C.1).
 
-    Up to 2,048 training examples all pairs count; beyond, independent random pairs are drawn
-    until the standard error is at most `tolerance` of the estimate. That error comes from the
-    order statistics around the median, whose rank has standard deviation √pairs / 2.
+    Up to 2,048 training examples (fewer above 4,096 dimensions) all pairs count; beyond,
+    independent random pairs are drawn until the standard error is at most `tolerance` of the
+    estimate. That error comes from the order statistics around the median, whose rank has
+    standard deviation √pairs / 2. Examples are read a few at a time.
 
     Args:
         dataset: the data; its training view is used.
@@ -44,27 +51,28 @@ def sigma_heuristic(
     Raises:
         DataError: fewer than two distinct examples.
     """
-    examples = dataset.train.head().flatten(1)
-    scale = 1 / (2 * math.sqrt(examples.shape[1]))
-    if len(examples) <= _EXACT:
-        distances = torch.nn.functional.pdist(examples.double())
+    view, dims = dataset.train, math.prod(dataset.event_shape)
+    scale = 1 / (2 * math.sqrt(dims))
+    if len(view) <= _EXACT and len(view) * dims <= _EXACT_VALUES:
+        distances = torch.nn.functional.pdist(view.head().flatten(1).double())
         estimate = SigmaEstimate(_median(distances) * scale, 0.0, len(distances), exact=True)
     else:
-        estimate = _from_random_pairs(examples, seed, tolerance, max_pairs, scale)
+        estimate = _from_random_pairs(view, dims, seed, tolerance, max_pairs)
     if not estimate.sigma > 0:
         raise DataError(f"{dataset.name} gives sigma 0: most of its examples are equal.")
     return estimate
 
 
 def _from_random_pairs(
-    examples: Tensor, seed: int, tolerance: float, max_pairs: int, scale: float
+    view: View, dims: int, seed: int, tolerance: float, max_pairs: int
 ) -> SigmaEstimate:
     draws, distances = generator(seed, "pairs"), torch.empty(0)
+    chunk = min(_CHUNK, max(_FEWEST, _CHUNK_VALUES // dims))
+    scale, block = 1 / (2 * math.sqrt(dims)), max(1, _BLOCK_BYTES // (_BYTES_A_PAIR * dims))
     while True:
-        first = torch.randint(len(examples), (_CHUNK,), generator=draws)
-        shift = torch.randint(1, len(examples), (_CHUNK,), generator=draws)
-        second = (first + shift) % len(examples)
-        new = (examples[first] - examples[second]).norm(dim=1).float()
+        first = torch.randint(len(view), (chunk,), generator=draws)
+        shift = torch.randint(1, len(view), (chunk,), generator=draws)
+        new = _distances(view, first, (first + shift) % len(view), block)
         distances = torch.cat([distances, new]).sort().values
         n = len(distances)
         low, high = (math.floor(n / 2 + sign * math.sqrt(n) / 2) for sign in (-1, 1))
@@ -72,6 +80,15 @@ def _from_random_pairs(
         sigma = float(distances[n // 2]) * scale
         if error <= tolerance * sigma or n >= max_pairs:
             return SigmaEstimate(sigma, error, n, exact=False)
+
+
+def _distances(view: View, first: Tensor, second: Tensor, block: int) -> Tensor:
+    """Returns the distances of pairs, float32, reading `block` pairs at a time."""
+    found = torch.empty(len(first))
+    for i in range(0, len(first), block):
+        a, b = (view.rows(indices[i : i + block]) for indices in (first, second))
+        found[i : i + block] = (a - b).flatten(1).norm(dim=1)
+    return found
 
 
 def _median(values: Tensor) -> float:

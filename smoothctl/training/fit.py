@@ -3,14 +3,15 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from smoothctl import architectures, datasets, kernels
+from smoothctl.architectures.base import Density
 from smoothctl.configs import as_dict, build
-from smoothctl.datasets.base import Dataset
-from smoothctl.errors import RunError, UsageError
+from smoothctl.datasets.base import Dataset, Domain
+from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.files import move, remove, write_bytes
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.runs import RUNS, STAGES, Run, Stage, build_density
@@ -20,8 +21,8 @@ from smoothctl.training.objectives import OBJECTIVES
 
 __all__ = ["FitSettings", "Quiet", "fit_baseline", "fit_denoiser", "fit_joint", "fit_prior"]
 
-DEFAULT_DATASET = "rings"
-DEFAULT_ARCHITECTURE = "made"
+DEFAULT_DATASETS: dict[Domain, str] = {"vector": "rings", "image": "digits"}
+DEFAULT_ARCHITECTURES: dict[Domain, str] = {"vector": "made", "image": "pixelcnnpp"}
 DEFAULT_KERNEL = "gaussian"
 
 
@@ -46,7 +47,7 @@ class FitSettings:
     """What the caller chose; None and missing keys mean the default.
 
     Args:
-        dataset: registered name, or path of an .npy or .npz file.
+        dataset: registered name, path, or id on the Hugging Face hub; see `open_dataset`.
         architecture: registered name.
         kernel: registered name.
         sigma: standard deviation of the smoothing, in data units.
@@ -54,6 +55,8 @@ class FitSettings:
         seed: determines everything that is random.
         precision: float32, float64, or bf16 mixed precision.
         device: "auto" or "cpu".
+        data: settings of the dataset.
+        preset: name of a preset of the architecture; options and training win over it.
         options: settings of the architecture.
         training: settings of `TrainingConfig`.
         overwrite: replace a stage that was fitted with another configuration.
@@ -68,6 +71,8 @@ class FitSettings:
     seed: int = 0
     precision: Precision = "float32"
     device: str = "auto"
+    data: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
@@ -103,7 +108,8 @@ def fit_prior(reporter: Reporter | None = None, **settings: Any) -> Run:
 def fit_denoiser(reporter: Reporter | None = None, **settings: Any) -> Run:
     """Fits p(x|x̃), the second stage, for the prior in the run folder `out`.
 
-    Dataset, kernel, sigma and (unless given) architecture are the prior's.
+    Dataset and its settings, kernel, sigma and (unless given) architecture and its settings are
+    the prior's.
 
     Args:
         reporter: told about progress.
@@ -143,6 +149,7 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from(config.seed, "weights"))
         density = build_density(config)
+    _check_classes(density, dataset)
     kernel = None
     if config.kernel is not None and config.sigma is not None:
         kernel = kernels.load(config.kernel)(config.sigma)
@@ -159,9 +166,11 @@ def _resolve(
 ) -> tuple[StageConfig, Dataset, Run]:
     """Fills in every value that was not chosen."""
     settings = _inherit(settings, sources) if name == "denoiser" else settings
-    dataset_name = datasets.canonical_name(_or(settings.dataset, DEFAULT_DATASET))
-    dataset = datasets.open_dataset(dataset_name)
-    architecture = _or(settings.architecture, DEFAULT_ARCHITECTURE)
+    dataset_name = datasets.canonical_name(_or(settings.dataset, _default_dataset(settings)))
+    dataset = datasets.open_dataset(dataset_name, settings.data, reporter.note)
+    architecture = _or(settings.architecture, DEFAULT_ARCHITECTURES[dataset.domain])
+    if settings.dataset is None or settings.architecture is None:
+        reporter.note(f"Fits {architecture} to {dataset_name}.")
     cls = architectures.load(architecture)
     if cls.domain != dataset.domain:
         raise UsageError(
@@ -174,6 +183,7 @@ def _resolve(
         kernels.load(kernel)(sigma)
     elif settings.kernel is not None or settings.sigma is not None:
         raise UsageError("A baseline is fitted to unsmoothed data: it has no kernel and no sigma.")
+    settings = _with_preset(settings, cls, architecture, sources)
     training = {**cls.training_defaults, **settings.training}
     options = build(cls.Config, settings.options, architecture)
     values = {
@@ -187,15 +197,62 @@ def _resolve(
         "architecture": architecture,
         "seed": settings.seed,
         "precision": settings.precision,
+        "data": dict(dataset.options),
         "options": as_dict(options),
         "training": build(TrainingConfig, training, "training"),
     }
     config = build(StageConfig, values, "the configuration")
-    slug = f"{Path(dataset.name).stem}-{architecture}".replace(":", "-")
+    slug = f"{dataset.slug}-{architecture}".replace(":", "-")
     out = RUNS / slug if settings.out is None else Path(settings.out)
     if not str(out).isprintable():
         raise UsageError(f"--out {str(out)!r} is not printable text: choose another name.")
     return config, dataset, Run(out)
+
+
+def _with_preset(
+    settings: FitSettings, cls: type[Density], architecture: str, sources: dict[str, str]
+) -> FitSettings:
+    """Puts the preset's values under those that were chosen."""
+    if settings.preset is None:
+        return settings
+    if settings.preset not in cls.presets:
+        hint = near_misses(settings.preset, cls.presets) if cls.presets else ": it has none."
+        raise UsageError(f"{architecture} has no preset '{settings.preset}'{hint}")
+    options, training = dict(settings.options), dict(settings.training)
+    for key, value in cls.presets[settings.preset].items():
+        name = key.removeprefix("training.")
+        table, kind = (options, "options") if name == key else (training, "training")
+        if sources.get(f"{kind}.{name}", "prior") == "prior":
+            table[name] = value
+            sources[f"{kind}.{name}"] = f"preset {settings.preset}"
+        else:
+            table.setdefault(name, value)
+    return replace(settings, options=options, training=training)
+
+
+def _check_classes(density: Density, dataset: Dataset) -> None:
+    """Checks that a class-conditional density can be fitted to the dataset's classes.
+
+    Raises:
+        UsageError: the dataset has no classes, or more than the density.
+    """
+    if density.classes is None:
+        return
+    if dataset.classes is None:
+        raise UsageError(
+            f"classes={density.classes} needs labelled examples, and {dataset.name} has no labels."
+        )
+    if dataset.classes > density.classes:
+        raise UsageError(
+            f"{dataset.name} has {dataset.classes} classes, more than classes={density.classes}: "
+            f"set classes={dataset.classes}."
+        )
+
+
+def _default_dataset(settings: FitSettings) -> str:
+    """Returns the embedded dataset of the architecture's domain."""
+    name = settings.architecture
+    return DEFAULT_DATASETS["vector" if name is None else architectures.load(name).domain]
 
 
 def _or(chosen: str | None, default: str) -> str:
@@ -220,17 +277,21 @@ def _choose_sigma(
 
 
 def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
-    """Takes dataset, kernel, σ and architecture from the prior; a contradiction is an error."""
-    from dataclasses import replace
+    """Takes dataset, kernel, σ, architecture and its settings from the prior.
 
+    A contradiction is an error, but for the architecture and its settings, which may differ.
+    """
     if settings.out is None:
         raise UsageError("A denoiser is fitted beside its prior: name the run folder with --out.")
     prior = Run(Path(settings.out)).stage("prior")
     if not prior.started:
         raise RunError(f"{settings.out} has no prior; fit-prior --out {settings.out} makes one.")
     config = prior.config()
-    for key in ("dataset", "kernel", "sigma"):
+    for key in ("dataset", "data", "kernel", "sigma"):
         chosen, inherited = getattr(settings, key), getattr(config, key)
+        if key == "data":
+            chosen = dict(chosen) or None
+            sources.update({f"data.{name}": "prior" for name in inherited})
         if key == "dataset" and chosen is not None:
             chosen = datasets.canonical_name(chosen)
         if chosen is not None and chosen != inherited:
@@ -239,14 +300,20 @@ def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
                 f"{prior.config_file}): leave it out, or fit another prior."
             )
         sources[key] = "prior"
-    if settings.architecture is None:
-        sources["architecture"] = "prior"
+    options = dict(settings.options)
+    if settings.architecture in (None, config.architecture):
+        sources.setdefault("architecture", "prior")
+        inherited_options = {k: v for k, v in config.options.items() if k not in options}
+        sources.update({f"options.{name}": "prior" for name in inherited_options})
+        options |= inherited_options
     return replace(
         settings,
         dataset=config.dataset,
+        data=config.data,
         kernel=config.kernel,
         sigma=config.sigma,
         architecture=_or(settings.architecture, config.architecture),
+        options=options,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Protocol
 
 import torch
@@ -24,9 +25,6 @@ from smoothctl.training.signals import caught
 from smoothctl.training.state import Checkpoints, Progress, load_optimizer, optimizer_tensors
 
 __all__ = ["Reporter", "Trainer", "accelerator_for"]
-
-_FIRST_BATCH = 8192
-"""Examples that scales and offsets are initialised from."""
 
 
 class Reporter(Protocol):
@@ -111,6 +109,9 @@ class Trainer:
         )
         self.progress = Progress()
         self.held_out = validation.head(self.training.validation_limit)
+        self.held_out_labels = (
+            validation.head_labels(self.training.validation_limit) if self._conditional else None
+        )
 
     def _share_of_batch(self) -> int:
         parts = int(self.accelerator.num_processes) * self.training.accumulate
@@ -129,7 +130,7 @@ class Trainer:
         return share
 
     def _initialize(self) -> None:
-        n = min(_FIRST_BATCH, len(self.train_view))
+        n = min(self.objective.density.first_batch, len(self.train_view))
         x = self._to_device(self.train_view.batch(self.config.seed, 0, 0, n))
         with torch.no_grad():
             self.objective.initialize(x, generator(self.config.seed, "initialise"))
@@ -137,15 +138,26 @@ class Trainer:
     def _to_device(self, x: Tensor) -> Tensor:
         return x.to(self.accelerator.device, self.dtype)
 
-    def batch(self, step: int, part: int) -> Tensor:
-        """Returns this process's examples of one part of a step: a function of (seed, epoch)."""
+    def _labels_to_device(self, labels: Tensor | None) -> Tensor | None:
+        return None if labels is None else labels.to(self.accelerator.device)
+
+    @property
+    def _conditional(self) -> bool:
+        return self.objective.density.classes is not None
+
+    def batch(self, step: int, part: int) -> tuple[Tensor, Tensor | None]:
+        """Returns this process's examples of one part of a step, and their classes if needed.
+
+        A pure function of the seed, the step and the process.
+        """
         parts = self.accelerator.num_processes * self.training.accumulate
         whole = self.share * parts
         epoch, position = divmod(step, len(self.train_view) // whole)
         index = part * self.accelerator.num_processes + self.accelerator.process_index
         start = position * whole + index * self.share
-        x = self.train_view.batch(self.config.seed, epoch, start, start + self.share)
-        return self._to_device(x)
+        where = (self.config.seed, epoch, start, start + self.share)
+        labels = self.train_view.labels(*where) if self._conditional else None
+        return self._to_device(self.train_view.batch(*where)), self._labels_to_device(labels)
 
     def run(self) -> None:
         """Trains from the last good checkpoint to the end and writes model.safetensors.
@@ -186,7 +198,8 @@ class Trainer:
             noise = generator(seed, "noise", step, rank, part)
             self._seed_dropout(seed_from(seed, "dropout", step, rank, part))
             with self.accelerator.accumulate(self.model):
-                losses = self.model(self.batch(step, part), noise)
+                x, labels = self.batch(step, part)
+                losses = self.model(x, noise, labels)
                 loss = losses.mean()
                 total += self._finite(loss, losses, step, part)
                 self.accelerator.backward(loss)
@@ -246,12 +259,15 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> float:
         """Returns the mean loss of the averaged weights on the validation examples, in nats."""
-        noise = generator(self.config.seed, "validation")
+        noise, size = generator(self.config.seed, "validation"), 4 * self.share
+        rows, labels = self.held_out.split(size), [None]
+        if self.held_out_labels is not None:
+            labels = self.held_out_labels.split(size)
         self.objective.eval()
         with self._averaged():
             parts = [
-                self.objective(self._to_device(rows), noise).double()
-                for rows in self.held_out.split(4 * self.share)
+                self.objective(self._to_device(x), noise, self._labels_to_device(y)).double()
+                for x, y in zip_longest(rows, labels)
             ]
         self.objective.train()
         return float(torch.cat(parts).mean())

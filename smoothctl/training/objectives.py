@@ -31,10 +31,18 @@ class Objective(nn.Module, ABC):
     def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
         """Returns target and context for clean examples x, (batch, *event)."""
 
-    def forward(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Returns the loss of each example in nats: (batch, *event) -> (batch,)."""
+    def forward(
+        self, x: Tensor, generator: Generator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Returns the loss of each example in nats: (batch, *event) -> (batch,).
+
+        Args:
+            x: clean examples.
+            generator: draws the smoothing.
+            labels: their classes, (batch,), where the density is conditioned on them.
+        """
         target, context = self.pair(x, generator)
-        return self.density.training_loss(target, context, generator)
+        return self.density.training_loss(target, context, generator, **self.density.given(labels))
 
     def initialize(self, x: Tensor, generator: Generator | None) -> None:
         """Fits the density's scales to a first batch of examples."""

@@ -48,7 +48,7 @@ class _ConcatELU(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (out,) = ctx.saved_tensors
         top, left, right = ctx.padding
@@ -76,7 +76,7 @@ def concat_elu(*parts: Tensor, padding: Padding = PADDINGS["none"]) -> Tensor:
     Returns:
         Shape (batch, 2·ΣC, H + top, W + left + right), channels last. Differentiable once.
     """
-    padded: Tensor = _ConcatELU.apply(padding, *parts)  # type: ignore[no-untyped-call]
+    padded: Tensor = _ConcatELU.apply(padding, *parts)
     return padded
 
 
@@ -91,7 +91,7 @@ class _Gate(torch.autograd.Function):
         return torch.addcmul(x, a, s)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, s = ctx.saved_tensors
         batch, channels, height, width = grad.shape
@@ -106,7 +106,7 @@ class _Gate(torch.autograd.Function):
 
 def gate(x: Tensor, both: Tensor) -> Tensor:
     """Returns x + a · σ(b) for both = [a, b] along the channels; shape of x."""
-    gated: Tensor = _Gate.apply(x, both)  # type: ignore[no-untyped-call]
+    gated: Tensor = _Gate.apply(x, both)
     return gated
 
 

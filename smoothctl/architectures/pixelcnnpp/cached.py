@@ -1,25 +1,24 @@
 """The cached sampler: every layer is evaluated once for each pixel, not once for each image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from smoothctl.architectures.base import Progress
-from smoothctl.architectures.pixelcnnpp.caches import (
-    Grow,
-    HorizontalCache,
+from smoothctl.architectures.pixelcnnpp.caches import HorizontalCache, VerticalCache
+from smoothctl.architectures.pixelcnnpp.layout import (
     Seen,
-    Shrink,
-    VerticalCache,
     bias,
     last_rows,
     pair_of,
     taps,
+    weight_of,
 )
 from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample, Scale, Stem
+from smoothctl.architectures.pixelcnnpp.resamplers import Grow, Shrink
 from smoothctl.architectures.pixelcnnpp.samplers import Draw
 
 __all__ = ["CachedSampler"]
@@ -94,7 +93,7 @@ class _State:
         self, network: Network, canvas: Tensor, known: Tensor, labels: Tensor | None
     ) -> None:
         n, _, _, width = canvas.shape
-        self.stem = _StemCache(cast(Stem, network.stem), canvas, known)
+        self.stem = _StemCache(network.stem, canvas, known)
         self.scales = len(network.down)
         widths = [width]
         for _ in range(1, self.scales):
@@ -111,7 +110,7 @@ class _State:
             [skips[: up.horizontal.blocks] for skips in down.horizontal.skips_at]
             for down, up in zip(self.down, self.up, strict=True)
         ]
-        self.w_out = cast(Tensor, network.out.weight).mT.contiguous()
+        self.w_out = weight_of(network.out).mT.contiguous()
         self.b_out = bias(network.out)
 
     def load(self, network: Network, rows: Tensor, labels: Tensor | None) -> None:
@@ -120,11 +119,9 @@ class _State:
             network(rows, labels, first_row=rows.shape[2])
         for way in (*self.down, *self.up):
             way.load(seen)
-        for resampled, layers in [
-            *zip(self.shrink, network.shrink, strict=True),
-            *zip(self.grow, network.grow, strict=True),
-        ]:
-            resampled.load(cast(Resample, layers), seen)
+        resampled: list[Shrink | Grow] = [*self.shrink, *self.grow]
+        for cache, layers in zip(resampled, [*network.shrink, *network.grow], strict=True):
+            cache.load(cast(Resample, layers), seen)
 
     def _coarsest(self, position: int) -> int:
         """Returns the coarsest scale that does something at a row or column: 2ˢ divides it."""
@@ -179,7 +176,7 @@ class _State:
 
 
 def _ways(
-    scales: Sequence[object], widths: list[int], n: int, labels: Tensor | None, upward: bool
+    scales: Iterable[nn.Module], widths: list[int], n: int, labels: Tensor | None, upward: bool
 ) -> list[_Way]:
     return [
         _Way.of(cast(Scale, scale), width, n, labels, upward)

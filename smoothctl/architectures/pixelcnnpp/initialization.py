@@ -40,7 +40,7 @@ def _normalise(
     mean = output.mean(others, keepdim=True)
     sd = output.std(others, keepdim=True, correction=0)
     sd = torch.where(sd > 1e-6, sd, torch.ones_like(sd)) / spread
-    gain = layer.parametrizations.weight.original0  # type: ignore[union-attr, index]
+    gain = layer.parametrizations.weight.original0  # type: ignore[union-attr]
     assert isinstance(gain, Tensor)
     assert isinstance(layer.bias, Tensor)
     gain.div_(sd.view_as(gain))

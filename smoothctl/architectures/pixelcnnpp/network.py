@@ -71,10 +71,12 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns both streams, (batch, filters, H, W) each."""
         pad = nn.functional.pad
-        upper = pad(x[:, :, :-1], (1, 1, 1, 0))
-        vertical = pad(self.vertical(upper), (0, 0, 1, 0))
-        above = pad(self.above(upper[:, :, 1:]), (0, 0, 1, 0))
-        left = pad(self.left(pad(x[..., :-1], (0, 0, 1, 0))), (1, 0, 0, 0))
+        rows, columns = x.shape[2:]
+        vertical = self.vertical(pad(x, (1, 1, 2, 0)))[:, :, 1:rows]
+        above = self.above(pad(x, (1, 1, 0, 0)))[:, :, : rows - 1]
+        left = self.left(pad(x, (0, 0, 1, 0)))[..., : columns - 1]
+        vertical, above = pad(vertical, (0, 0, 1, 0)), pad(above, (0, 0, 1, 0))
+        left = pad(left, (1, 0, 0, 0))
         return vertical, above + left
 
 
@@ -210,6 +212,7 @@ class Network(nn.Module):
         """
         starts = []
         for scale in self.up:
+            assert isinstance(scale, Scale)
             first_row = max(0, first_row - 2 * len(scale.vertical) - 1)
             starts.append(first_row)
             first_row = first_row // 2

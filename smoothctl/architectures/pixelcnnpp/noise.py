@@ -30,7 +30,8 @@ def pixel_noise(
 
     Args:
         n: images.
-        height, width: of each.
+        height: of each.
+        width: of each.
         mixtures: K.
         channels: C.
         like: gives dtype and device.

@@ -1,0 +1,182 @@
+"""How many examples a network takes at once, and working through more of them in parts."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from smoothctl.architectures.base import Density, Progress
+from smoothctl.errors import UsageError
+
+__all__ = ["complete", "device_of", "evaluate", "part_of", "rows_that_fit", "sample", "spans"]
+
+_MOST_BYTES = 2**30
+"""What one call may take on a CPU, so that others find room beside it."""
+
+_GRADIENT = 4
+"""How much more memory a pass takes that keeps what its gradient needs."""
+
+_MOST_IMAGES = {"cpu": 64, "cuda": 512}
+"""Images to draw at once: beyond this many a larger batch is no faster."""
+
+
+def device_of(density: Density) -> torch.device:
+    """Returns where the density's parameters are; the CPU for one that has none."""
+    first = next(density.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def rows_that_fit(density: Density, gradient: bool = False) -> int:
+    """Returns how many examples one call of `log_prob` may take, at least 1.
+
+    That is a quarter of the free memory of the density's device, at most 1 GiB on a CPU, over
+    what the density says that one example takes.
+
+    Args:
+        density: the model.
+        gradient: the call keeps what its gradient needs.
+    """
+    share = _free_bytes(device_of(density)) // 4
+    factor = _GRADIENT if gradient else 1
+    return max(1, share // (factor * density.bytes_per_example()))
+
+
+def spans(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """Returns (start, stop) of consecutive parts of at most `size`."""
+    return ((start, min(start + size, total)) for start in range(0, total, size))
+
+
+def evaluate(
+    function: Callable[..., Tensor],
+    rows: int,
+    *tensors: Tensor,
+    labels: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Calls a function of tensors on `rows` rows at a time and joins the results.
+
+    Args:
+        function: takes as many tensors as are given and, where labels are, `labels=`.
+        rows: at most this many in a call.
+        tensors: of equal length n, at least 1.
+        labels: (n,), or None.
+        progress: told (rows done, rows).
+    """
+    n, results = len(tensors[0]), []
+    for start, stop in spans(n, rows):
+        given = {} if labels is None else {"labels": labels[start:stop]}
+        results.append(function(*(tensor[start:stop] for tensor in tensors), **given))
+        if progress is not None:
+            progress(stop, n)
+    return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def part_of(progress: Progress | None, part: int, parts: int) -> Progress | None:
+    """Returns what tells `progress` about one of several equal parts of the work, in percent.
+
+    The whole counts 100 for each part, whatever the parts count in.
+    """
+    if progress is None:
+        return None
+    return lambda done, total: progress(100 * part + 100 * done // total, 100 * parts)
+
+
+def sample(
+    density: Density,
+    n: int,
+    context: Tensor | None = None,
+    generator: Generator | None = None,
+    progress: Progress | None = None,
+    labels: Tensor | None = None,
+    batch_size: int | None = None,
+) -> Tensor:
+    """Draws n samples, images in batches: (n, *event). The batch size doesn't change them.
+
+    Args:
+        density: the model.
+        n: how many.
+        context: (n, *context_shape) for a conditional model.
+        generator: draws the samples.
+        progress: told (done, total).
+        labels: classes, int64 (n,), for a class-conditional model.
+        batch_size: images at once; as many as fit into memory, at most 64 on a CPU, if None.
+
+    Raises:
+        UsageError: a batch size below one, or one for vectors.
+    """
+
+    def draw(start: int, stop: int, progress: Progress | None) -> Tensor:
+        given = density.given(None if labels is None else labels[start:stop])
+        part = None if context is None else context[start:stop]
+        return density.sample(
+            stop - start, context=part, generator=generator, progress=progress, **given
+        )
+
+    return _in_batches(draw, n, _batch_size(density, n, batch_size), progress)
+
+
+def complete(
+    density: Density,
+    x: Tensor,
+    known: Tensor,
+    context: Tensor | None = None,
+    generator: Generator | None = None,
+    progress: Progress | None = None,
+    labels: Tensor | None = None,
+    batch_size: int | None = None,
+) -> Tensor:
+    """Draws what is not known of x, images in batches; see `Density.complete` and `sample`."""
+
+    def draw(start: int, stop: int, progress: Progress | None) -> Tensor:
+        given = density.given(None if labels is None else labels[start:stop])
+        part = None if context is None else context[start:stop]
+        mask = known if len(known) == 1 else known[start:stop]
+        return density.complete(x[start:stop], mask, part, generator, progress, **given)
+
+    return _in_batches(draw, len(x), _batch_size(density, len(x), batch_size), progress)
+
+
+def _in_batches(
+    draw: Callable[[int, int, Progress | None], Tensor],
+    n: int,
+    size: int,
+    progress: Progress | None,
+) -> Tensor:
+    parts = list(spans(n, size))
+    if len(parts) < 2:
+        return draw(0, n, progress)
+    return torch.cat(
+        [draw(a, b, part_of(progress, i, len(parts))) for i, (a, b) in enumerate(parts)]
+    )
+
+
+def _batch_size(density: Density, n: int, chosen: int | None) -> int:
+    """Returns the batch: vectors are drawn all at once, as their noise is shared."""
+    if chosen is not None and chosen < 1:
+        raise UsageError(f"The batch size must be at least 1, not {chosen}.")
+    if density.domain == "vector":
+        if chosen is not None:
+            raise UsageError("Vectors are drawn all at once: leave the batch size out.")
+        return max(1, n)
+    if chosen is not None:
+        return chosen
+    most = _MOST_IMAGES.get(device_of(density).type, _MOST_IMAGES["cpu"])
+    return max(1, min(most, rows_that_fit(density) // 2))
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    return min(4 * _MOST_BYTES, _free_ram())
+
+
+def _free_ram() -> int:
+    """Returns the bytes that Linux says are available; elsewhere, 4 GiB."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kib = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return int(kib) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 4 * _MOST_BYTES

@@ -1,0 +1,90 @@
+"""`smoothctl denoise`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smoothctl.cli import drawing, options
+from smoothctl.cli.console import Notes, work
+
+__all__ = ["command"]
+
+
+def command(
+    events: drawing.Input,
+    run: options.RunFolder = None,
+    add_noise: Annotated[
+        bool,
+        typer.Option(
+            "--add-noise",
+            help="The input is clean: smooth it with the run's kernel first, as --seed says.",
+        ),
+    ] = False,
+    draws: drawing.Draws = 4,
+    n: drawing.First = None,
+    label: drawing.Label = None,
+    batch_size: drawing.BatchSize = None,
+    seed: options.Seed = 0,
+    weights: options.WeightsChoice = options.WeightsName.last,
+    device: options.Device = options.DeviceChoice.auto,
+    out: drawing.OutFile = None,
+    overwrite: drawing.OverwriteFiles = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Denoise images or vectors: draws of x given x̃, beside the single-step mean.
+
+    The input is taken as x̃, with the noise of the run's kernel and sigma in it; 'test' is clean
+    and smoothed first, as with --add-noise. An .npz gives its array `smoothed` or `samples`, or
+    its only one: bytes, or floats in units in which images span −1 to 1. Written are `smoothed`,
+    `single_step` and `samples` (n, draws, …), and a picture with a row for each image.
+    """
+    from smoothctl.cli.opening import open_run
+    from smoothctl.restoring import denoise, kernel_sigma, smooth
+    from smoothctl.sampling import check_target, is_image_run, save_arrays
+
+    notes = Notes(quiet)
+    opened = open_run(run, weights.value, device.value, notes)
+    name = f"denoised-{Path(events).stem}-seed{seed}.npz"
+    path = out or opened.path / "samples" / name
+    check_target(path, overwrite or out is None, picture_alone=is_image_run(opened))
+    clean = add_noise or events == drawing.TEST
+    keys = ("samples", "smoothed") if clean else ("smoothed", "samples")
+    reach = 1.0 if clean else 1 + 20 * kernel_sigma(opened)
+    x, labels = drawing.read_input(opened, events, n, label, keys, reach)
+    x_smooth = smooth(opened, x, seed) if clean else x
+    with work(quiet) as progress:
+        found = denoise(
+            opened,
+            x_smooth,
+            draws,
+            seed,
+            progress("denoise"),
+            labels=labels,
+            batch_size=batch_size,
+        )
+    if found.single_step is None:
+        notes.note("No single-step mean: this run's kernel has no usable form of it.")
+    result = {
+        "run": str(opened.path),
+        "input": events,
+        "noise_added": clean,
+        "n": len(x),
+        "draws": draws,
+        "seed": seed,
+        "weights": weights.value,
+    }
+    blocks = {
+        "input": x if clean else None,
+        "noisy x̃": found.smoothed,
+        "E[x|x̃]": found.single_step,
+        "draws x ~ p(x|x̃)": found.samples,
+    }
+    drawing.print_files(
+        result,
+        path,
+        lambda file: save_arrays(file, found._asdict()),
+        lambda file: drawing.show_rows(blocks, file),
+        as_json,
+    )

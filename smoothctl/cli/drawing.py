@@ -1,0 +1,147 @@
+"""What the verbs that draw samples share: options, where the input comes from, and the output."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smoothctl.cli.console import Notes, print_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from smoothctl.runs import Run
+
+__all__ = [
+    "TEST",
+    "BatchSize",
+    "Draws",
+    "First",
+    "Input",
+    "Label",
+    "OutFile",
+    "OverwriteFiles",
+    "note_clipping",
+    "print_files",
+    "read_input",
+    "show_rows",
+]
+
+TEST = "test"
+"""The INPUT that means the test examples of the run's dataset."""
+
+_MAX_ROWS = 16
+_FEW = 8
+
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT",
+        help="Image file, folder of images, or .npz or .npy file; 'test' takes the first test "
+        "examples of the run's dataset.",
+    ),
+]
+First = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        "--number",
+        min=1,
+        help="Take only the first N of the input.",
+        show_default="all; 8 of 'test'",
+    ),
+]
+Draws = Annotated[int, typer.Option("--draws", min=1, help="How many draws for each.")]
+Label = Annotated[
+    int | None,
+    typer.Option(
+        "--label", min=0, help="The class to draw, for class-conditional models of images."
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images drawn at once; it does not change them.",
+        show_default="what fits into memory, at most 64 on a CPU",
+    ),
+]
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="The .npz file to write, with a picture beside it; or a .png for the picture alone.",
+        show_default="under RUN/samples/",
+    ),
+]
+OverwriteFiles = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the files that --out names.")
+]
+
+
+def read_input(
+    run: "Run", text: str, limit: int | None, label: int | None, keys: tuple[str, ...], reach: float
+) -> tuple["Tensor", "Tensor | int | None"]:
+    """Returns the events that INPUT names, (n, *event), and their classes.
+
+    Args:
+        run: an opened run.
+        text: INPUT.
+        limit: the value of -n.
+        label: the value of --label, which wins over the dataset's classes.
+        keys: arrays to look for in an .npz, the best first.
+        reach: largest absolute value of an image's float.
+    """
+    from smoothctl.pictures import read_events
+    from smoothctl.sampling import event_shape
+
+    if text != TEST:
+        return read_events(Path(text), event_shape(run), keys, reach)[:limit], label
+    dataset, few = run.dataset(), limit or _FEW
+    labels = None if dataset.classes is None else dataset.test.head_labels(few)
+    return dataset.test.head(few), labels if label is None else label
+
+
+def show_rows(named: Mapping[str, "Tensor | None"], path: Path) -> Path | None:
+    """Writes one row for each image, one block for each title; None for vectors."""
+    from smoothctl.plots import columns, save
+
+    shown = {title: images[:_MAX_ROWS] for title, images in named.items() if images is not None}
+    if next(iter(shown.values())).ndim < 4:
+        return None
+    save(columns(shown, across=1), path)
+    return path
+
+
+def print_files(
+    result: Mapping[str, Any],
+    path: Path,
+    save: Callable[[Path], None],
+    paint: Callable[[Path], Path | None],
+    as_json: bool,
+) -> None:
+    """Writes samples and picture, and prints where they are.
+
+    Args:
+        result: what else JSON says.
+        path: an .npz file, or a .png for the picture alone.
+        save: writes the samples.
+        paint: writes the picture, or returns None where there is none.
+        as_json: print JSON.
+    """
+    alone = path.suffix == ".png"
+    if not alone:
+        save(path)
+    picture = paint(path.with_suffix(".png"))
+    files = {"samples": None if alone else str(path), "picture": picture and str(picture)}
+    if as_json:
+        print_json({**result, **files})
+    else:
+        print(*(file for file in files.values() if file), sep="\n")
+
+
+def note_clipping(notes: Notes) -> None:
+    """Says what a picture of x̃ leaves out."""
+    notes.note("Pictures of x̃ are clipped to [−1, 1] for show; the .npz keeps every value.")

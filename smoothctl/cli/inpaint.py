@@ -1,0 +1,95 @@
+"""`smoothctl inpaint`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smoothctl.cli import drawing, options
+from smoothctl.cli.console import Notes, work
+
+__all__ = ["command"]
+
+
+def command(
+    images: drawing.Input,
+    run: options.RunFolder = None,
+    mask: Annotated[
+        str,
+        typer.Option(
+            "--mask",
+            help="What is missing: bottom-half (so that the top half is given), top-half, "
+            "left-half, right-half or centre; or an image of the run's size: white is known, "
+            "black is missing.",
+        ),
+    ] = "bottom-half",
+    method: Annotated[
+        str,
+        typer.Option("--method", help="two-step, or baseline for the unsmoothed model."),
+    ] = "two-step",
+    draws: drawing.Draws = 4,
+    n: drawing.First = None,
+    label: drawing.Label = None,
+    batch_size: drawing.BatchSize = None,
+    seed: options.Seed = 0,
+    weights: options.WeightsChoice = options.WeightsName.last,
+    device: options.Device = options.DeviceChoice.auto,
+    out: drawing.OutFile = None,
+    overwrite: drawing.OverwriteFiles = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Draw the missing part of images (ARDS appendix C.2); known pixels stay exactly as they are.
+
+    Each pixel is drawn given those before it in reading order, so that a missing bottom half is
+    conditioned on all that is known. Written are `images`, `known` and `samples` (n, draws, …),
+    and a picture with a row for each image.
+    """
+    from smoothctl.cli.opening import open_run
+    from smoothctl.errors import NotAvailable
+    from smoothctl.pictures import read_mask
+    from smoothctl.restoring import inpaint
+    from smoothctl.sampling import check_target, event_shape, is_image_run, save_arrays
+
+    notes = Notes(quiet)
+    opened = open_run(run, weights.value, device.value, notes)
+    if not is_image_run(opened):
+        raise NotAvailable(f"{opened.path} models vectors: inpainting is for images.")
+    known = read_mask(mask, event_shape(opened))
+    name = f"inpainted-{Path(images).stem}-{Path(mask).stem}-{method}-seed{seed}.npz"
+    path = out or opened.path / "samples" / name
+    check_target(path, overwrite or out is None, picture_alone=True)
+    x, labels = drawing.read_input(opened, images, n, label, ("samples",), 1.0)
+    with work(quiet) as progress:
+        found = inpaint(
+            opened,
+            x,
+            known,
+            draws,
+            method,
+            seed,
+            progress("inpaint"),
+            labels=labels,
+            batch_size=batch_size,
+        )
+    result = {
+        "run": str(opened.path),
+        "input": images,
+        "mask": mask,
+        "method": method,
+        "n": len(x),
+        "draws": draws,
+        "seed": seed,
+        "weights": weights.value,
+    }
+    blocks = {
+        "given": found.images.cpu().where(known, 0.0),
+        "draws of the rest": found.samples,
+    }
+    drawing.print_files(
+        result,
+        path,
+        lambda file: save_arrays(file, found._asdict()),
+        lambda file: drawing.show_rows(blocks, file),
+        as_json,
+    )

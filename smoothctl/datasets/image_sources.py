@@ -1,0 +1,289 @@
+"""Where images come from: folders of image files and arrays; each gives its splits as items."""
+
+import hashlib
+import os
+import re
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+
+from smoothctl.datasets.pixels import Content
+from smoothctl.errors import DataError
+
+__all__ = [
+    "ArraySource",
+    "FolderSource",
+    "Item",
+    "Source",
+    "files_key",
+    "holds_images",
+    "image_files",
+    "split_of",
+]
+
+_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".jp2"),
+)
+_SPLITS = {
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+}  # fmt: skip
+_ARRAYS = {"train": ("train", "x_train"), "test": ("test", "x_test")}
+_LABELS = {
+    "train": ("y_train", "train_labels"),
+    "test": ("y_test", "test_labels"),
+    "whole": ("labels", "y", "y_train", "train_labels"),
+}
+
+
+class Item(NamedTuple):
+    """One stored image, what a message calls it, and its class where there are classes."""
+
+    where: str
+    content: Content
+    label: int | None
+
+
+class Source(ABC):
+    """Splits of stored images.
+
+    Args:
+        name: what messages call it.
+    """
+
+    classes: int | None = None
+    """Number of classes where the source says so; known once `splits` was called."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Changes when the images do."""
+
+    @abstractmethod
+    def splits(self) -> dict[str, Iterable[Item]]:
+        """Returns "train", "validation" and "test", as far as there are, or one of any name."""
+
+
+def files_key(files: Iterable[Path], root: Path) -> str:
+    """Returns a hash of the files' names below `root`, sizes and times of change.
+
+    Raises:
+        DataError: a file has vanished.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+        digest.update(f"{os.path.relpath(file, root)}\0{status.st_size}\0".encode(errors="replace"))
+        digest.update(f"{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def split_of(name: str) -> str | None:
+    """Returns the split that a name speaks of: "train-00000-of-00001" is of train."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((_SPLITS[word] for word in words if word in _SPLITS), None)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Returns the image files at any depth, sorted; hidden ones are left out."""
+    found = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        found += [
+            Path(where, name)
+            for name in files
+            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+class FolderSource(Source):
+    """A folder of image files, at any depth.
+
+    Sub-folders called train, test and (optionally) validation are the splits. Where every image
+    lies in one of several further sub-folders, these are the classes.
+
+    Args:
+        folder: the folder.
+        files: its image files, as `image_files` gives them.
+    """
+
+    def __init__(self, folder: Path, files: list[Path]) -> None:
+        super().__init__(str(folder))
+        self._folder = folder
+        self._files = files
+
+    @property
+    def key(self) -> str:
+        """Changes with the files' names, sizes and times."""
+        return files_key(self._files, self._folder)
+
+    def splits(self) -> dict[str, Iterable[Item]]:
+        """Returns the splits, each sorted by path."""
+        roots = self._roots()
+        inside = {
+            split: [file for file in self._files if file.is_relative_to(root)]
+            for split, root in roots.items()
+        }
+        below = [file.relative_to(roots[s]).parts for s, files in inside.items() for file in files]
+        names = sorted({parts[0] for parts in below})
+        named = len(names) > 1 and all(len(parts) > 1 for parts in below)
+        classes = {name: number for number, name in enumerate(names)} if named else {}
+        self.classes = len(classes) or None
+        return {split: _files(inside[split], roots[split], classes) for split in roots}
+
+    def _roots(self) -> dict[str, Path]:
+        first = sorted({file.relative_to(self._folder).parts[0] for file in self._files})
+        roots = {_SPLITS[n.lower()]: self._folder / n for n in first if n.lower() in _SPLITS}
+        roots = {split: root for split, root in roots.items() if root.is_dir()}
+        return roots if "train" in roots else {"whole": self._folder}
+
+
+def _files(files: list[Path], root: Path, classes: dict[str, int]) -> Iterator[Item]:
+    for file in files:
+        yield Item(str(file), file, classes.get(file.relative_to(root).parts[0]))
+
+
+class _Array(NamedTuple):
+    """One array of a file: its shape and type, and its bytes from the first value on."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    in_fortran_order: bool
+    open: Callable[[], BinaryIO]
+
+
+def holds_images(path: Path) -> bool:
+    """Returns whether an .npy or .npz file has an array of three or four dimensions."""
+    try:
+        return any(len(array.shape) in (3, 4) for array in _arrays(path).values())
+    except Exception:  # whatever is wrong with it, ArrayDataset says so
+        return False
+
+
+class ArraySource(Source):
+    """8-bit images in an .npy or .npz file: (n, H, W), (n, H, W, C) or (n, C, H, W), C 1 or 3.
+
+    An .npz has `train` and `test` (or `x_train` and `x_test`), or a single array of images;
+    `y_train` and `y_test` (or `train_labels` and `test_labels`; `y` or `labels` beside a single
+    array) are the classes. The file is read as a stream.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    @property
+    def key(self) -> str:
+        """Changes with the file's name, size and time."""
+        return files_key([self._path], self._path.parent)
+
+    def splits(self) -> dict[str, Iterable[Item]]:
+        """Returns the splits in the order of the arrays."""
+        arrays = _arrays(self._path)
+        chosen = {split: _first(names, arrays) for split, names in _ARRAYS.items()}
+        if None in chosen.values():
+            images = [key for key, array in arrays.items() if len(array.shape) > 2]
+            if len(images) != 1:
+                raise DataError(
+                    f"{self._path} must hold one array of images, or two called train and test; "
+                    f"it holds {', '.join(sorted(arrays))}."
+                )
+            chosen = {"whole": images[0]}
+        return {s: self._items(str(k), arrays[str(k)], s, arrays) for s, k in chosen.items()}
+
+    def _items(
+        self, key: str, array: _Array, split: str, arrays: dict[str, _Array]
+    ) -> Iterator[Item]:
+        where = f"{self._path} [{key}]"
+        labels = self._labels(_first(_LABELS[split], arrays), array.shape[0])
+        for row, image in enumerate(_images(where, array)):
+            yield Item(f"Image {row} of {where}", image, None if labels is None else labels[row])
+
+    def _labels(self, key: str | None, n: int) -> list[int] | None:
+        if key is None:
+            return None
+        with _damage_named(f"{self._path} [{key}]"), np.load(self._path) as file:
+            labels = file[key].squeeze()
+        if labels.shape != (n,) or labels.dtype.kind not in "iu":
+            raise DataError(
+                f"{self._path} [{key}] must be {n} whole numbers, one an image, "
+                f"not {labels.dtype} {labels.shape}."
+            )
+        return cast("list[int]", labels.tolist())
+
+
+def _first(names: Iterable[str], arrays: dict[str, _Array]) -> str | None:
+    return next((name for name in names if name in arrays), None)
+
+
+def _images(where: str, array: _Array) -> Iterator[np.ndarray]:
+    """Reads images one by one, each (H, W) or (H, W, 3)."""
+    shape = array.shape[1:]
+    last, first = len(shape) == 3 and shape[-1] in (1, 3), len(shape) == 3 and shape[0] in (1, 3)
+    if array.dtype != np.uint8 or not (len(shape) == 2 or last or first) or 0 in shape:
+        raise DataError(
+            f"{where} must hold 8-bit images: uint8 of shape (n, H, W), (n, H, W, C) or "
+            f"(n, C, H, W) with 1 or 3 channels, not {array.dtype} {array.shape}."
+        )
+    if array.in_fortran_order:
+        raise DataError(f"{where} is in Fortran order: save numpy.ascontiguousarray of it.")
+    with _damage_named(where), array.open() as file:
+        for _ in range(array.shape[0]):
+            content = np.frombuffer(file.read(int(np.prod(shape))), np.uint8).reshape(shape)
+            image = content if len(shape) == 2 or last else content.transpose(1, 2, 0)
+            yield image[..., 0] if image.shape[2:] == (1,) else np.ascontiguousarray(image)
+
+
+@contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
+        raise DataError(f"{where} is damaged ({type(error).__name__}: {error}).") from error
+
+
+def _arrays(path: Path) -> dict[str, _Array]:
+    """Reads the headers of an .npy or .npz file, and none of its values."""
+    if path.suffix.lower() == ".npy":
+        return {"data": _array(lambda: path.open("rb"))}
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+    return {name.removesuffix(".npy"): _array(_member(path, name)) for name in names}
+
+
+def _member(path: Path, name: str) -> Callable[[], BinaryIO]:
+    return lambda: cast("BinaryIO", zipfile.ZipFile(path).open(name))
+
+
+def _array(opened: Callable[[], BinaryIO]) -> _Array:
+    with opened() as file:
+        shape, fortran, dtype = _header(file)
+
+    def at_the_values() -> BinaryIO:
+        file = opened()
+        _header(file)
+        return file
+
+    return _Array(shape, dtype, fortran and len(shape) > 1, at_the_values)
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    return (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)

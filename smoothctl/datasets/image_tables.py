@@ -1,0 +1,220 @@
+"""Images in tables: Parquet and Arrow files, and the Hugging Face hub, through `datasets`."""
+
+import glob
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from smoothctl.datasets.image_sources import Item, Source, files_key, split_of
+from smoothctl.errors import DataError, UsageError, near_misses
+
+__all__ = ["TABLE_SUFFIXES", "HubSource", "TableSource", "Where", "table_files"]
+
+TABLE_SUFFIXES = (".parquet", ".arrow")
+_LABELS = ("label", "labels", "fine_label")
+_OFFLINE = (
+    "without the Hugging Face hub, a folder of images, an .npz or a .parquet file serves, as in "
+    "--dataset FOLDER"
+)
+
+
+class Where(Protocol):
+    """The settings that say which columns hold the images and their classes."""
+
+    @property
+    def column(self) -> str | None:
+        """The column of images; None: found by its type."""
+
+    @property
+    def label_column(self) -> str | None:
+        """The column of classes; None: found by its type or name."""
+
+    @property
+    def subset(self) -> str | None:
+        """The configuration of a hub dataset that has several."""
+
+
+def table_files(path: str) -> list[Path]:
+    """Returns the files of a path or glob; of a folder, its tables at any depth."""
+    if Path(path).is_dir():
+        found = (file for file in Path(path).rglob("*") if file.suffix in TABLE_SUFFIXES)
+        return sorted(file for file in found if not file.name.startswith((".", "cache-")))
+    if Path(path).is_file():
+        return [Path(path)]
+    return sorted(map(Path, glob.glob(path, recursive=True)))  # noqa: PTH207
+
+
+class _Tables(Source):
+    """Tables that `datasets` opens, one a split."""
+
+    def __init__(self, name: str, settings: Where) -> None:
+        super().__init__(name)
+        self._settings = settings
+
+    @abstractmethod
+    def _load(self) -> Mapping[str, Any]:
+        """Opens the splits by the names that they have there."""
+
+    def _chosen(self) -> str:
+        s = self._settings
+        return "\0".join(map(str, (s.column, s.label_column, s.subset)))
+
+    def splits(self) -> dict[str, Iterable[Item]]:
+        """Returns the splits in the order of their rows."""
+        tables = _known_splits(self.name, self._load())
+        features = next(iter(tables.values())).features or {}
+        image = _image_column(self.name, features, self._settings.column)
+        label = _label_column(self.name, features, self._settings.label_column)
+        self.classes = getattr(features[label], "num_classes", None) if label else None
+        return {s: _items(f"{self.name} [{s}]", t, image, label) for s, t in tables.items()}
+
+
+class TableSource(_Tables):
+    """Local Parquet or Arrow files, read as a stream; nothing is copied.
+
+    Where there are several, names such as train-00000-of-00001.parquet say the split.
+
+    Args:
+        name: the path, glob or folder.
+        files: what `table_files` gives for it.
+        settings: the columns.
+    """
+
+    def __init__(self, name: str, files: list[Path], settings: Where) -> None:
+        super().__init__(name, settings)
+        self._files = files
+
+    @property
+    def key(self) -> str:
+        """Changes with the files' names, sizes and times, and the columns."""
+        return files_key(self._files, self._files[0].parent) + self._chosen()
+
+    def _load(self) -> Mapping[str, Any]:
+        kinds = {file.suffix.lower() for file in self._files}
+        if len(kinds) > 1 or not kinds <= set(TABLE_SUFFIXES):
+            found = ", ".join(sorted(kinds))
+            raise DataError(f"{self.name} must hold .parquet or .arrow files alone, not {found}.")
+        splits: dict[str, list[str]] = {}
+        for file in self._files:
+            name = split_of(file.name) or split_of(file.parent.name)
+            splits.setdefault(name or "train", []).append(str(file))
+        with _quietly(self.name, "restore it, or choose another") as datasets:
+            builder = kinds.pop().removeprefix(".")
+            loaded = datasets.load_dataset(builder, data_files=splits, streaming=True)
+        return dict(loaded)
+
+
+class HubSource(_Tables):
+    """A dataset of the Hugging Face hub, downloaded by `datasets` into its own cache.
+
+    Args:
+        name: owner/name.
+        settings: the columns and the subset.
+    """
+
+    _loaded: Mapping[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """Changes with the hub's files and the columns."""
+        tables = _known_splits(self.name, self._load())
+        prints = [f"{name}:{table._fingerprint}" for name, table in sorted(tables.items())]
+        return " ".join([self.name, *prints, self._chosen()])
+
+    def _load(self) -> Mapping[str, Any]:
+        if self._loaded is None:
+            with _quietly(self.name, _OFFLINE) as datasets:
+                self._loaded = dict(datasets.load_dataset(self.name, self._settings.subset))
+        return self._loaded
+
+
+@contextmanager
+def _quietly(name: str, hint: str) -> Iterator[Any]:
+    """Yields the module `datasets` without its progress bars; its errors become one sentence."""
+    import datasets
+
+    shown = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield datasets
+    except (ConnectionError, FileNotFoundError, OSError) as error:
+        raise DataError(
+            f"The dataset {name} could not be reached ({_reason(error)}): {hint}."
+        ) from error
+    except Exception as error:
+        raise DataError(f"The dataset {name} cannot be loaded ({_reason(error)}).") from error
+    finally:
+        if not shown:
+            datasets.enable_progress_bars()
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300].rstrip('.: ')}"
+
+
+def _known_splits(name: str, tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns train, validation and test; a single split whatever its name."""
+    if len(tables) == 1:
+        return {"whole": next(iter(tables.values()))}
+    known = {split_of(split): table for split, table in tables.items()}
+    if "train" not in known:
+        raise DataError(f"{name} has no split train; its splits are {', '.join(tables)}.")
+    return {split: known[split] for split in ("train", "validation", "test") if split in known}
+
+
+def _image_column(name: str, features: Mapping[str, Any], chosen: str | None) -> str:
+    from datasets import Image
+
+    if chosen is not None:
+        return _column(name, features, chosen)
+    found = [key for key, feature in features.items() if isinstance(feature, Image)]
+    found = found or [key for key, feature in features.items() if _may_hold_images(feature)]
+    if len(found) != 1:
+        what = f"columns of images ({', '.join(found)})" if found else "no column of images"
+        columns = ", ".join(features)
+        raise DataError(f"{name} has {what}: choose one of {columns} with --data column=NAME.")
+    return found[0]
+
+
+def _may_hold_images(feature: Any) -> bool:
+    """Returns whether a column without a type of its own holds files: bytes, or bytes and path."""
+    inner = feature.get("bytes") if isinstance(feature, dict) else feature
+    return getattr(inner, "dtype", None) in ("binary", "large_binary")
+
+
+def _label_column(name: str, features: Mapping[str, Any], chosen: str | None) -> str | None:
+    from datasets import ClassLabel
+
+    if chosen is not None:
+        return _column(name, features, chosen)
+    typed = [key for key, feature in features.items() if isinstance(feature, ClassLabel)]
+    named = [
+        key
+        for key in _LABELS
+        if key in features and "int" in str(getattr(features[key], "dtype", ""))
+    ]
+    both = [key for key in named if key in typed] + typed[:1] + named
+    return both[0] if both else None
+
+
+def _column(name: str, features: Mapping[str, Any], chosen: str) -> str:
+    if chosen not in features:
+        raise UsageError(f"{name} has no column '{chosen}'{near_misses(chosen, features)}")
+    return chosen
+
+
+def _items(where: str, table: Any, image: str, label: str | None) -> Iterator[Item]:
+    from datasets import Image
+
+    try:
+        table = table.select_columns([image] if label is None else [image, label])
+        for row, values in enumerate(table.cast_column(image, Image(decode=False))):
+            stored = values[image] or {}
+            content = stored.get("bytes") or Path(stored.get("path") or "")
+            number = None if label is None else values[label]
+            yield Item(f"Row {row} of {where}", content, None if number is None else int(number))
+    except Exception as error:
+        raise DataError(f"{where} is damaged ({_reason(error)}).") from error
