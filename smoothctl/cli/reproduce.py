@@ -27,8 +27,14 @@ def command(
     ] = 1.0,
     examples: Annotated[int, typer.Option("--limit", min=2, help="Test examples.")] = 10_000,
     draws: Annotated[
-        int, typer.Option("--draws", min=1, help="Draws K of the importance-weighted bound.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            "--draws",
+            min=1,
+            help="Draws K of the importance-weighted bound.",
+            show_default="256; 16 for images",
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the runs; complete ones are not fitted again.")
     ] = Path("runs/reproduce"),

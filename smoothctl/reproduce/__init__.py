@@ -14,6 +14,7 @@ EXPERIMENTS = {
     "rings": "MADE on rings, smoothed against plain (ARDS section 4.1, table 1)",
     "olympics": "MADE on olympics, smoothed against plain (ARDS section 4.1)",
     "realnvp": "RealNVP on checkerboard and olympics, smoothed against plain (ARDS table 1)",
+    "digits": "PixelCNN++ on 8×8 digits, smoothed against plain (ARDS section 5, small)",
     "inverse-u": "the bound over sigma for three kernels on six-modes (ARDS appendix B)",
 }
 """Name -> what it reproduces."""

@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 
+_DRAWS = 256
+
+
 @dataclass(frozen=True)
 class Scale:
     """How much of an experiment to run.
@@ -33,12 +36,12 @@ class Scale:
     Args:
         steps: factor on every stage's steps; 1 for the published figures.
         examples: test examples.
-        draws: K of the importance-weighted bound.
+        draws: K of the importance-weighted bound; None: the experiment's own.
     """
 
     steps: float = 1.0
     examples: int = 10_000
-    draws: int = 256
+    draws: int | None = None
 
     def of(self, steps: int) -> int:
         """Returns that many steps, scaled."""
@@ -122,7 +125,7 @@ def evaluate_two_step(run: Run, scale: Scale) -> dict[str, float]:
     dataset, method = run.dataset(), run.method()
     assert method is not None
     x = dataset.test.head(scale.examples)
-    estimates, _ = bounds("two-step", method, x, scale.draws, seed=0)
+    estimates, _ = bounds("two-step", method, x, scale.draws or _DRAWS, seed=0)
     samples = method.sample(len(x), generator(0, "two-step"))
     return {
         "nats": estimates[-1].nats,
@@ -147,8 +150,11 @@ def at_most(what: str, values: Sequence[float], limit: float) -> Claim:
     return Claim(f"{what} at most {limit:g}", shown, max(values) <= limit)
 
 
-def better(first: str, a: Sequence[float], second: str, b: Sequence[float]) -> Claim:
+def better(
+    first: str, a: Sequence[float], second: str, b: Sequence[float], unit: str = "nats"
+) -> Claim:
     """Claims that the first is lower than the second at every seed."""
     gaps = [y - x for x, y in zip(a, b, strict=True)]
-    shown = f"mean gap {mean(gaps):+.3f} nats, least {min(gaps):+.3f}"
-    return Claim(f"{first} is better than {second}", shown, min(gaps) > 0)
+    shown = f"mean gap {mean(gaps):+.3f} {unit}, least {min(gaps):+.3f}"
+    what = "" if unit == "nats" else f" in {unit}"
+    return Claim(f"{first} is better than {second}{what}", shown, min(gaps) > 0)

@@ -1,0 +1,131 @@
+"""Digits: PixelCNN++ with and without smoothing at equal parameters (ARDS section 5, small)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from smoothctl.architectures.mixtures import to_grid
+from smoothctl.metrics.classifier import fit_classifier
+from smoothctl.metrics.frechet import frechet_distance
+from smoothctl.metrics.likelihood import bounds, plain_likelihood
+from smoothctl.plots import columns, save
+from smoothctl.reproduce.base import (
+    Claim,
+    Experiment,
+    Result,
+    Row,
+    Scale,
+    better,
+    collect,
+    parameters,
+)
+from smoothctl.runs import Run, load_run
+from smoothctl.sampling import available_methods, draw, draw_all
+from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+from smoothctl.training.loop import Reporter
+
+__all__ = ["experiment"]
+
+_DATASET = "digits"
+_TWO_STEP = {"filters": 32, "dropout": 0.5}
+_PLAIN = {"filters": 45, "dropout": 0.5}
+"""As many parameters as prior and denoiser together."""
+
+_STEPS = {"baseline": 700, "prior": 700, "denoiser": 900}
+_DRAWS, _SAMPLES = 16, 1000
+
+
+def _fit(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> Run:
+    out = folder / f"digits-seed{seed}"
+    common = {"dataset": _DATASET, "architecture": "pixelcnnpp", "out": out, "seed": seed}
+    steps = {stage: {"steps": scale.of(count)} for stage, count in _STEPS.items()}
+    fit_baseline(reporter, **common, options=_PLAIN, training=steps["baseline"])
+    fit_prior(reporter, **common, options=_TWO_STEP, training=steps["prior"])
+    fit_denoiser(reporter, **common, options=_TWO_STEP, training=steps["denoiser"])
+    return load_run(out, "best")
+
+
+def _likelihoods(run: Run, scale: Scale) -> dict[str, dict[str, float]]:
+    """Returns bits/dim on the test view: exact for the plain model, bounds for the two-step one."""
+    method = run.method()
+    assert method is not None
+    x = run.dataset().test.head(scale.examples)
+    plain = plain_likelihood("plain", run.density("baseline"), x)
+    found, _ = bounds("two-step", method, x, scale.draws or _DRAWS, seed=0)
+    assert plain.bits_per_dim is not None
+    assert found[0].bits_per_dim is not None
+    assert found[-1].bits_per_dim is not None
+    return {
+        "plain": {"bits/dim": plain.bits_per_dim},
+        "two-step": {"bits/dim": found[-1].bits_per_dim, "1 draw": found[0].bits_per_dim},
+    }
+
+
+def _qualities(run: Run, scale: Scale, seed: int) -> dict[str, dict[str, float]]:
+    """Returns how near samples are to test images by a classifier, and how sure it is of them."""
+    dataset = run.dataset()
+    judge = fit_classifier(dataset)
+    test = judge.features(dataset.test.head())
+
+    def quality(images: Tensor) -> dict[str, float]:
+        images = to_grid(images, dataset.levels or 256)
+        distance = frechet_distance(judge.features(images), test)
+        return {"Fréchet": distance, "sure, %": 100 * _sure(judge.confidence(images))}
+
+    n = min(_SAMPLES, max(2, scale.examples))
+    samples = {
+        name: draw(run, method, n, seed).samples
+        for name, method in [
+            ("plain", "baseline"),
+            ("single-step", "single-step"),
+            ("two-step", "two-step"),
+        ]
+    }
+    return {
+        **{name: quality(images) for name, images in samples.items()},
+        "training data": quality(dataset.train.head(n)),
+    }
+
+
+def _sure(confidence: Tensor) -> float:
+    """Returns the share of images that the classifier gives at least 95 % to one class."""
+    return float((confidence >= 0.95).float().mean())
+
+
+def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+    names = ("plain", "two-step", "single-step", "training data")
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    runs = [_fit(folder, seed, scale, reporter) for seed in seeds]
+    for seed, run in zip(seeds, runs, strict=True):
+        likelihoods, qualities = _likelihoods(run, scale), _qualities(run, scale, seed)
+        for name in names:
+            figures[name].append({**likelihoods.get(name, {}), **qualities[name]})
+    sizes = [
+        parameters(runs[0], "baseline"),
+        parameters(runs[0], "prior", "denoiser"),
+        parameters(runs[0], "prior"),
+        0,
+    ]
+    rows = [Row(n, size, collect(figures[n])) for n, size in zip(names, sizes, strict=True)]
+    picture = folder / "digits.png"
+    drawn = draw_all(runs[0], available_methods(runs[0]), 36, seeds[0])
+    save(columns({name: part.samples for name, part in drawn.items()}), picture)
+    claims = _claims({row.model: row.figures for row in rows})
+    return Result("digits", list(seeds), {}, rows, claims, [str(picture)])
+
+
+def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
+    two_step, plain, single = (figures[name] for name in ("two-step", "plain", "single-step"))
+    return [
+        better("two-step", two_step["bits/dim"], "plain", plain["bits/dim"], "bits/dim"),
+        better("two-step", two_step["Fréchet"], "plain", plain["Fréchet"], "Fréchet distance"),
+        better(
+            "two-step", two_step["Fréchet"], "single-step", single["Fréchet"], "Fréchet distance"
+        ),
+    ]
+
+
+experiment = Experiment(
+    "digits", "ARDS (Meng et al. 2021), section 5, on embedded 8×8 digits", _run
+)
