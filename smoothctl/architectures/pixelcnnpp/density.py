@@ -132,8 +132,12 @@ class PixelCNNpp(Density):
         centred = x - context if self._offset and context is not None else x
         by_channel = centred.transpose(0, 1).flatten(1)
         mean, sd = by_channel.mean(1), by_channel.std(1).clamp(min=1e-3)
+        out, k = self.network.out, self.config.mixtures
         with torch.no_grad():
-            self.network.out.bias.copy_(initial_bias(self.config.mixtures, mean, sd))
+            out.bias.copy_(initial_bias(k, mean, sd))
+            weight = out.weight.clone()
+            weight[k : k * (1 + len(sd))] *= sd.repeat_interleave(k)[:, None]  # the means
+            out.weight = weight
 
     def log_prob(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
