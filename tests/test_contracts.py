@@ -5,12 +5,13 @@ from typing import ClassVar
 import pytest
 
 from smoothctl import architectures, kernels
-from smoothctl.testing import DensityContract, KernelContract
+from smoothctl.testing import DensityContract, ImageDensityContract, KernelContract
 
 SMALL = {
     "logistic-mixture": {"mixtures": 3, "width": 8},
     "made": {"mixtures": 2, "width": 12, "layers": 2},
     "realnvp": {"couplings": 4, "width": 12},
+    "pixelcnnpp": {"blocks": 1, "filters": 4, "mixtures": 2},
 }
 
 
@@ -51,6 +52,15 @@ class TestMADERandomOrder(TestMADE):
 class TestRealNVP(DensityContract):
     density_class = architectures.load("realnvp")
     options: ClassVar = SMALL["realnvp"]
+
+
+class TestPixelCNNpp(ImageDensityContract):
+    density_class = architectures.load("pixelcnnpp")
+    options: ClassVar = SMALL["pixelcnnpp"]
+
+
+class TestPixelCNNppColour(TestPixelCNNpp):
+    shape: ClassVar = (3, 3, 4)
 
 
 def test_every_builtin_is_under_contract() -> None:

@@ -91,7 +91,9 @@ class TestPublishedNetwork:
         x = images(2, (1, 8, 8))
         for network, order in ((plain, (0, 2, 3, 1)), (ours, (0, 1, 2, 3))):
             out = network(x).permute(order)
-            (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+            (
+                out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+            ).sum().backward()
         for theirs, (layer, _) in zip(published_layers(plain), ours.layers(), strict=True):
             assert torch.allclose(layer.bias.grad, theirs.bias.grad, atol=1e-10)
 
@@ -315,9 +317,7 @@ CASES = [
 ]
 
 
-def both_ways(
-    density: PixelCNNpp, run: Callable[[PixelCNNpp], Tensor]
-) -> tuple[Tensor, Tensor]:
+def both_ways(density: PixelCNNpp, run: Callable[[PixelCNNpp], Tensor]) -> tuple[Tensor, Tensor]:
     found = []
     for sampler in (NaiveSampler(), CachedSampler()):
         density.sampler = sampler
