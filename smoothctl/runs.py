@@ -176,6 +176,8 @@ class Run:
             if "denoiser" in stages:
                 denoiser, other = self._load("denoiser")
                 config.check_same_smoothing(other, str(self.path))
+                if "float64" in (config.precision, other.precision):
+                    prior, denoiser = prior.double(), denoiser.double()
         else:
             return None
         assert config.kernel is not None

@@ -33,7 +33,6 @@ class CachedSampler:
     at every 2ˢ-th row and column only.
     """
 
-    @torch.no_grad()
     def __call__(
         self,
         network: Network,
@@ -44,6 +43,19 @@ class CachedSampler:
         progress: Progress | None = None,
     ) -> Tensor:
         """Returns the filled canvas; see `Sampler`."""
+        with torch.inference_mode():
+            filled = self._fill(network, canvas, known, draw, labels, progress)
+        return filled.clone()  # outside, so that gradients can start from it
+
+    def _fill(
+        self,
+        network: Network,
+        canvas: Tensor,
+        known: Tensor,
+        draw: Draw,
+        labels: Tensor | None,
+        progress: Progress | None,
+    ) -> Tensor:
         height, width = canvas.shape[2:]
         known_to_all = known[:, 0].all(0).tolist()
         unknown_rows = [row for row in range(height) if not all(known_to_all[row])]

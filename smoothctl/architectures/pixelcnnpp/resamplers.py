@@ -109,7 +109,7 @@ class Grow:
     def pixel(self, row: int, column: int) -> Tensor:
         """Returns the fine pixel's input, (n, 2, F)."""
         fine: Tensor = self.fine_at[column // 2][2 * (row % 2) + column % 2]
-        return fine.clone()
+        return fine  # read once: its slot may change
 
     def load(self, layers: Resample, seen: Seen) -> None:
         """Takes over the last two fine rows of a parallel pass."""

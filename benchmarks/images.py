@@ -1,0 +1,245 @@
+"""PixelCNN++: sampling, training and memory, as ratios to a baseline in the same run.
+
+    python -m benchmarks.images [--quick] [--threads 1] [--repeats 3]
+
+Times are CPU seconds of this process; variants take turns, and the median over repeats counts. The
+baselines are `plain_pixelcnnpp` (the published network, ported line by line) and one teacher-forced
+forward pass, of our network and of the plain one, over the same batch.
+"""
+
+import argparse
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.plain_pixelcnnpp import PlainPixelCNNpp
+from smoothctl.architectures.pixelcnnpp import PixelCNNpp
+from smoothctl.architectures.pixelcnnpp.head import CoupledMixture
+from smoothctl.architectures.pixelcnnpp.samplers import NaiveSampler
+
+
+class Size(NamedTuple):
+    """A network and the images that it models."""
+
+    shape: tuple[int, int, int]
+    filters: int
+    blocks: int
+    mixtures: int
+
+
+SIZES = {
+    "small": Size((1, 28, 28), 32, 2, 5),
+    "large": Size((3, 32, 32), 80, 5, 10),
+}
+TARGETS = {
+    ("small", 1): None,
+    ("small", 16): 2.7,
+    ("small", 64): 1.5,
+    ("large", 1): 7.0,
+    ("large", 16): 1.7,
+}
+"""Network and batch -> at most this many forward passes."""
+
+
+def ours(size: Size, denoiser: bool = False, levels: int | None = None) -> PixelCNNpp:
+    """Returns our network, initialised from random images."""
+    torch.manual_seed(0)
+    config = PixelCNNpp.Config(filters=size.filters, blocks=size.blocks, mixtures=size.mixtures)
+    density = PixelCNNpp(size.shape, size.shape if denoiser else None, levels, config)
+    x = images(size, 8)
+    density.initialize(x, x if denoiser else None)
+    return density.eval()
+
+
+def plain(size: Size) -> PlainPixelCNNpp:
+    """Returns the published network with as many parameters."""
+    return PlainPixelCNNpp(size.shape[0], size.blocks, size.filters, size.mixtures).eval()
+
+
+def images(size: Size, n: int) -> Tensor:
+    """Returns random images on the grid of 8-bit values."""
+    return torch.randint(0, 256, (n, *size.shape)) / 127.5 - 1
+
+
+def medians(variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Returns each variant's median CPU seconds; the variants take turns."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for repeat in range(repeats + 1):
+        for name, run in variants.items():
+            begun = time.process_time()
+            run()
+            if repeat:  # the first time warms up
+                times[name].append(time.process_time() - begun)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def forward(network: nn.Module, x: Tensor) -> None:
+    """Runs one teacher-forced pass without gradients."""
+    with torch.no_grad():
+        network(x)
+
+
+def sampling(repeats: int, quick: bool) -> None:
+    """Prints what sampling costs in units of one forward pass."""
+    print("\nSampling, CPU seconds and in forward passes of our network and of the plain one")
+    print(f"{'network':8}{'batch':>6}{'forward':>9}{'plain':>8}{'sample':>8}", end="")
+    print(f"{'÷ forward':>11}{'÷ plain':>9}{'at most':>9}{'naive ÷':>9}")
+    for (name, batch), target in TARGETS.items():
+        if quick and (name, batch) != ("small", 16):
+            continue
+        size = SIZES[name]
+        density, reference, x = ours(size), plain(size), images(size, batch)
+        found = medians(
+            {
+                "forward": lambda d=density, x=x: forward(d.network, x),
+                "plain": lambda r=reference, x=x: forward(r, x),
+                "sample": lambda d=density, b=batch: d.sample(b),
+            },
+            repeats,
+        )
+        naive = naive_passes(density) if (name, batch) == ("small", 1) else None
+        pixels = f"{size.shape[1] * size.shape[2]}*" if naive is None else f"{naive:.0f}"
+        own, their = found["sample"] / found["forward"], found["sample"] / found["plain"]
+        print(f"{name:8}{batch:6}{found['forward']:9.3f}{found['plain']:8.3f}", end="")
+        print(f"{found['sample']:8.3f}{own:11.2f}{their:9.2f}{target or '-':>9}{pixels:>9}")
+    print("* one forward pass a pixel by construction; measured for small, batch 1")
+
+
+def naive_passes(density: PixelCNNpp) -> float:
+    """Returns what the naive sampler costs in forward passes, one image."""
+    x = torch.zeros(1, *density.event_shape)
+    one = medians({"forward": lambda: forward(density.network, x)}, 5)["forward"]
+    density.sampler = NaiveSampler()
+    begun = time.process_time()
+    density.sample(1)
+    return (time.process_time() - begun) / one
+
+
+def denoising(repeats: int, quick: bool) -> None:
+    """Prints what the denoiser's sampler costs in units of the prior's."""
+    print("\nThe denoiser's sampler against the prior's at equal image size (at most 1.3)")
+    for (name, batch), _ in TARGETS.items():
+        if quick and (name, batch) != ("small", 16):
+            continue
+        size = SIZES[name]
+        prior, denoiser, x = ours(size), ours(size, denoiser=True, levels=256), images(size, batch)
+        found = medians(
+            {
+                "prior": lambda p=prior, b=batch: p.sample(b),
+                "denoiser": lambda d=denoiser, b=batch, x=x: d.sample(b, x),
+            },
+            repeats,
+        )
+        ratio = found["denoiser"] / found["prior"]
+        print(f"{name:8}{batch:6}{found['prior']:9.3f}{found['denoiser']:9.3f}{ratio:8.2f}")
+
+
+def growth(repeats: int) -> None:
+    """Prints how the cost grows with the number of pixels."""
+    small = SIZES["small"]
+    networks = {side: ours(small._replace(shape=(1, side, side))) for side in (16, 32)}
+    found = medians({str(side): lambda n=n: n.sample(16) for side, n in networks.items()}, repeats)
+    ratio = found["32"] / found["16"]
+    print(f"\n16 x 16 to 32 x 32 pixels, small, batch 16: {ratio:.2f} times the cost (at most 5.5)")
+
+
+def training(repeats: int, quick: bool) -> None:
+    """Prints the time of a training step against the plain network's."""
+    print("\nTraining step, CPU seconds: plain network, ours, and the ratio (at least 1.15, 1.05)")
+    for name, batch in (("small", 16), ("large", 4)):
+        if quick and name == "large":
+            continue
+        size = SIZES[name]
+        density, reference, x = ours(size, levels=256), plain(size), images(size, batch)
+        found = medians(
+            {
+                "plain": step(reference, lambda r=reference, x=x: r(x).permute(0, 2, 3, 1), x),
+                "ours": step(density, lambda d=density, x=x: d.network(x), x),
+            },
+            repeats,
+        )
+        ratio = found["plain"] / found["ours"]
+        print(f"{name:8}{batch:6}{found['plain']:9.3f}{found['ours']:9.3f}{ratio:8.2f}")
+
+
+def step(model: nn.Module, outputs: Callable[[], Tensor], x: Tensor) -> Callable[[], None]:
+    """Returns one optimiser step with the same loss and optimiser for both networks."""
+    adam = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
+    values = x.permute(0, 2, 3, 1)
+
+    def take() -> None:
+        model.train()
+        loss = -CoupledMixture.of(outputs(), x.shape[1], -7.0).log_prob(values, 256).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    return take
+
+
+def memory() -> None:
+    """Prints the peak memory of sampling against that of one forward pass without gradients."""
+    print("\nPeak memory above the loaded network, MiB: forward, sample, ratio (at most 2)")
+    for name, batch in (("small", 64), ("large", 16)):
+        found = [in_a_process(peak, name, batch, what) for what in ("forward", "sample")]
+        print(f"{name:8}{batch:6}{found[0]:9.0f}{found[1]:9.0f}{found[1] / found[0]:8.2f}")
+
+
+def in_a_process(function: Callable[..., Any], *arguments: object) -> Any:
+    """Returns what a function returns in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def peak(name: str, batch: int, what: str) -> float:
+    """Returns by how many MiB the peak of this process rises; Linux only."""
+    torch.set_num_threads(1)
+    size = SIZES[name]
+    density = ours(size)
+    forward(density.network, images(size, 1))
+    density.sample(1)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = high_water()
+    if what == "forward":
+        forward(density.network, images(size, batch))
+    else:
+        density.sample(batch)
+    return (high_water() - before) / 1024
+
+
+def high_water() -> int:
+    """Returns the peak resident size of this process in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+
+
+def main() -> None:
+    """Prints every table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the small network only")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for name, size in SIZES.items():
+        millions = sum(p.numel() for p in plain(size).parameters()) / 1e6
+        area = "x".join(map(str, size.shape))
+        print(f"{name}: {area}, {size.filters} filters, {size.blocks} blocks, ", end="")
+        print(f"{size.mixtures} mixtures, {millions:.1f} M parameters")
+    sampling(arguments.repeats, arguments.quick)
+    denoising(arguments.repeats, arguments.quick)
+    growth(arguments.repeats)
+    training(arguments.repeats, arguments.quick)
+    memory()
+
+
+if __name__ == "__main__":
+    main()
