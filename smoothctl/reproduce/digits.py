@@ -39,10 +39,10 @@ _DRAWS, _SAMPLES = 16, 1000
 def _fit(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> Run:
     out = folder / f"digits-seed{seed}"
     common = {"dataset": _DATASET, "architecture": "pixelcnnpp", "out": out, "seed": seed}
-    steps = {stage: {"steps": scale.of(count)} for stage, count in _STEPS.items()}
-    fit_baseline(reporter, **common, options=_PLAIN, training=steps["baseline"])
-    fit_prior(reporter, **common, options=_TWO_STEP, training=steps["prior"])
-    fit_denoiser(reporter, **common, options=_TWO_STEP, training=steps["denoiser"])
+    training = {stage: {"steps": scale.of(count), "clip": 10.0} for stage, count in _STEPS.items()}
+    fit_baseline(reporter, **common, options=_PLAIN, training=training["baseline"])
+    fit_prior(reporter, **common, options=_TWO_STEP, training=training["prior"])
+    fit_denoiser(reporter, **common, options=_TWO_STEP, training=training["denoiser"])
     return load_run(out, "best")
 
 

@@ -54,7 +54,7 @@ class PixelCNNpp(Density):
         mixtures: int = Field(5, ge=1, le=1000, description="logistics per pixel")
         scales: int = Field(3, ge=1, le=8, description="resolutions, each half of the one before")
         dropout: float = Field(
-            0.0, ge=0, lt=1, description="probability that a channel is dropped inside a block"
+            0.5, ge=0, lt=1, description="probability that a channel is dropped inside a block"
         )
         classes: int = Field(
             0, ge=0, description="number of classes to condition on; 0: unconditional"
@@ -67,17 +67,17 @@ class PixelCNNpp(Density):
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
     training_defaults: ClassVar = {
-        "steps": 2500,
+        "steps": 1000,
         "batch_size": 64,
         "learning_rate": 2e-3,
         "beta2": 0.999,
         "warmup": 100,
         "ema": 0.995,
-        "clip": 10.0,
+        "clip": 1000.0,
         "validation_limit": 500,
     }
     presets: ClassVar = {
-        "small": {"blocks": 2, "filters": 32, "mixtures": 5},
+        "small": {"blocks": 2, "filters": 32, "mixtures": 5, "dropout": 0.5},
         "paper-mnist": {
             **_PAPER_TRAINING,
             "blocks": 5,
@@ -128,16 +128,15 @@ class PixelCNNpp(Density):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Normalises every layer on a first batch; the outputs start as a wide mixture."""
         labels = x.new_zeros(len(x), dtype=torch.int64) if self.classes else None
+        was_training = self.training
+        self.eval()  # dropout would make it random
         normalise_layers(self.network.layers(), lambda: self._outputs(x, context, labels))
+        self.train(was_training)
         centred = x - context if self._offset and context is not None else x
         by_channel = centred.transpose(0, 1).flatten(1)
         mean, sd = by_channel.mean(1), by_channel.std(1).clamp(min=1e-3)
-        out, k = self.network.out, self.config.mixtures
         with torch.no_grad():
-            out.bias.copy_(initial_bias(k, mean, sd))
-            weight = out.weight.clone()
-            weight[k : k * (1 + len(sd))] *= sd.repeat_interleave(k)[:, None]  # the means
-            out.weight = weight
+            self.network.out.bias.copy_(initial_bias(self.config.mixtures, mean, sd))
 
     def log_prob(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
