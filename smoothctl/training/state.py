@@ -91,11 +91,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restores what `optimizer_tensors` gave."""
+    """Restores what `optimizer_tensors` gave.
+
+    Each tensor gets the memory layout of its parameter: fused optimisers rely on it.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
+            like = parameters[int(index)]
+            if value.shape == like.shape:
+                value = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
