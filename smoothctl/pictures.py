@@ -81,7 +81,7 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
     return canvas
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
+def write_png(path: str | Path, image: np.ndarray) -> None:
     """Writes bytes (C, H, W) as a PNG, grey where C is 1, atomically.
 
     Raises:
@@ -92,7 +92,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     buffer = io.BytesIO()
     pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(Path(path), buffer.getvalue())
 
 
 def write_folder(path: Path, images: Tensor) -> None:

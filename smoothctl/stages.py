@@ -68,6 +68,7 @@ class StageConfig:
     kernel: str | None = None
     sigma: float | None = None
     architecture: str
+    preset: str | None = None
     seed: int = Field(0, ge=0)
     precision: Precision = "float32"
     data: dict[str, Any] = Field(default_factory=dict)
@@ -104,12 +105,21 @@ class StageConfig:
             raise RunError(f"{where} holds no stage's configuration: {error}") from error
 
     def check_same_smoothing(self, other: "StageConfig", where: str) -> None:
-        """Checks that two stages have the same data, event shape and, unless plain, smoothing.
+        """Checks that two stages have the same data, classes and, unless plain, smoothing.
 
         Raises:
             RunError: they differ; the message names the key and `where`.
         """
-        keys = ["dataset", "data", "data_sha256", "event_shape"]
+        same_data = (self.dataset, self.data) == (other.dataset, other.data)
+        if same_data and self.data_sha256 != other.data_sha256:
+            raise RunError(f"{self.dataset} has changed since {where} was fitted to it.")
+        mine, others = (stage.options.get("classes") or 0 for stage in (self, other))
+        if mine != others:
+            raise RunError(
+                f"In {where} the {self.stage} has classes={mine} and the {other.stage} "
+                f"classes={others}: condition all stages of a run on the same classes, or none."
+            )
+        keys = ["dataset", "data", "event_shape"]
         if "baseline" not in (self.stage, other.stage):
             keys += ["kernel", "sigma"]
         for key in keys:
@@ -123,7 +133,7 @@ class StageConfig:
     def differences(self, other: "StageConfig") -> list[str]:
         """Returns 'key: mine → other' for each value that differs."""
         mine, others = _flatten(self.to_dict()), _flatten(other.to_dict())
-        keys = sorted((mine.keys() | others.keys()) - {"smoothctl"})
+        keys = sorted((mine.keys() | others.keys()) - {"smoothctl", "preset"})
         return [
             f"{key}: {mine.get(key, 'none')} → {others.get(key, 'none')}"
             for key in keys

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
-from smoothctl.errors import Interrupted, UsageError
+from smoothctl.errors import Interrupted, RunError, UsageError
 from smoothctl.runs import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 from tests.test_training import StopAt, same, weights
@@ -52,17 +52,37 @@ def test_a_denoiser_inherits_its_priors_settings(tmp_path: Path) -> None:
 
 
 def test_settings_win_over_a_preset(tmp_path: Path) -> None:
-    sources = {"options.mixtures": "command line", "training.steps": "command line"}
     chosen = {"mixtures": 2, "filters": 4, "blocks": 1}
-    sources |= {f"options.{name}": "command line" for name in chosen}
-    sources |= {f"training.{name}": "command line" for name in TRAINING}
-    config = fit(tmp_path, preset="paper-mnist", options=chosen, sources=sources).stage("prior")
+    run = fit(tmp_path, preset="paper-mnist", options=chosen)
+    config = run.stage("prior")
     found = config.config()
     assert (found.options["mixtures"], found.options["filters"]) == (2, 4)
     assert found.options["dropout"] == 0.5
     assert found.training.learning_rate == 2e-4
     assert found.training.steps == 6
     assert "preset paper-mnist" in config.config_file.read_text()
+
+
+def test_a_denoiser_inherits_the_preset_and_what_won_over_it(tmp_path: Path) -> None:
+    fit(tmp_path, preset="paper-mnist", options=TINY)
+    run = fit_denoiser(out=tmp_path, training=TRAINING, device="cpu")
+    config = run.stage("denoiser").config()
+    assert (config.preset, config.training.learning_rate) == ("paper-mnist", 2e-4)
+    assert config.options["filters"] == 4
+
+
+def test_stages_of_one_run_share_their_classes(tmp_path: Path) -> None:
+    fit(tmp_path, options={**TINY, "classes": 10})
+    for fit_other, changes in [(fit_denoiser, {"classes": 0}), (fit_baseline, {})]:
+        with pytest.raises(RunError, match="the same classes, or none"):
+            fit_other(
+                dataset="digits",
+                architecture="pixelcnnpp",
+                out=tmp_path,
+                training=TRAINING,
+                options={**TINY, **changes},
+                device="cpu",
+            )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def command(
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)
-    name = f"denoised-{Path(events).stem}-seed{seed}.npz"
+    parts = ("denoised", Path(events).stem, f"{draws}-draws")
+    name = drawing.default_name(*parts, weights=weights.value, seed=seed, label=label)
     path = out or opened.path / "samples" / name
     check_target(path, overwrite or out is None, picture_alone=is_image_run(opened))
     clean = add_noise or events == drawing.TEST

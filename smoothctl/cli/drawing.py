@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothctl.cli.console import Notes, print_json
+from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,7 @@ __all__ = [
     "Label",
     "OutFile",
     "OverwriteFiles",
+    "default_name",
     "note_clipping",
     "print_files",
     "read_input",
@@ -97,6 +99,8 @@ def read_input(
     from smoothctl.pictures import read_events
     from smoothctl.sampling import event_shape
 
+    if text != TEST and any(Path(text).glob("*/config.toml")):
+        raise UsageError(f"{text} is a run folder: INPUT comes first, and then the run.")
     if text != TEST:
         return read_events(Path(text), event_shape(run), keys, reach)[:limit], label
     dataset, few = run.dataset(), limit or _FEW
@@ -142,6 +146,12 @@ def print_files(
         print(*(file for file in files.values() if file), sep="\n")
 
 
+def default_name(first: str, *rest: str, weights: str, seed: int, label: int | None) -> str:
+    """Returns the name of an .npz file that tells what is in it."""
+    parts = [first + ("-best" if weights == "best" else ""), *rest, f"seed{seed}"]
+    return "-".join([*parts, *([] if label is None else [f"label{label}"])]) + ".npz"
+
+
 def note_clipping(notes: Notes) -> None:
     """Says what a picture of x̃ leaves out."""
-    notes.note("Pictures of x̃ are clipped to [−1, 1] for show; the .npz keeps every value.")
+    notes.note("Pictures of x̃ are clipped to [−1, 1] for show; an .npz keeps every value.")

@@ -56,7 +56,8 @@ def command(
     if not is_image_run(opened):
         raise NotAvailable(f"{opened.path} models vectors: inpainting is for images.")
     known = read_mask(mask, event_shape(opened))
-    name = f"inpainted-{Path(images).stem}-{Path(mask).stem}-{method}-seed{seed}.npz"
+    parts = ("inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws")
+    name = drawing.default_name(*parts, weights=weights.value, seed=seed, label=label)
     path = out or opened.path / "samples" / name
     check_target(path, overwrite or out is None, picture_alone=True)
     x, labels = drawing.read_input(opened, images, n, label, ("samples",), 1.0)

@@ -12,6 +12,7 @@ __all__ = [
     "DATASET_HELP",
     "Architecture",
     "BatchSize",
+    "Compile",
     "ConfigFile",
     "DataSettings",
     "DatasetName",
@@ -148,6 +149,15 @@ BatchSize = Annotated[
 LearningRate = Annotated[
     float | None,
     typer.Option("--learning-rate", help="Peak learning rate of Adam.", rich_help_panel=_HOW),
+]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the network (torch.compile): minutes at the start, for long runs of large "
+        "networks; needs a C++ compiler.",
+        rich_help_panel=_HOW,
+    ),
 ]
 FitSeed = Annotated[
     int | None,

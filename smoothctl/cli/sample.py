@@ -106,6 +106,8 @@ def command(
         "weights": weights.value,
     }
     if not path.suffix:
+        if chosen == "smoothed":
+            drawing.note_clipping(notes)
         write_folder(path, drawn[chosen].samples)
         files = {"samples": str(path), "picture": None}
         print_json({**result, **files}) if as_json else print(path)

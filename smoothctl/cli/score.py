@@ -66,8 +66,9 @@ def command(
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)
-    if limit is None and is_image_run(opened):
-        notes.note(f"Takes the first {EFFORTS['image'].limit} test images; --limit takes others.")
+    first = EFFORTS["image"].limit
+    if limit is None and is_image_run(opened) and first and len(opened.dataset().test) > first:
+        notes.note(f"Takes the first {first} test images; --limit takes others.")
     with work(quiet) as progress:
         scores = score_run(
             opened,

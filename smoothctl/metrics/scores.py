@@ -119,6 +119,11 @@ def score_run(
     missing: dict[str, str] = {}
     x = dataset.test.head(limit).to(run.device)
     labels = None if dataset.classes is None else dataset.test.head_labels(limit).to(run.device)
+    entropy = _or_missing(dataset.true_entropy, "true entropy", missing)
+    drawn = _samples(run, dataset, x, samples, seed, progress, missing) if samples else []
+    if dataset.domain == "image":  # nobody expects these of images
+        for name in ("true entropy", "off support"):
+            missing.pop(name, None)
     return Scores(
         run=str(run.path),
         dataset=dataset.name,
@@ -128,9 +133,9 @@ def score_run(
         seed=seed,
         draws=draws,
         samples_each=samples,
-        true_entropy=_or_missing(dataset.true_entropy, "true entropy", missing),
+        true_entropy=entropy,
         likelihood=_likelihood(run, x, labels, draws, quadrature, seed, progress, missing),
-        samples=_samples(run, dataset, x, samples, seed, progress, missing) if samples else [],
+        samples=drawn,
         not_available=missing,
     )
 

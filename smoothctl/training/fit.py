@@ -166,6 +166,7 @@ def _resolve(
 ) -> tuple[StageConfig, Dataset, Run]:
     """Fills in every value that was not chosen."""
     settings = _inherit(settings, sources) if name == "denoiser" else settings
+    _check_settings(settings)
     dataset_name = datasets.canonical_name(_or(settings.dataset, _default_dataset(settings)))
     dataset = datasets.open_dataset(dataset_name, settings.data, reporter.note)
     architecture = _or(settings.architecture, DEFAULT_ARCHITECTURES[dataset.domain])
@@ -195,6 +196,7 @@ def _resolve(
         "kernel": kernel,
         "sigma": sigma,
         "architecture": architecture,
+        "preset": settings.preset,
         "seed": settings.seed,
         "precision": settings.precision,
         "data": dict(dataset.options),
@@ -212,22 +214,36 @@ def _resolve(
 def _with_preset(
     settings: FitSettings, cls: type[Density], architecture: str, sources: dict[str, str]
 ) -> FitSettings:
-    """Puts the preset's values under those that were chosen."""
+    """Puts the preset's values under those that were chosen, but over a prior's."""
     if settings.preset is None:
         return settings
     if settings.preset not in cls.presets:
         hint = near_misses(settings.preset, cls.presets) if cls.presets else ": it has none."
         raise UsageError(f"{architecture} has no preset '{settings.preset}'{hint}")
     options, training = dict(settings.options), dict(settings.training)
+    inherited = sources.get("preset") == "prior"
     for key, value in cls.presets[settings.preset].items():
         name = key.removeprefix("training.")
         table, kind = (options, "options") if name == key else (training, "training")
-        if sources.get(f"{kind}.{name}", "prior") == "prior":
+        from_prior = sources.get(f"{kind}.{name}") == "prior"
+        if name not in table or (from_prior and not inherited):
             table[name] = value
             sources[f"{kind}.{name}"] = f"preset {settings.preset}"
-        else:
-            table.setdefault(name, value)
     return replace(settings, options=options, training=training)
+
+
+def _check_settings(settings: FitSettings) -> None:
+    """Checks the settings of a named architecture before any data are read.
+
+    Raises:
+        UsageError: an unknown architecture, preset or setting.
+    """
+    if settings.architecture is None:
+        return
+    cls = architectures.load(settings.architecture)
+    checked = _with_preset(settings, cls, settings.architecture, {})
+    build(cls.Config, checked.options, settings.architecture)
+    build(TrainingConfig, checked.training, "training")
 
 
 def _check_classes(density: Density, dataset: Dataset) -> None:
@@ -306,6 +322,10 @@ def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
         inherited_options = {k: v for k, v in config.options.items() if k not in options}
         sources.update({f"options.{name}": "prior" for name in inherited_options})
         options |= inherited_options
+    preset = settings.preset
+    if preset is None and settings.architecture in (None, config.architecture):
+        preset = config.preset
+        sources["preset"] = "prior"
     return replace(
         settings,
         dataset=config.dataset,
@@ -313,6 +333,7 @@ def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
         kernel=config.kernel,
         sigma=config.sigma,
         architecture=_or(settings.architecture, config.architecture),
+        preset=preset,
         options=options,
     )
 
