@@ -53,4 +53,5 @@ def reproduce(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Speeds, as ratios against a baseline in the same run."""
-    _python(session, "benchmarks.training", *session.posargs)
+    _python(session, "benchmarks.training")
+    _python(session, "benchmarks.images", *session.posargs)

@@ -184,6 +184,46 @@ def step(model: nn.Module, outputs: Callable[[], Tensor], x: Tensor) -> Callable
     return take
 
 
+KINDS = {
+    "convolutions": ("convolution", "conv2d", "conv_dilated"),
+    "matrix products": ("mm",),
+    "exponentials": ("exp", "sigmoid", "tanh", "log", "softplus"),
+    "copies": ("copy", "cat", "contiguous", "clone", "fill", "zero"),
+}
+
+
+def where_the_time_goes(quick: bool) -> None:
+    """Prints the share of each kind of operation in training and sampling."""
+    print("\nWhere the time goes, % of one thread's time inside operations")
+    print(f"{'':35}" + "".join(f"{kind:>17}" for kind in (*KINDS, "the rest")))
+    for name, batch in (("small", 16), ("large", 4)):
+        if quick and name == "large":
+            continue
+        size = SIZES[name]
+        density, x = ours(size, levels=256), images(size, batch)
+        work = {
+            "training step": step(density, lambda d=density, x=x: d.network(x), x),
+            "sampling": lambda d=density, b=batch: d.sample(b),
+        }
+        for what, run in work.items():
+            run()
+            shares = profile(run)
+            print(f"{name + ', batch ' + str(batch) + ', ' + what:35}", end="")
+            print("".join(f"{100 * share:17.0f}" for share in shares))
+
+
+def profile(run: Callable[[], object]) -> list[float]:
+    """Returns the share of each of `KINDS`, and of the rest, in the time inside operations."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        run()
+    totals = dict.fromkeys([*KINDS, "the rest"], 0.0)
+    for event in profiler.key_averages():
+        operation = event.key.removeprefix("aten::")
+        matches = (kind for kind, parts in KINDS.items() if any(p in operation for p in parts))
+        totals[next(matches, "the rest")] += event.self_cpu_time_total
+    return [total / sum(totals.values()) for total in totals.values()]
+
+
 def memory() -> None:
     """Prints the peak memory of sampling against that of one forward pass without gradients."""
     print("\nPeak memory above the loaded network, MiB: forward, sample, ratio (at most 2)")
@@ -239,6 +279,7 @@ def main() -> None:
     growth(arguments.repeats)
     training(arguments.repeats, arguments.quick)
     memory()
+    where_the_time_goes(arguments.quick)
 
 
 if __name__ == "__main__":
