@@ -596,7 +596,7 @@ class TestCommands:
         assert code == 0, err
         assert "Fits pixelcnnpp to digits." in err
         assert Path("runs/digits-pixelcnnpp/prior/model.safetensors").is_file()
-        result = cli("fit-prior", "--arch", "made", "--dataset", "digits", *small)
+        result = cli("fit-prior", "--arch", "made", "--dataset", "digits")
         assert "made models vectors, and digits holds images" in result[2]
 
     def test_a_table_in_the_file(self, cli) -> None:
