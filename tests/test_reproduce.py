@@ -55,6 +55,14 @@ def test_inverse_u(folder: Path) -> None:
     assert not _failed(result.claims[:3])
 
 
+@pytest.mark.slow
+def test_digits(folder: Path) -> None:
+    """Smoothing wins in bits/dim and over single-step; samples against plain ones are reported."""
+    bits, _, over_single_step = _result("digits", folder).claims
+    assert bits.holds
+    assert over_single_step.holds
+
+
 def test_claims_look_at_every_seed() -> None:
     assert at_most("x", [1.0, 2.0], 2.0).holds
     assert not at_most("x", [1.0, 2.1], 2.0).holds
