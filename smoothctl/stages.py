@@ -43,7 +43,7 @@ class TrainingConfig:
     checkpoint_every: int = Field(0, ge=0, description="steps; 0: a tenth of the run, at most 2000")
     keep: int = Field(2, ge=1, description="checkpoints to keep")
     log_every: int = Field(100, ge=1, description="steps between lines of log.jsonl")
-    compile: bool = Field(False, description="torch.compile; pays for large networks only")
+    compile: bool = Field(False, description="torch.compile; minutes at the start")
 
     @property
     def validation_interval(self) -> int:

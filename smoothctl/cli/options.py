@@ -154,8 +154,8 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the network (torch.compile): minutes at the start, for long runs of large "
-        "networks; needs a C++ compiler.",
+        help="Compile the network (torch.compile): minutes at the start, and next to no gain for "
+        "small networks on a CPU; needs a C++ compiler.",
         rich_help_panel=_HOW,
     ),
 ]
