@@ -10,6 +10,7 @@ A plugin's tests subclass them:
 """
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,7 +93,7 @@ class KernelContract:
             self.kernel_class(sigma)
 
 
-class _AnyDensityContract:
+class _AnyDensityContract(ABC):
     """What densities of vectors and of images have in common."""
 
     density_class: ClassVar[type[Density]]
@@ -101,9 +102,9 @@ class _AnyDensityContract:
     """False for an architecture that takes no context."""
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The event shape that most tests use."""
-        raise NotImplementedError
 
     def build(
         self,

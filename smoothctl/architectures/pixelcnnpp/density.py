@@ -1,6 +1,7 @@
 """PixelCNN++ as a density of images, and as a denoiser of smoothed ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -128,10 +129,8 @@ class PixelCNNpp(Density):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Normalises every layer on a first batch; the outputs start as a wide mixture."""
         labels = x.new_zeros(len(x), dtype=torch.int64) if self.classes else None
-        was_training = self.training
-        self.eval()  # dropout would make it random
-        normalise_layers(self.network.layers(), lambda: self._outputs(x, context, labels))
-        self.train(was_training)
+        with self._without_dropout():
+            normalise_layers(self.network.layers(), lambda: self._outputs(x, context, labels))
         centred = x - context if self._offset and context is not None else x
         by_channel = centred.transpose(0, 1).flatten(1)
         mean, sd = by_channel.mean(1), by_channel.std(1).clamp(min=1e-3)
@@ -220,10 +219,8 @@ class PixelCNNpp(Density):
             return draw(parameters, gumbel[i], logistic[i], floor, self.levels, centre)
 
         self._check_labels(n, labels)
-        was_training = self.training
-        self.eval()
-        filled = self.sampler(self.network, canvas, known, draw_pixel, labels, progress)
-        self.train(was_training)
+        with self._without_dropout():
+            filled = self.sampler(self.network, canvas, known, draw_pixel, labels, progress)
         return filled[:, :, first_row:].contiguous()
 
     def bytes_per_example(self) -> int:
@@ -235,6 +232,16 @@ class PixelCNNpp(Density):
         return int(
             rows * self.width * size * (c.filters * tensors + 8 * self.network.out.out_features)
         )
+
+    @contextmanager
+    def _without_dropout(self) -> Iterator[None]:
+        """Puts the model into evaluation mode for the time of the block."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
 
     @property
     def _offset(self) -> bool:
