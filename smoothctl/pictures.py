@@ -22,6 +22,7 @@ __all__ = [
     "MASKS",
     "check_folder",
     "grid",
+    "read_array",
     "read_events",
     "read_mask",
     "snap",
@@ -150,7 +151,7 @@ def read_events(
     if not path.exists():
         raise DataError(f"There is no file or folder {path}.")
     if path.suffix.lower() in (".npz", ".npy") and path.is_file():
-        return _from_array(path, _array(path, keys), tuple(event_shape), reach)
+        return _from_array(path, read_array(path, keys), tuple(event_shape), reach)
     if len(event_shape) != 3:
         raise DataError(f"{path} must be an .npz or .npy file: this run models vectors.")
     if path.is_file():
@@ -226,7 +227,16 @@ def _pixels(image: "Image", channels: int) -> np.ndarray:
     return to_array(image, channels).copy()
 
 
-def _array(path: Path, keys: Sequence[str]) -> np.ndarray:
+def read_array(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
+    """Reads one array of an .npz or .npy file; nothing in it can run code.
+
+    Args:
+        path: the file.
+        keys: names to look for in an .npz with several arrays, the best first.
+
+    Raises:
+        DataError: damaged, or several arrays and none of these names.
+    """
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)

@@ -12,7 +12,7 @@ from smoothctl.registry import Registry
 if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
 
-__all__ = ["canonical_name", "load", "names", "open_dataset", "registry"]
+__all__ = ["canonical_name", "is_local", "load", "names", "open_dataset", "registry"]
 
 _FILES = (".npy", ".npz", ".parquet", ".arrow")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -35,7 +35,7 @@ def canonical_name(name_or_path: str) -> str:
     Raises:
         UsageError: a path that is not valid text.
     """
-    if not _is_local(name_or_path):
+    if not is_local(name_or_path):
         return name_or_path
     try:
         name_or_path.encode()
@@ -64,7 +64,7 @@ def open_dataset(
         UsageError: neither a registered name, a path nor a hub id; or a wrong setting.
         DataError: the data are missing, malformed, or cannot be reached.
     """
-    if not _is_local(name_or_path):
+    if not is_local(name_or_path):
         return _from_afar(name_or_path, options, note)
     path = Path(name_or_path)
     if path.suffix.lower() in (".npy", ".npz") and not path.is_dir():
@@ -101,7 +101,7 @@ def _refuse(options: Mapping[str, Any] | None, name: str) -> None:
         raise UsageError(f"{name} has no settings: leave out {', '.join(options)}.")
 
 
-def _is_local(name: str) -> bool:
+def is_local(name: str) -> bool:
     """Returns whether a --dataset value means files, whether they exist or not."""
     if any(name == entry.name for entry in registry.entries()):
         return False

@@ -34,6 +34,7 @@ __all__ = [
     "LocalImages",
     "NamedHubImages",
     "StoredImages",
+    "local_images",
 ]
 
 _HELD_OUT = 0.1
@@ -346,6 +347,24 @@ class CelebA(NamedHubImages):
     event_shape = (3, 32, 32)
     suggested_sigma = 0.3
     defaults: ClassVar = {"crop": 140, "size": 32, "flip": True}
+
+
+def local_images(
+    path: str, options: Mapping[str, Any] | None = None, note: Note | None = None
+) -> Decoded:
+    """Returns a user's own images as they are stored: any number, in the splits that there are.
+
+    Args:
+        path: as for `LocalImages`.
+        options: settings of `ImageSettings`.
+        note: told what a person should know.
+
+    Raises:
+        UsageError: an unknown setting or a wrong value.
+        DataError: there are no images, they differ in size, or one cannot be decoded.
+    """
+    settings = build(ImageSettings, options or {}, path)
+    return decoded(_local_source(path, settings), settings, note or _ignore)
 
 
 def _local_source(path: str, settings: ImageSettings) -> Source:
