@@ -4,15 +4,19 @@ import torch
 from torch import Tensor
 
 from smoothctl.errors import DataError
+from smoothctl.metrics.moments import Moments
+from smoothctl.metrics.two_sample import check_pair
 
-__all__ = ["frechet_distance"]
+__all__ = ["frechet_between", "frechet_distance"]
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    r"""Returns |μₓ − μᵧ|² + tr(Σₓ + Σᵧ − 2 (Σₓ^½ Σᵧ Σₓ^½)^½) (Heusel et al. 2017, eq. 6).
+    r"""Returns the Fréchet distance of Gaussians fitted to two sets of features.
 
-    Both roots by symmetric eigendecomposition in float64. Biased upwards for few examples, so
-    compare only at equal numbers.
+    See `frechet_between`. Where features are no fewer than examples, the covariances are singular
+    and larger than the sets themselves: with the centred sets A = (x − μₓ)/√(n − 1) and
+    B = (y − μᵧ)/√(m − 1), so that Σₓ = AᵀA and Σᵧ = BᵀB, the trace of (ΣₓΣᵧ)^½ is the nuclear norm
+    of the n × m matrix ABᵀ.
 
     Args:
         x: features, (n, d).
@@ -21,19 +25,52 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     Raises:
         DataError: fewer than two examples, unequal widths, or values that are not finite.
     """
-    if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:] or x.ndim != 2:
-        shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
-        raise DataError(f"Two sets of at least two feature vectors are needed, not {shapes}.")
+    check_pair(x, y)
+    if max(len(x), len(y)) > x.shape[1]:
+        return frechet_between(Moments.of(x), Moments.of(y))
     x, y = x.double(), y.double()
-    if not (x.isfinite().all() and y.isfinite().all()):
-        raise DataError("The features are not all finite.")
-    root = _root(x.T.cov())
-    product = torch.linalg.eigvalsh(root @ y.T.cov() @ root).clamp(min=0).sqrt().sum()
-    total = (x.mean(0) - y.mean(0)).square().sum() + x.var(0).sum() + y.var(0).sum()
-    return float(total - 2 * product)
+    a, b = (z.sub(z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
+    trace = torch.linalg.svdvals(a @ b.T).sum()
+    return _assemble(x.mean(0) - y.mean(0), a.square().sum() + b.square().sum(), trace)
 
 
-def _root(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+def frechet_between(a: Moments, b: Moments) -> float:
+    r"""Returns |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) (Heusel et al. 2017, eq. 6).
+
+    The squared 2-Wasserstein distance between two Gaussians with these moments, in squared units
+    of the features. The trace of the root is the sum of the roots of the eigenvalues of the
+    symmetric matrix Rᵀ Σ_b R with R Rᵀ = Σ_a: two symmetric eigenproblems in float64, which need
+    neither complex numbers nor a general matrix root. Of n examples at most n − 1 eigenvalues
+    differ from zero; the others are rounding and are left out.
+
+    Biased upwards for few examples, so compare only at equal numbers.
+
+    Args:
+        a: moments of one set.
+        b: moments of the other.
+
+    Raises:
+        DataError: fewer than two examples in a set, or unequal widths.
+    """
+    if a.width != b.width:
+        raise DataError(f"Features of width {a.width} cannot be compared with those of {b.width}.")
+    if b.count < a.count:
+        a, b = b, a  # the smaller rank makes the smaller second problem
+    first, second = a.covariance, b.covariance
+    root = _root(first, a.count - 1)
+    eigenvalues = torch.linalg.eigvalsh(root.T @ second @ root)
+    return _assemble(
+        a.mean - b.mean, first.trace() + second.trace(), eigenvalues.clamp(min=0).sqrt().sum()
+    )
+
+
+def _root(covariance: Tensor, rank: int) -> Tensor:
+    """Returns R (d, min(rank, d)) with R Rᵀ = covariance."""
+    values, vectors = torch.linalg.eigh(covariance)  # in ascending order
+    root: Tensor = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
     return root
+
+
+def _assemble(shift: Tensor, traces: Tensor, cross: Tensor) -> float:
+    """Returns the distance; rounding may take that of equal sets a little below zero."""
+    return float((shift.square().sum() + traces - 2 * cross).clamp(min=0))

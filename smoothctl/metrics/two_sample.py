@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from smoothctl.errors import DataError
 from smoothctl.randomness import normal
 
-__all__ = ["energy_distance", "sliced_wasserstein"]
+__all__ = ["check_pair", "energy_distance", "sliced_wasserstein"]
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -23,7 +23,7 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     Raises:
         DataError: fewer than two samples, unequal widths, or values that are not finite.
     """
-    _check(x, y)
+    check_pair(x, y)
     x, y = x.double(), y.double()
     between = _mean_distance(x, y)
     within = [_mean_distance(z, z) * len(z) / (len(z) - 1) for z in (x, y)]
@@ -46,7 +46,7 @@ def sliced_wasserstein(
     Raises:
         DataError: fewer than two samples, unequal widths, or values that are not finite.
     """
-    _check(x, y)
+    check_pair(x, y)
     x, y = x.double(), y.double()
     count = 1 if x.shape[1] == 1 else projections
     directions = normal((x.shape[1], count), x, generator)
@@ -70,7 +70,12 @@ def _mean_distance(x: Tensor, y: Tensor) -> float:
     return total / (len(x) * len(y))
 
 
-def _check(x: Tensor, y: Tensor) -> None:
+def check_pair(x: Tensor, y: Tensor) -> None:
+    """Checks that x and y are two sets of vectors that can be compared, (n, D) and (m, D).
+
+    Raises:
+        DataError: fewer than two vectors, unequal widths, or values that are not finite.
+    """
     if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:] or x.ndim != 2:
         shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
         raise DataError(f"Two sets of at least two vectors of one width are needed, not {shapes}.")
