@@ -8,8 +8,18 @@ from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress
 from smoothctl.errors import UsageError
+from smoothctl.processes import Processes
 
-__all__ = ["complete", "device_of", "evaluate", "part_of", "rows_that_fit", "sample", "spans"]
+__all__ = [
+    "complete",
+    "device_of",
+    "evaluate",
+    "evaluate_shared",
+    "part_of",
+    "rows_that_fit",
+    "sample",
+    "spans",
+]
 
 _MOST_BYTES = 2**30
 """What one call may take on a CPU, so that others find room beside it."""
@@ -70,6 +80,30 @@ def evaluate(
         if progress is not None:
             progress(stop, n)
     return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def evaluate_shared(
+    processes: Processes,
+    function: Callable[..., Tensor],
+    rows: int,
+    *tensors: Tensor,
+    labels: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Does `evaluate` of a function of one number a row in several processes, a share in each.
+
+    All of them must call it with the same tensors, and all get all results, (n,). The other
+    arguments are those of `evaluate`.
+    """
+    if processes.count == 1:
+        return evaluate(function, rows, *tensors, labels=labels, progress=progress)
+    begin, end = processes.span(len(tensors[0]))
+    found = tensors[0].new_zeros(len(tensors[0]))
+    if end > begin:
+        mine = [tensor[begin:end] for tensor in tensors]
+        given = None if labels is None else labels[begin:end]
+        found[begin:end] = evaluate(function, rows, *mine, labels=given, progress=progress)
+    return processes.total(found)
 
 
 def part_of(progress: Progress | None, part: int, parts: int) -> Progress | None:

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
     from smoothctl.smoothing import TwoStep
 
-__all__ = ["STAGES", "Run", "Stage", "Weights", "build_density", "load_density", "load_run", "newest_run"]
+__all__ = [
+    "STAGES",
+    "Run",
+    "Stage",
+    "Weights",
+    "build_density",
+    "load_density",
+    "load_run",
+    "newest_run",
+]
 
 Weights = Literal["last", "best"]
 STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")

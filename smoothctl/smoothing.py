@@ -1,6 +1,7 @@
 """The method: a kernel, a prior over smoothed data, and a denoiser that sharpens samples again."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -10,9 +11,10 @@ from torch import Generator, Tensor
 
 from smoothctl import batches
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.batches import evaluate, part_of, rows_that_fit, spans
+from smoothctl.batches import evaluate, evaluate_shared, part_of, rows_that_fit, spans
 from smoothctl.errors import NotAvailable
 from smoothctl.kernels.base import Kernel
+from smoothctl.processes import ALONE, Processes
 
 __all__ = ["BoundTerms", "TwoStep"]
 
@@ -47,11 +49,14 @@ class TwoStep:
         kernel: the smoothing kernel q(x̃|x) that both stages were fitted with.
         prior: the density of smoothed data p(x̃).
         denoiser: the conditional density p(x|x̃); None before it is fitted.
+        processes: those that share the evaluation of likelihoods. Each draws the same noise,
+            evaluates its share of the rows, and gets the results of all.
     """
 
     kernel: Kernel
     prior: Density
     denoiser: Density | None = None
+    processes: Processes = ALONE
 
     @property
     def classes(self) -> int | None:
@@ -72,11 +77,10 @@ class TwoStep:
             labels: classes, int64 (batch,), where a stage is conditioned on them.
         """
         x_smooth = self.kernel.sample(x, generator)
-        prior = _log_prob(self.prior, labels, x_smooth)
+        prior = self._log_prob(self.prior, labels, x_smooth)
         entropy = torch.full_like(prior, self.kernel.entropy(x.shape[1:]))
-        return BoundTerms(prior, entropy, _log_prob(self._denoiser(), labels, x, x_smooth))
+        return BoundTerms(prior, entropy, self._log_prob(self._denoiser(), labels, x, x_smooth))
 
-    @torch.no_grad()
     def importance_weighted_bound(
         self,
         x: Tensor,
@@ -97,22 +101,56 @@ class TwoStep:
             progress: told (rows done, rows).
             labels: classes, int64 (batch,), where a stage is conditioned on them.
         """
+        return self.importance_weighted_bounds(x, [draws], generator, progress, labels)[0]
+
+    @torch.no_grad()
+    def importance_weighted_bounds(
+        self,
+        x: Tensor,
+        draws: Sequence[int],
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns `importance_weighted_bound` for several K from the same draws of x̃.
+
+        For fewer than the largest K the draws are cut into groups of K, whose bounds are averaged.
+
+        Args:
+            x: clean samples, (batch, *event).
+            draws: the values of K.
+            generator: draws the noise.
+            progress: told (rows done, rows).
+            labels: classes, int64 (batch,), where a stage is conditioned on them.
+
+        Returns:
+            In nats, (len(draws), batch).
+        """
+        most = max(draws)
         block = max(1, min(_NOISE_ROWS, _NOISE_VALUES // x[0].numel()))
         results = []
-        for start, stop in spans(len(x), max(1, block // draws)):
-            parts = []
-            for first, last in spans(draws, block):
-                repeat = partial(torch.repeat_interleave, repeats=last - first, dim=0)
-                rows = repeat(x[start:stop])
-                x_smooth = self.kernel.sample(rows, generator)
-                given = None if labels is None else repeat(labels[start:stop])
-                log_weight = self._log_joint(rows, x_smooth, given)
-                log_weight = log_weight - self.kernel.log_prob(x_smooth, rows)
-                parts.append(log_weight.view(stop - start, -1))
-            results.append(torch.cat(parts, dim=1).logsumexp(1) - math.log(draws))
+        for start, stop in spans(len(x), max(1, block // most)):
+            given = None if labels is None else labels[start:stop]
+            parts = [
+                self._log_weights(x[start:stop], last - first, generator, given)
+                for first, last in spans(most, block)
+            ]
+            log_weights = torch.cat(parts, dim=1)
+            results.append(torch.stack([_grouped(log_weights, count) for count in draws]))
             if progress is not None:
                 progress(stop, len(x))
-        return torch.cat(results)
+        return torch.cat(results, dim=1)
+
+    def _log_weights(
+        self, x: Tensor, draws: int, generator: Generator | None, labels: Tensor | None
+    ) -> Tensor:
+        """Returns log p(x̃ₖ) p(x|x̃ₖ) / q(x̃ₖ|x) of fresh draws: (batch, *event) -> (batch, K)."""
+        repeat = partial(torch.repeat_interleave, repeats=draws, dim=0)
+        rows = repeat(x)
+        x_smooth = self.kernel.sample(rows, generator)
+        given = None if labels is None else repeat(labels)
+        log_joint = self._log_joint(rows, x_smooth, given)
+        return (log_joint - self.kernel.log_prob(x_smooth, rows)).view(len(x), draws)
 
     @torch.no_grad()
     def log_prob_by_quadrature(
@@ -285,8 +323,13 @@ class TwoStep:
 
     def _log_joint(self, x: Tensor, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
         """Returns log p(x̃) + log p(x|x̃) of each row."""
-        prior = _log_prob(self.prior, labels, x_smooth)
-        return prior + _log_prob(self._denoiser(), labels, x, x_smooth)
+        prior = self._log_prob(self.prior, labels, x_smooth)
+        return prior + self._log_prob(self._denoiser(), labels, x, x_smooth)
+
+    def _log_prob(self, density: Density, labels: Tensor | None, *tensors: Tensor) -> Tensor:
+        """Evaluates a log-density, as many rows at a time as fit, shared among the processes."""
+        given, rows = density.given(labels), rows_that_fit(density)
+        return evaluate_shared(self.processes, density.log_prob, rows, *tensors, **given)
 
     def _denoiser(self) -> Density:
         if self.denoiser is None:
@@ -294,7 +337,9 @@ class TwoStep:
         return self.denoiser
 
 
-def _log_prob(density: Density, labels: Tensor | None, *tensors: Tensor) -> Tensor:
-    """Evaluates a log-density, as many rows at a time as fit into memory."""
-    rows = rows_that_fit(density)
-    return evaluate(density.log_prob, rows, *tensors, **density.given(labels))
+def _grouped(log_weights: Tensor, count: int) -> Tensor:
+    """Returns the mean over groups of `count` draws of log 1/K Σₖ: (batch, draws) -> (batch,)."""
+    whole = log_weights.shape[1] // count * count
+    groups = log_weights[:, :whole].unflatten(1, (-1, count))
+    bounds: Tensor = groups.logsumexp(2) - math.log(count)
+    return bounds.mean(1)

@@ -29,7 +29,7 @@ def _examples(page: Path) -> list[tuple[str, str]]:
 def _run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(line)
     extra = next((flags for verb, flags in FEWER.items() if words[1].startswith(verb)), "")
-    if "--help" in words or (len(words) == 2 and words[1] == "reproduce"):
+    if {"--help", "--reference"} & set(words) or (len(words) == 2 and words[1] == "reproduce"):
         extra = ""
     monkeypatch.setattr(sys, "argv", [*words, *extra.split()])
     try:

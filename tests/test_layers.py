@@ -10,12 +10,13 @@ import smoothctl
 ROOT = Path(smoothctl.__file__).parent
 LAYERS = [
     {"errors", "__init__"},
-    {"registry", "randomness", "files", "configs"},
+    {"registry", "randomness", "files", "configs", "processes"},
     {"kernels", "architectures", "datasets", "stages"},
     {"batches"},
     {"smoothing", "pictures"},
     {"metrics", "training", "runs", "sampling", "restoring"},
-    {"reproduce", "plots", "testing"},
+    {"reproduce", "plots", "testing", "commands"},
+    {"report", "comparison"},
     {"cli", "__main__"},
 ]
 APART = [{"kernels", "architectures", "datasets"}]

@@ -12,7 +12,8 @@ from scipy import stats
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.arrays import ArrayDataset
 from smoothctl.errors import DataError, RunError
-from smoothctl.metrics.features import Pixels
+from smoothctl.metrics.features import Pixels, Request
+from smoothctl.metrics.image_sets import of_tensor
 from smoothctl.metrics.likelihood import bounds, exact_by_quadrature, plain_likelihood
 from smoothctl.metrics.scores import append_scores, score_run
 from smoothctl.metrics.sigma import sigma_heuristic
@@ -167,4 +168,8 @@ class TestScores:
 
 
 def test_pixels_flatten() -> None:
-    assert Pixels()(torch.zeros(5, 3, 4, 4)).shape == (5, 48)
+    images = of_tensor("x", torch.tensor([-1.0, 1.0]).repeat(5, 3, 4, 2))
+    features, probabilities = Pixels(Request(images))(images.read(0, 5))
+    assert features.shape == (5, 48)
+    assert features.aminmax() == (-1, 1)
+    assert probabilities is None

@@ -1,22 +1,36 @@
 """`smoothctl score`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, print_table, work
+from smoothctl.cli import judging, options
+from smoothctl.cli.console import Notes, print_json, work
+from smoothctl.cli.score_tables import print_quality, print_scores
+from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from smoothctl.metrics.image_quality import Judging
+    from smoothctl.metrics.image_sets import ImageSet
+    from smoothctl.runs import Run
 
-    from smoothctl.metrics.scores import Scores
+__all__ = ["command"]
 
-__all__ = ["command", "print_scores"]
+_NONE = "none"
 
 
 def command(
-    run: options.RunFolder = None,
+    context: typer.Context,
+    target: judging.RunOrImages = None,
+    reference: judging.Reference = None,
+    split: judging.Split = None,
+    data: judging.ReferenceSettings = None,
+    skip_corrupt: judging.SkipCorruptImages = False,
+    features: judging.FeatureName = None,
+    feature_weights: judging.FeatureWeights = None,
+    feature_sha256: judging.FeatureSha256 = None,
+    download: judging.Download = False,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -24,12 +38,12 @@ def command(
         ),
     ] = None,
     draws: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--draws",
-            min=1,
-            help="Draws K of the importance-weighted bound.",
-            show_default="256; 8 for images",
+            metavar="K,…",
+            help="Draws K of the importance-weighted bounds.",
+            show_default="16,256; 2,8 for images",
         ),
     ] = None,
     samples: Annotated[
@@ -37,7 +51,7 @@ def command(
         typer.Option(
             "--samples",
             min=0,
-            help="Samples for the statistics (of images: on their pixels); 0: none.",
+            help="Samples to draw and judge; 0: none.",
             show_default="5000; 64 images",
         ),
     ] = None,
@@ -56,76 +70,103 @@ def command(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Score a run: likelihood bounds beside the true entropy, samples beside true samples.
+    """Score a run, or any set of images against a reference.
 
-    Of images it gives bits/dim (JSON has nats beside them) and takes fewer examples and draws.
+    Of a run: likelihood bounds beside the true entropy, and samples beside true ones; the result
+    is also added to RUN/scores.json. Images are compared with the training images by the features
+    of an extractor: Fréchet and kernel distance (FID and KID with Inception's), Inception score,
+    precision, recall, density, coverage, and whether they copy training images.
     """
-    from smoothctl.cli.opening import open_run
-    from smoothctl.metrics.scores import EFFORTS, append_scores, score_run
-    from smoothctl.sampling import is_image_run
+    from smoothctl.metrics.image_quality import Judging
 
     notes = Notes(quiet)
-    opened = open_run(run, weights.value, device.value, notes)
-    first = EFFORTS["image"].limit
-    if limit is None and is_image_run(opened) and first and len(opened.dataset().test) > first:
-        notes.note(f"Takes the first {first} test images; --limit takes others.")
-    with work(quiet) as progress:
+    counts = _counts(draws)
+    of_reference = (reference, split, data, skip_corrupt, notes.note)
+    against = judging.open_reference(*of_reference)
+    how = None
+    if features != _NONE:
+        how = Judging(features, against, feature_weights, feature_sha256, download)
+    if target is not None and not judging.is_run(target):
+        _refuse_options_of_runs(context, target)
+        images = judging.open_set(target, skip_corrupt, notes.note)
+        test = judging.open_test(*of_reference)
+        _score_images(images, how, test, seed, device.value, notes, as_json)
+        return
+    from smoothctl.cli.opening import open_run
+    from smoothctl.metrics.scores import append_scores, score_run
+    from smoothctl.processes import launched
+
+    processes = launched(device.value)
+    run = open_run(None if target is None else Path(target), weights.value, device.value, notes)
+    _note_limits(run, limit, notes)
+    with work(quiet or not processes.is_first) as progress:
         scores = score_run(
-            opened,
+            run,
             limit=limit,
-            draws=draws,
+            draws=counts,
             samples=samples,
             quadrature=quadrature,
             seed=seed,
+            judging=how,
             progress=progress,
+            note=notes.note,
+            processes=processes,
         )
-    append_scores(opened, scores)
-    print_json(scores.to_dict()) if as_json else print_scores(scores)
+    if processes.is_first:
+        append_scores(run, scores)
+        print_json(scores.to_dict()) if as_json else print_scores(scores)
 
 
-def print_scores(scores: "Scores") -> None:
-    """Prints the likelihoods, then the two-sample statistics, then what is not available."""
-    from rich.table import Table
+def _score_images(
+    images: "ImageSet",
+    how: "Judging | None",
+    test: "ImageSet | None",
+    seed: int,
+    device: str,
+    notes: Notes,
+    as_json: bool,
+) -> None:
+    """Judges one set of images and, for a floor, as many test images where there are any."""
+    from smoothctl.metrics.image_quality import score_images
+    from smoothctl.metrics.scores import FLOOR, plain, stamp
 
-    in_bits = any(e.bits_per_dim is not None for e in scores.likelihood)
-    unit = "bits/dim" if in_bits else "nats"
-    likelihood = Table(
-        title=f"Negative log-likelihood on {scores.dataset}, {unit} (lower is better)",
-        title_justify="left",
-    )
-    for heading in ("model", "quantity", unit, "± s.e.", "examples"):
-        likelihood.add_column(
-            heading, justify="left" if heading in ("model", "quantity") else "right"
+    if how is None or how.reference is None:
+        raise UsageError(
+            f"{images.name} is no run folder: to compare images name a --reference, and no "
+            f"--features {_NONE}."
         )
-    for e in scores.likelihood:
-        value, error = (
-            (e.bits_per_dim, e.bits_per_dim_error) if in_bits else (e.nats, e.standard_error)
-        )
-        shown = ["n/a" if x is None else f"{x:.4f}" for x in (value, error)]
-        likelihood.add_row(e.model, e.quantity, *shown, str(e.examples))
-    if scores.true_entropy is not None:
-        likelihood.add_section()
-        likelihood.add_row("data", "true entropy", f"{scores.true_entropy:.4f}", "", "")
-    print_table(likelihood)
-    if scores.samples:
-        print_table(_samples_table(scores))
-    for name, reason in scores.not_available.items():
-        print(f"{name}: not available: {reason}")
+    floor = {} if test is None else {FLOOR: test.pick(len(images), seed)}
+    by = how.judge(how.reference, judging.device_name(device), notes.note)
+    with work(notes.console.quiet) as progress:
+        quality = score_images({**floor, images.name: images}, by, test, seed, progress)
+    if as_json:
+        print_json({**stamp(), **plain(quality)})
+    else:
+        print_quality(quality)
 
 
-def _samples_table(scores: "Scores") -> "Table":
-    from rich.table import Table
+def _counts(text: str | None) -> list[int] | None:
+    """Reads the values of K."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--draws takes whole numbers from 1, such as 2,8,64, not '{text}'.")
+    return [int(part) for part in parts]
 
-    table = Table(
-        title=f"{scores.samples_each} samples against test data (lower is better)",
-        title_justify="left",
-    )
-    table.add_column("samples")
-    headings = ["energy distance", "sliced Wasserstein", "off the support"]
-    supported = any(s.off_support is not None for s in scores.samples)
-    for heading in headings if supported else headings[:2]:
-        table.add_column(heading, justify="right")
-    for s in scores.samples:
-        off = [] if s.off_support is None else [f"{100 * s.off_support:.2f} %"]
-        table.add_row(s.method, f"{s.energy_distance:.5f}", f"{s.sliced_wasserstein:.4f}", *off)
-    return table
+
+def _refuse_options_of_runs(context: typer.Context, target: str) -> None:
+    for name in ("limit", "draws", "samples", "quadrature", "weights"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name} is for runs, and {target} is no run folder: leave it out.")
+
+
+def _note_limits(run: "Run", limit: int | None, notes: Notes) -> None:
+    """Says that only the first test images are taken, where that is so."""
+    from smoothctl.metrics.scores import EFFORTS
+    from smoothctl.sampling import is_image_run
+
+    first = EFFORTS["image"].limit
+    if limit is None and is_image_run(run) and first and len(run.dataset().test) > first:
+        notes.note(f"Takes the first {first} test images; --limit takes others.")

@@ -17,6 +17,7 @@ from smoothctl.datasets.base import Dataset, Note, View
 from smoothctl.datasets.image_sources import holds_images
 from smoothctl.errors import DataError, UsageError, near_misses
 from smoothctl.pictures import read_array, to_uint8
+from smoothctl.randomness import generator
 
 __all__ = ["SPLITS", "ImageSet", "of_tensor", "of_view", "open_images"]
 
@@ -59,6 +60,21 @@ class ImageSet:
         labels = None if self.labels is None else self.labels[:limit]
         return replace(self, count=limit, labels=labels)
 
+    def pick(self, limit: int, seed: int = 0) -> "ImageSet":
+        """Returns `limit` images chosen at random, in order: stored sets are often sorted by class.
+
+        All of them where there are no more.
+        """
+        if limit >= self.count:
+            return self
+        chosen = torch.randperm(self.count, generator=generator(seed, "pick"))[:limit].sort().values
+
+        def read(start: int, stop: int) -> Tensor:
+            return torch.cat([self.read(i, i + 1) for i in chosen[start:stop].tolist()])
+
+        labels = None if self.labels is None else self.labels[chosen]
+        return replace(self, count=limit, read=read, labels=labels)
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of shape, pixels and labels: equal for equal content, wherever it lies."""
@@ -92,7 +108,7 @@ def of_tensor(name: str, images: Tensor) -> ImageSet:
     bad = int((~images.isfinite()).flatten(1).any(1).sum())
     if bad:
         raise DataError(f"{bad} of the {len(images)} images of {name} are not finite.")
-    pixels = torch.from_numpy(to_uint8(images))
+    pixels = to_uint8(images)
     return ImageSet(name, tuple(pixels.shape[1:]), len(pixels), partial(_rows, pixels))
 
 
@@ -181,7 +197,7 @@ def _array_of(text: str) -> tuple[Path | None, str]:
 def _holds_numbers(path: Path) -> bool:
     """Returns whether an array file holds numbers rather than bytes, as `sample` writes them."""
     if path.suffix.lower() == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False).dtype.kind == "f"
+        return bool(np.load(path, mmap_mode="r", allow_pickle=False).dtype.kind == "f")
     with np.load(path, allow_pickle=False) as file:
         return any(file[name].dtype.kind == "f" for name in file.files)
 
@@ -205,5 +221,5 @@ def _from_array(name: str, array: np.ndarray) -> ImageSet:
     return of_tensor(name, torch.from_numpy(np.ascontiguousarray(array)))
 
 
-def _rows(pixels: "Tensor | np.ndarray", start: int, stop: int) -> Tensor:
+def _rows(pixels: np.ndarray, start: int, stop: int) -> Tensor:
     return torch.from_numpy(np.array(pixels[start:stop]))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.batches import evaluate, rows_that_fit
+from smoothctl.batches import evaluate_shared, rows_that_fit
+from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.smoothing import TwoStep
 
@@ -65,6 +66,7 @@ def plain_likelihood(
     x: Tensor,
     labels: Tensor | None = None,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Estimate:
     """Returns the exact negative log-likelihood of a density of clean data.
 
@@ -74,10 +76,11 @@ def plain_likelihood(
         x: test examples, (batch, *event).
         labels: their classes, int64 (batch,), for a class-conditional model.
         progress: told (examples done, examples).
+        processes: those that share the examples.
     """
     given, rows = density.given(labels), rows_that_fit(density)
-    nats = -evaluate(density.log_prob, rows, x, progress=progress, **given)
-    return _estimate(model, "exact", nats, _bit_dims(density))
+    log_prob = evaluate_shared(processes, density.log_prob, rows, x, progress=progress, **given)
+    return _estimate(model, "exact", -log_prob, _bit_dims(density))
 
 
 @torch.no_grad()
@@ -85,12 +88,12 @@ def bounds(
     model: str,
     method: TwoStep,
     x: Tensor,
-    draws: int,
+    draws: int | Sequence[int],
     seed: int,
     progress: Progress | None = None,
     labels: Tensor | None = None,
 ) -> tuple[list[Estimate], Tensor]:
-    """Returns the bound of ARDS eq. 3, its three terms, and the importance-weighted bound.
+    """Returns the bound of ARDS eq. 3, its three terms, and the importance-weighted bounds.
 
     In bits/dim the terms are differential entropies over D ln 2; only their sum is a code length.
 
@@ -98,26 +101,32 @@ def bounds(
         model: name for the results.
         method: kernel, prior and denoiser.
         x: test examples, (batch, *event).
-        draws: K of the importance-weighted bound.
+        draws: K of the importance-weighted bound, or several, which share their draws.
         seed: seed of the noise.
-        progress: told (examples done, examples) of the importance-weighted bound.
+        progress: told (examples done, examples) of the importance-weighted bounds.
         labels: classes of the examples, int64 (batch,), for class-conditional models.
 
     Returns:
-        The estimates of −log p(x), and the importance-weighted bound of each example, (batch,).
+        The estimates of −log p(x), and the importance-weighted bound of each example for the
+        largest K, (batch,).
     """
     terms = method.bound(x, generator(seed, "bound"), labels)
     stream = generator(seed, "weights")
-    tighter = method.importance_weighted_bound(x, draws, stream, progress, labels)
+    counts = [draws] if isinstance(draws, int) else sorted(set(draws))
+    tighter = method.importance_weighted_bounds(x, counts, stream, progress, labels)
     dims = None if method.denoiser is None else _bit_dims(method.denoiser)
     found: Sequence[tuple[str, Tensor]] = [
         ("bound, 1 draw", terms.total),
         ("  prior term", terms.prior),
         ("  kernel entropy", terms.entropy),
         ("  denoiser term", terms.denoiser),
-        (f"bound, {draws} draws", tighter),
+        *((_tighter(k), each) for k, each in zip(counts, tighter, strict=True)),
     ]
-    return [_estimate(model, name, -values, dims) for name, values in found], tighter
+    return [_estimate(model, name, -values, dims) for name, values in found], tighter[-1]
+
+
+def _tighter(draws: int) -> str:
+    return "bound, 1 draw, sampled entropy" if draws == 1 else f"bound, {draws} draws"
 
 
 @torch.no_grad()

@@ -2,25 +2,45 @@
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from smoothctl import __version__
-from smoothctl.architectures.base import Progress
-from smoothctl.datasets.base import Dataset, Domain
+from smoothctl.architectures.base import Density, Progress
+from smoothctl.datasets.base import Dataset, Domain, Note
 from smoothctl.errors import NotAvailable, RunError, UsageError
 from smoothctl.files import write_json
+from smoothctl.metrics.image_quality import Judging, Quality, score_images
+from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.likelihood import Estimate, bounds, exact_by_quadrature, plain_likelihood
 from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
+from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
 from smoothctl.sampling import draw_all, usable_methods
+from smoothctl.smoothing import TwoStep
 
-__all__ = ["EFFORTS", "Effort", "SampleScore", "Scores", "append_scores", "score_run"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = [
+    "EFFORTS",
+    "FLOOR",
+    "Effort",
+    "SampleScore",
+    "Scores",
+    "append_scores",
+    "plain",
+    "score_run",
+    "stamp",
+]
 
 ProgressFor = Callable[[str], Progress | None]
 """Returns a progress callback for a named piece of work."""
@@ -32,22 +52,28 @@ class Effort:
 
     Args:
         limit: test examples; all if None.
-        draws: K of the importance-weighted bound.
-        samples: samples for the two-sample statistics; 0 leaves them out.
+        draws: the K of the importance-weighted bounds.
+        samples: samples to judge; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
     """
 
     limit: int | None
-    draws: int
+    draws: tuple[int, ...]
     samples: int
     quadrature: int
 
 
 EFFORTS: dict[Domain, Effort] = {
-    "vector": Effort(limit=None, draws=256, samples=5000, quadrature=256),
-    "image": Effort(limit=1000, draws=8, samples=64, quadrature=0),
+    "vector": Effort(limit=None, draws=(16, 256), samples=5000, quadrature=256),
+    "image": Effort(limit=1000, draws=(2, 8), samples=64, quadrature=0),
 }
 """What is affordable by domain: one image costs as much as thousands of vectors."""
+
+FLOOR = "test images (floor)"
+"""The row of what perfect samples would get."""
+
+_BY_DEFAULT = Judging()
+_PACKAGES = ("torch", "numpy", "pillow", "clean-fid")
 
 
 @dataclass(frozen=True)
@@ -68,126 +94,220 @@ class Scores:
     dataset: str
     time: str
     smoothctl: str
+    versions: dict[str, str]
     weights: str
     seed: int
-    draws: int
+    limit: int | None
+    draws: list[int]
     samples_each: int
     true_entropy: float | None
     likelihood: list[Estimate]
     samples: list[SampleScore]
+    quality: Quality | None
     not_available: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON; figures that are not finite become null."""
-        plain: dict[str, Any] = _finite(asdict(self))
-        return plain
+        return plain(self)
+
+
+def plain(result: "DataclassInstance") -> dict[str, Any]:
+    """Returns the values of a result for JSON; figures that are not finite become null."""
+    values: dict[str, Any] = _finite(asdict(result))
+    return values
+
+
+def stamp() -> dict[str, Any]:
+    """Returns when and with what versions figures are made."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"time": now, "smoothctl": __version__, "versions": _versions()}
 
 
 def score_run(
     run: Run,
     *,
     limit: int | None = None,
-    draws: int | None = None,
+    draws: int | Sequence[int] | None = None,
     samples: int | None = None,
     quadrature: int | None = None,
     seed: int = 0,
+    judging: Judging | None = _BY_DEFAULT,
     progress: ProgressFor = lambda _: None,
+    note: Note = lambda _: None,
+    processes: Processes = ALONE,
 ) -> Scores:
-    """Scores every complete stage of a run on its dataset's test view.
+    """Scores every complete stage of a run on its dataset.
+
+    Likelihoods are of the test view. Samples of images are compared with the training view by
+    the features of an extractor, and test images beside them.
 
     Args:
         run: an opened run.
         limit: test examples to use, the first ones; here and below, None is the domain's `Effort`.
-        draws: K of the importance-weighted bound.
-        samples: samples to draw for the two-sample statistics; 0 leaves them out.
+        draws: K of the importance-weighted bounds.
+        samples: samples to draw and judge; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
-        seed: seed of noise, samples and projections.
+        seed: seed of noise, samples, projections and subsets.
+        judging: how images are judged; None leaves it out.
         progress: makes progress callbacks.
+        note: told what a person should know.
+        processes: those that share the likelihoods; the first alone draws and judges samples.
 
     Raises:
         RunError: a stage's files are damaged.
-        DataError: drawn samples are not finite.
+        DataError: drawn samples are not finite, or are not images of the reference's shape.
+        NotAvailable: the named features cannot be had.
     """
     if samples == 1:
         raise UsageError("Two-sample statistics need at least 2 samples, or 0 for none.")
     dataset = run.dataset()
-    effort = EFFORTS[dataset.domain]
-    limit = effort.limit if limit is None else limit
-    draws = effort.draws if draws is None else draws
-    samples = effort.samples if samples is None else samples
-    quadrature = effort.quadrature if quadrature is None else quadrature
+    chosen = _effort(dataset, limit, draws, samples, quadrature)
     missing: dict[str, str] = {}
-    x = dataset.test.head(limit).to(run.device)
-    labels = None if dataset.classes is None else dataset.test.head_labels(limit).to(run.device)
+    likelihood = _likelihood(run, dataset, chosen, seed, progress, missing, processes)
     entropy = _or_missing(dataset.true_entropy, "true entropy", missing)
-    drawn = _samples(run, dataset, x, samples, seed, progress, missing) if samples else []
+    drawn: dict[str, Tensor] = {}
+    if chosen.samples and processes.is_first:
+        methods = usable_methods(run, missing)
+        found = draw_all(run, methods, chosen.samples, seed, progress("samples"))
+        drawn = {name: each.samples.cpu() for name, each in found.items()}
+    scored = _two_sample(dataset, drawn, chosen.samples, seed, missing)
     if dataset.domain == "image":  # nobody expects these of images
         for name in ("true entropy", "off support"):
             missing.pop(name, None)
+    quality = None
+    if judging is not None and drawn and dataset.domain == "image":
+        quality = _quality(run, dataset, drawn, judging, seed, progress, note)
     return Scores(
         run=str(run.path),
         dataset=dataset.name,
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
-        smoothctl=__version__,
+        **stamp(),
         weights=run.weights,
         seed=seed,
-        draws=draws,
-        samples_each=samples,
+        limit=chosen.limit,
+        draws=list(chosen.draws),
+        samples_each=chosen.samples,
         true_entropy=entropy,
-        likelihood=_likelihood(run, x, labels, draws, quadrature, seed, progress, missing),
-        samples=drawn,
+        likelihood=likelihood,
+        samples=scored,
+        quality=quality,
         not_available=missing,
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that figures depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _effort(
+    dataset: Dataset,
+    limit: int | None,
+    draws: int | Sequence[int] | None,
+    samples: int | None,
+    quadrature: int | None,
+) -> Effort:
+    """Returns the domain's effort, with what was chosen instead."""
+    default = EFFORTS[dataset.domain]
+    counts = (draws,) if isinstance(draws, int) else draws or default.draws
+    return Effort(
+        limit=default.limit if limit is None else limit,
+        draws=tuple(sorted(set(counts))),
+        samples=default.samples if samples is None else samples,
+        quadrature=default.quadrature if quadrature is None else quadrature,
     )
 
 
 def _likelihood(
     run: Run,
-    x: Tensor,
-    labels: Tensor | None,
-    draws: int,
-    quadrature: int,
+    dataset: Dataset,
+    effort: Effort,
     seed: int,
     progress: ProgressFor,
     missing: dict[str, str],
+    processes: Processes,
 ) -> list[Estimate]:
+    x = dataset.test.head(effort.limit).to(run.device)
+    labels = None
+    if dataset.classes is not None:
+        labels = dataset.test.head_labels(effort.limit).to(run.device)
     found = []
     if "baseline" in run.stages():
         baseline = run.density("baseline")
-        rows, work = x.to(_dtype(baseline)), progress("likelihood")
-        found.append(plain_likelihood("baseline", baseline, rows, labels, work))
+        if _has_likelihood(baseline, "baseline likelihood", missing):
+            rows, work = x.to(_dtype(baseline)), progress("likelihood")
+            found.append(plain_likelihood("baseline", baseline, rows, labels, work, processes))
     method = run.method()
-    if method is not None and method.denoiser is not None:
-        x = x.to(_dtype(method.prior))
-        work = progress("bounds")
-        estimates, tighter = bounds("two-step", method, x, draws, seed, work, labels)
-        found += estimates
-        if quadrature and x[0].numel() <= 2 and x.ndim == 2:
-            work = progress("quadrature")
-            found.append(exact_by_quadrature("two-step", method, x, tighter, quadrature, work))
-    elif method is not None:
+    if method is None:
+        return found
+    if method.denoiser is None:
         missing["two-step bound"] = "there is no denoiser yet: fit-denoiser makes one"
+    elif all(
+        _has_likelihood(stage, "two-step bound", missing)
+        for stage in (method.prior, method.denoiser)
+    ):
+        shared = replace(method, processes=processes)
+        found += _bounds(shared, x.to(_dtype(method.prior)), labels, effort, seed, progress)
     return found
 
 
-def _samples(
-    run: Run,
-    dataset: Dataset,
+def _bounds(
+    method: TwoStep,
     x: Tensor,
-    n: int,
+    labels: Tensor | None,
+    effort: Effort,
     seed: int,
     progress: ProgressFor,
+) -> list[Estimate]:
+    """Returns the bounds and, of one- and two-dimensional vectors, the exact integral."""
+    work = progress("bounds")
+    found, tighter = bounds("two-step", method, x, effort.draws, seed, work, labels)
+    if effort.quadrature and x[0].numel() <= 2 and x.ndim == 2:
+        work = progress("quadrature")
+        found.append(exact_by_quadrature("two-step", method, x, tighter, effort.quadrature, work))
+    return found
+
+
+def _has_likelihood(density: Density, name: str, missing: dict[str, str]) -> bool:
+    if not density.tractable:
+        missing[name] = f"{type(density).__name__} gives scores, the gradients of log p, alone"
+    return density.tractable
+
+
+def _two_sample(
+    dataset: Dataset,
+    drawn: Mapping[str, Tensor],
+    n: int,
+    seed: int,
     missing: dict[str, str],
 ) -> list[SampleScore]:
-    reference = x[:n].cpu()
-    drawn = {"true sample (floor)": dataset.reference(n, seed)}
-    methods = usable_methods(run, missing)
-    work = progress("samples")
-    for name, found in draw_all(run, methods, n, seed, work).items():
-        drawn[name] = found.samples
+    """Compares samples, and true ones for a floor, with the first n test examples."""
+    if not drawn:
+        return []
+    reference = dataset.test.head(n)
+    every = {"true sample (floor)": dataset.reference(n, seed), **drawn}
     return [
         _sample_score(name, samples.to(reference), reference, dataset, seed, missing)
-        for name, samples in drawn.items()
+        for name, samples in every.items()
     ]
+
+
+def _quality(
+    run: Run,
+    dataset: Dataset,
+    drawn: Mapping[str, Tensor],
+    judging: Judging,
+    seed: int,
+    progress: ProgressFor,
+    note: Note,
+) -> Quality:
+    """Judges samples and, for a floor, as many test images."""
+    name = Path(dataset.name).name
+    reference = judging.reference or of_view(f"{name} (train)", dataset, dataset.train)
+    test = of_view(f"{name} (test)", dataset, dataset.test)
+    n = len(next(iter(drawn.values())))
+    sets = {FLOOR: test.pick(n, seed), **{key: of_tensor(key, x) for key, x in drawn.items()}}
+    by = judging.judge(reference, str(run.device), note)
+    return score_images(sets, by, test, seed, progress)
 
 
 def _sample_score(

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor
 from smoothctl.datasets.base import View
 from smoothctl.errors import DataError, Interrupted, TrainingError
 from smoothctl.files import append_line, remove, remove_leftovers, write_bytes, write_weights
+from smoothctl.processes import check_launch
 from smoothctl.randomness import generator, seed_from
 from smoothctl.runs import Stage
 from smoothctl.stages import StageConfig
@@ -58,13 +58,7 @@ def accelerator_for(device: str, config: StageConfig) -> Accelerator:
         mixed_precision="bf16" if config.precision == "bf16" else "no",
         gradient_accumulation_steps=config.training.accumulate,
     )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != accelerator.num_processes:
-        raise TrainingError(
-            f"The launcher started {launched} processes, but each believes that it is one of "
-            f"{accelerator.num_processes}; on CPUs set ACCELERATE_USE_CPU=true and launch with "
-            f"--multi_gpu --num_processes {launched}."
-        )
+    check_launch(accelerator.num_processes)
     return accelerator
 
 

@@ -1,0 +1,203 @@
+"""`smoothctl score`: of runs and of sets of images, and what it refuses."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from smoothctl.architectures.made import MADE
+from smoothctl.cli import main
+from smoothctl.datasets import open_dataset
+from smoothctl.errors import UsageError
+from smoothctl.metrics.scores import FLOOR, score_run
+from smoothctl.pictures import write_folder
+from smoothctl.runs import Run
+from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+
+TINY = {"steps": 3, "batch_size": 16, "warmup": 1, "validation_limit": 16}
+SMALL = {"filters": 4, "blocks": 1, "mixtures": 1, "scales": 1}
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of all stages on digits, fitted for three steps each."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    common = {"architecture": "pixelcnnpp", "out": out, "options": SMALL, "training": TINY}
+    fit_baseline(dataset="digits", device="cpu", **common)
+    fit_prior(dataset="digits", device="cpu", **common)
+    return fit_denoiser(out=out, training=TINY, device="cpu")
+
+
+@pytest.fixture
+def smoothctl(monkeypatch: pytest.MonkeyPatch, capsys):
+    """Runs a command line: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+class TestRuns:
+    """Likelihoods with several K, and samples of images judged by features."""
+
+    def test_images(self, digits_run: Run, smoothctl) -> None:
+        words = ["score", digits_run.path, "--limit", 20, "--draws", "4,2", "--samples", 12]
+        code, out, err = smoothctl(*words, "--features", "classifier", "--json")
+        assert code == 0, err
+        scores = json.loads(out)
+        names = [e["quantity"].strip() for e in scores["likelihood"] if e["model"] == "two-step"]
+        assert names[-2:] == ["bound, 2 draws", "bound, 4 draws"]
+        assert (scores["draws"], scores["limit"], scores["seed"]) == ([2, 4], 20, 0)
+        quality = scores["quality"]
+        rows = [row["samples"] for row in quality["rows"]]
+        assert rows == [FLOOR, "two-step", "single-step", "baseline"]
+        assert quality["features"] == "classifier"
+        assert quality["details"]["held-out accuracy"] > 0.8
+        assert quality["reference"] == "digits (train)"
+        assert len(quality["features_sha256"]) >= 32
+        assert any("biased upwards" in warning for warning in quality["warnings"])
+        assert {"torch", "python", "clean-fid"} <= set(scores["versions"])
+        appended = json.loads((digits_run.path / "scores.json").read_text())
+        assert appended[-1] == scores
+
+    def test_the_table(self, digits_run: Run, smoothctl) -> None:
+        words = ["--limit", 4, "--samples", 12, "--draws", 2]
+        code, out, err = smoothctl("score", digits_run.path, *words, "--features", "pixels")
+        assert code == 0, err
+        assert "test images (floor)" in out
+        assert "Fréchet" in out
+        assert "FID" not in out.replace("The FID", "")
+        assert "inception score: not available" in out
+
+    def test_none_leaves_images_unjudged(self, digits_run: Run, smoothctl) -> None:
+        words = ["--limit", 4, "--samples", 12, "--draws", 2, "--json"]
+        code, out, _ = smoothctl("score", digits_run.path, *words, "--features", "none")
+        assert code == 0
+        assert json.loads(out)["quality"] is None
+
+    def test_another_reference(self, digits_run: Run, smoothctl) -> None:
+        words = ["--limit", 4, "--samples", 12, "--draws", 2, "--json", "--features", "pixels"]
+        words += ["--reference", "digits", "--split", "validation"]
+        code, out, _ = smoothctl("score", digits_run.path, *words)
+        assert code == 0
+        assert json.loads(out)["quality"]["reference"] == "digits (validation)"
+
+    def test_tighter_with_more_draws_which_are_shared(self, trained_run: Run) -> None:
+        several = score_run(trained_run, limit=100, draws=(1, 8, 64), samples=0, quadrature=0)
+        alone = score_run(trained_run, limit=100, draws=64, samples=0, quadrature=0)
+        nats = {e.quantity: e.nats for e in several.likelihood if e.model == "two-step"}
+        one, eight, many = (
+            nats[name]
+            for name in ("bound, 1 draw, sampled entropy", "bound, 8 draws", "bound, 64 draws")
+        )
+        assert one > eight > many  # Jensen's inequality, in each group of the same draws
+        assert alone.likelihood[-1].nats == pytest.approx(many, abs=1e-12)
+
+    def test_a_score_model_has_no_likelihood(
+        self, trained_run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(MADE, "tractable", False)
+        scores = score_run(trained_run, limit=20, draws=2, samples=0, quadrature=0)
+        assert scores.likelihood == []
+        for name in ("baseline likelihood", "two-step bound"):
+            assert "gives scores, the gradients of log p, alone" in scores.not_available[name]
+
+
+class TestImages:
+    """Any two sets."""
+
+    @pytest.fixture
+    def samples(self, tmp_path: Path) -> Path:
+        write_folder(tmp_path / "samples", open_dataset("digits").train.head(40))
+        return tmp_path / "samples"
+
+    def test_a_folder_against_a_dataset(self, samples: Path, smoothctl) -> None:
+        words = ["score", samples, "--reference", "digits", "--features", "pixels"]
+        code, out, err = smoothctl(*words, "--json")
+        assert code == 0, err
+        result = json.loads(out)
+        rows = {row["samples"]: row for row in result["rows"]}
+        assert rows[str(samples)]["copies"] == 1
+        assert rows[FLOOR]["count"] == rows[str(samples)]["count"] == 40
+        assert {"time", "versions", "seed"} <= set(result)
+        assert json.loads(smoothctl(*words, "--json")[1])["rows"] == result["rows"]
+        assert "coverage" in smoothctl(*words)[1]
+
+    def test_two_folders(self, samples: Path, tmp_path: Path, smoothctl) -> None:
+        write_folder(tmp_path / "others", -open_dataset("digits").train.head(40))
+        code, out, _ = smoothctl("score", samples, "--reference", tmp_path / "others", "--json")
+        assert code == 0
+        result = json.loads(out)
+        assert result["features"] == "pixels"
+        assert result["rows"][0]["coverage"] == 0
+        assert "memorisation" in result["not_available"]
+
+    @pytest.mark.parametrize(
+        ("words", "sentence"),
+        [
+            (["--limit", "5"], "--limit is for runs"),
+            (["--draws", "5"], "--draws is for runs"),
+            (["--weights", "best"], "--weights is for runs"),
+            (["--features", "none"], "no --features none"),
+            (["--features", "pixel"], "did you mean pixels"),
+            (["--split", "tests"], "did you mean test"),
+            (["--data", "size=12"], "digits has no settings"),
+        ],
+    )
+    def test_options_that_make_no_sense(
+        self, samples: Path, words: list[str], sentence: str, smoothctl
+    ) -> None:
+        code, _, err = smoothctl("score", samples, "--reference", "digits", *words)
+        assert code == 2
+        assert sentence in " ".join(err.split())
+
+    def test_a_reference_is_needed(self, samples: Path, smoothctl) -> None:
+        code, _, err = smoothctl("score", samples)
+        assert code == 2
+        assert "name a --reference" in err
+        code, _, err = smoothctl("score", samples, "--split", "test")
+        assert code == 2
+        assert "--split is of the reference" in err
+
+    def test_what_is_no_images(self, tmp_path: Path, smoothctl) -> None:
+        np.savez(tmp_path / "nan.npz", samples=np.full((5, 1, 8, 8), np.nan, np.float32))
+        np.savez(tmp_path / "other.npz", samples=np.zeros((5, 1, 9, 8), np.float32))
+        (tmp_path / "empty").mkdir()
+        for name, sentence in [
+            ("nan.npz", "5 of the 5 images of"),
+            ("other.npz", "holds images of 1×9×8 and digits (train) of 1×8×8"),
+            ("empty", "holds no images"),
+            ("missing", "no file or folder"),
+        ]:
+            code, out, err = smoothctl("score", tmp_path / name, "--reference", "digits")
+            assert (code, out) == (1, "")
+            assert sentence in err
+            assert "Traceback" not in err
+
+    @pytest.mark.parametrize("text", ["0", "2,x", "", "-3", "2,,4"])
+    def test_draws_are_whole_numbers(self, text: str) -> None:
+        from smoothctl.cli.score import _counts
+
+        with pytest.raises(UsageError, match="whole numbers"):
+            _counts(text)
+        assert _counts("2, 8") == [2, 8]
+
+
+def test_a_half_fitted_run_is_no_set_of_images(tmp_path: Path, smoothctl) -> None:
+    (tmp_path / "run" / "prior").mkdir(parents=True)
+    (tmp_path / "run" / "prior" / "config.toml").write_text("")
+    code, _, err = smoothctl("score", tmp_path / "run")
+    assert code == 1
+    assert "repeat the fit command" in err
+    assert torch.is_grad_enabled()
