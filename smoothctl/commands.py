@@ -11,7 +11,7 @@ from smoothctl.configs import as_dict, parse_value
 from smoothctl.errors import SmoothctlError
 from smoothctl.stages import StageConfig, TrainingConfig
 
-__all__ = ["fit_command", "sample_command", "score_command", "shell"]
+__all__ = ["fit_command", "report_command", "sample_command", "score_command", "shell"]
 
 _WIDTH = 78
 _FLAGS = {"steps": "--steps", "batch_size": "--batch-size", "learning_rate": "--learning-rate"}
@@ -57,8 +57,12 @@ def fit_command(
 
 def sample_command(run: str | Path, number: int, seed: int, weights: str) -> list[str]:
     """Returns the command that draws samples by all methods from the same x̃."""
-    arguments = ["smoothctl", "sample", _path(run), "--method", "all", "--number", str(number)]
-    return [*arguments, "--seed", str(seed), "--weights", weights]
+    return ["smoothctl", "sample", _path(run), "--method", "all", *_drawing(number, seed, weights)]
+
+
+def report_command(run: str | Path, number: int, seed: int, weights: str) -> list[str]:
+    """Returns the command that writes the report with these samples."""
+    return ["smoothctl", "report", _path(run), *_drawing(number, seed, weights)]
 
 
 def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> list[str]:
@@ -71,11 +75,12 @@ def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> l
     arguments = ["smoothctl", "score", _path(run)]
     if scores is None:
         return arguments
-    examples = [e.get("examples") for e in scores.get("likelihood", []) if _is_whole(e)]
+    draws, quality = scores.get("draws"), scores.get("quality")
     flags = {
-        "--limit": max((n for n in examples if isinstance(n, int)), default=None),
-        "--draws": scores.get("draws"),
+        "--limit": _limit(scores),
+        "--draws": ",".join(map(str, draws)) if isinstance(draws, list) else draws,
         "--samples": scores.get("samples_each"),
+        "--features": quality.get("features") if isinstance(quality, dict) else None,
         "--seed": scores.get("seed"),
         "--weights": scores.get("weights"),
     }
@@ -100,6 +105,10 @@ def shell(arguments: Sequence[str], width: int = _WIDTH) -> str:
         else:
             line = f"{line} {word}" if line else word
     return " \\\n".join([*lines, line])
+
+
+def _drawing(number: int, seed: int, weights: str) -> list[str]:
+    return ["--number", str(number), "--seed", str(seed), "--weights", weights]
 
 
 def _with_values(arguments: Sequence[str]) -> list[str]:
@@ -181,6 +190,10 @@ def _path(path: str | Path) -> str:
     return f"./{text}" if text.startswith("-") else text
 
 
-def _is_whole(estimate: Mapping[str, Any]) -> bool:
-    """Returns whether an estimate is over all test examples that were taken."""
-    return "quadrature" not in str(estimate.get("quantity"))
+def _limit(scores: Mapping[str, Any]) -> int | None:
+    """Returns how many test examples were taken; None for all."""
+    if "limit" in scores:
+        limit: int | None = scores["limit"]
+        return limit
+    exact = [e for e in scores.get("likelihood", []) if "quadrature" not in str(e.get("quantity"))]
+    return max((e["examples"] for e in exact if isinstance(e.get("examples"), int)), default=None)

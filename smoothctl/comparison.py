@@ -15,14 +15,15 @@ from smoothctl.runs import Run
 __all__ = [
     "Cell",
     "Column",
+    "Entry",
     "Row",
     "Table",
     "compare",
     "latest",
     "markdown",
     "read_scores",
+    "scores_table",
     "shown",
-    "tables",
 ]
 
 Entry = Mapping[str, Any]
@@ -127,9 +128,20 @@ def read_scores(run: Path) -> list[Entry]:
         entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read ({error}): move it away and score again.") from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
         raise RunError(f"{file} holds no list of scores: move it away and score again.")
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Returns whether what an entry has of our keys is of the right kind."""
+    if not isinstance(entry, dict):
+        return False
+    kinds = {"likelihood": list, "samples": list, "quality": dict, "not_available": dict}
+    if not all(isinstance(entry.get(key, kind()), kind | None) for key, kind in kinds.items()):
+        return False
+    items = [*(entry.get("likelihood") or []), *(entry.get("samples") or [])]
+    return all(isinstance(item, dict) for item in items)
 
 
 def latest(entries: Sequence[Entry], kind: str) -> Entry | None:
@@ -168,10 +180,9 @@ def compare(runs: Sequence[Run], published: bool = True, average: bool = False) 
     return found
 
 
-def tables(run: Run) -> list[Table]:
-    """Returns the newest figures of one run, without published ones; none without scores."""
-    entries = read_scores(run.path)
-    return [_table("", _rows_of_run(entries, run.path.name))] if entries else []
+def scores_table(entries: Sequence[Entry], name: str = "") -> Table:
+    """Returns the newest figures of one run's scores, without published ones."""
+    return _table("", _rows_of_run(entries, name))
 
 
 def shown(cell: Cell | None, column: Column, strong: Callable[[str], str] = str) -> str:
@@ -184,7 +195,7 @@ def shown(cell: Cell | None, column: Column, strong: Callable[[str], str] = str)
     """
     if cell is None:
         return "–"
-    value = f"{'≤ ' if cell.bound else ''}{cell.value:.{column.digits}f}"
+    value = f"{'≤ ' if cell.bound else ''}{cell.value:.{column.digits}f}".replace("-", "−")
     error = "" if cell.error is None else f" ± {cell.error:.{column.digits}f}"
     return (strong(value) if cell.best else value) + error + f" [{cell.note}]" * bool(cell.note)
 

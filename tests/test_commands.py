@@ -174,6 +174,15 @@ def test_scoring_takes_the_settings_of_an_entry() -> None:
     assert score_command("r") == ["smoothctl", "score", "r"]
 
 
+def test_scoring_takes_the_limit_the_draws_and_the_features_of_an_entry() -> None:
+    entry = {"limit": None, "draws": [2, 8], "quality": {"features": "inception"}, "likelihood": []}
+    command = score_command("r", entry)
+    assert command[3:] == ["--draws", "2,8", "--features", "inception"]
+    assert score_command("r", {**entry, "limit": 9, "quality": None})[3:] == [
+        "--limit", "9", "--draws", "2,8",
+    ]  # fmt: skip
+
+
 def test_the_shell_recreates_the_weights_bit_by_bit(tmp_path: Path) -> None:
     """From the first run's configuration alone, in new processes."""
     out, again = tmp_path / "a run", tmp_path / "again"

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from smoothctl.cli import compare as verb
-from smoothctl.comparison import compare, latest, markdown, read_scores, shown, tables
+from smoothctl.comparison import compare, latest, markdown, read_scores, scores_table, shown
 from smoothctl.errors import RunError, UsageError
 from smoothctl.metrics.published import PUBLISHED
 from smoothctl.runs import Run, load_run
@@ -179,9 +179,10 @@ class TestTable:
         run = make("a", entry([estimate("baseline", "exact", 3.0)], weights="best"))
         assert compare([run])[0].rows[0].model == "baseline, best weights"
 
-    def test_one_run_alone_without_scores(self, make: Make) -> None:
-        assert tables(make("a")) == []
-        assert tables(make("b", entry([estimate("baseline", "exact", 1.0)])))[0].rows[0].run == "b"
+    def test_one_run_alone(self) -> None:
+        assert scores_table([]).rows == []
+        table = scores_table([entry([estimate("baseline", "exact", 1.0)])], "b")
+        assert [(row.run, row.model) for row in table.rows] == [("b", "baseline")]
 
 
 class TestData:
