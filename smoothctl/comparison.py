@@ -29,6 +29,9 @@ __all__ = [
 Entry = Mapping[str, Any]
 """One scoring of a run: an element of scores.json."""
 
+_FIGURES = 5
+"""Significant figures that are shown at most."""
+
 _METHODS = ("two-step", "single-step", "smoothed", "baseline")
 _FAMILIAR = {
     "inception_score": "Inception score",
@@ -38,9 +41,9 @@ _FAMILIAR = {
 """What the figures are called where the features are Inception's, and only there."""
 
 _PLAIN = {
-    "inception_score": "Classifier score",
+    "inception_score": "class score",
     "frechet_distance": "Fréchet distance",
-    "kernel_distance": "Kernel distance",
+    "kernel_distance": "kernel distance",
 }
 _OF_QUALITY: tuple[tuple[str, Literal["lower", "higher", ""], int], ...] = (
     ("inception_score", "higher", 2),
@@ -195,8 +198,10 @@ def shown(cell: Cell | None, column: Column, strong: Callable[[str], str] = str)
     """
     if cell is None:
         return "–"
-    value = f"{'≤ ' if cell.bound else ''}{cell.value:.{column.digits}f}".replace("-", "−")
-    error = "" if cell.error is None else f" ± {cell.error:.{column.digits}f}"
+    largest = max(abs(cell.value), 1e-9)
+    digits = min(column.digits, max(0, _FIGURES - 1 - math.floor(math.log10(largest))))
+    value = f"{'≤ ' if cell.bound else ''}{cell.value:.{digits}f}".replace("-", "−")
+    error = "" if cell.error is None else f" ± {cell.error:.{digits}f}"
     return (strong(value) if cell.best else value) + error + f" [{cell.note}]" * bool(cell.note)
 
 
@@ -424,7 +429,8 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     extractors = {key.partition(":")[0]: None for key in present if ":" in key}
     for features in extractors:
         for key, better, digits in _OF_QUALITY:
-            known.append(Column(f"{features}:{key}", _heading(features, key), better, digits))
+            heading = _heading(features, key, len(extractors) > 1)
+            known.append(Column(f"{features}:{key}", heading, better, digits))
     known += [
         Column("energy_distance", "energy distance", "lower", 5),
         Column("sliced_wasserstein", "sliced Wasserstein", "lower", 4),
@@ -433,10 +439,12 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     return [column for column in known if column.key in present]
 
 
-def _heading(features: str, key: str) -> str:
+def _heading(features: str, key: str, several: bool) -> str:
+    """Returns what a figure is called; the features are named where there could be doubt."""
     if features == "inception" and key in _FAMILIAR:
         return _FAMILIAR[key]
-    return f"{_PLAIN.get(key, key.replace('_', ' '))} ({features})"
+    name = _PLAIN.get(key, key.replace("_", " "))
+    return f"{name} ({features})" if several or key in _PLAIN else name
 
 
 def _mark(
@@ -456,13 +464,19 @@ def _mark(
         letter = notes.setdefault(text, chr(ord("a") + len(notes) % 26))
         for index in groups[key]:
             marked[index][column.key] = replace(marked[index][column.key], note=letter)
-    cells = [rows[index].cells[column.key] for index in groups[main]]
-    if len(cells) < 2 or not column.better:
+    if len(groups[main]) < 2 or not column.better:
         return
-    target = (min if column.better == "lower" else max)(cell.value for cell in cells)
+    ranks = {index: _rank(column, rows[index].cells[column.key]) for index in groups[main]}
     for index in groups[main]:
-        if rows[index].cells[column.key].value == target:
+        if ranks[index] == min(ranks.values()):
             marked[index][column.key] = replace(marked[index][column.key], best=True)
+
+
+def _rank(column: Column, cell: Cell) -> float:
+    """Returns a number that is lower for the better; unbiased distances below zero are all zero."""
+    unbiased = column.key.endswith(("kernel_distance", "energy_distance"))
+    value = max(cell.value, 0.0) if unbiased else cell.value
+    return -value if column.better == "higher" else value
 
 
 def _difference(conditions: Mapping[str, Any], main: Mapping[str, Any]) -> str:

@@ -11,7 +11,16 @@ import pytest
 import typer
 
 from smoothctl.cli import compare as verb
-from smoothctl.comparison import compare, latest, markdown, read_scores, scores_table, shown
+from smoothctl.comparison import (
+    Cell,
+    Column,
+    compare,
+    latest,
+    markdown,
+    read_scores,
+    scores_table,
+    shown,
+)
 from smoothctl.errors import RunError, UsageError
 from smoothctl.metrics.published import PUBLISHED
 from smoothctl.runs import Run, load_run
@@ -145,6 +154,22 @@ class TestTable:
         assert cells(table, "two-step", "a")["inception:frechet_distance"].best
         assert any(note.startswith("[a] not compared: ") and said in note for note in table.notes)
 
+    def test_distances_below_zero_are_equally_good(self, make: Make) -> None:
+        runs = [
+            make(f"e{i}", entry([], [statistics("baseline", energy)]))
+            for i, energy in enumerate([-0.5, -0.25, 0.5])
+        ]
+        (table,) = compare(runs)
+        assert [row.cells["energy_distance"].best for row in table.rows] == [True, True, False]
+        assert [row.cells["sliced_wasserstein"].best for row in table.rows] == [True, False, False]
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [(0.123456, "0.123"), (-1781.3, "−1781.3"), (29583.2, "29583"), (0, "0.000")],
+    )
+    def test_no_more_digits_than_mean_something(self, value: float, text: str) -> None:
+        assert shown(Cell(value), Column("k", "k", "", 3)) == text
+
     def test_a_figure_alone_is_not_the_best(self, make: Make) -> None:
         (table,) = compare([make("a", entry([estimate("baseline", "exact", 3.0)]))])
         assert not cells(table, "baseline")["nats"].best
@@ -165,6 +190,8 @@ class TestTable:
         titles = [column.title for column in table.columns]
         assert "Fréchet distance (classifier) ↓" in titles
         assert "FID ↓" in titles
+        assert {"precision (classifier) ↑", "precision (inception) ↑"} <= set(titles)
+        assert "precision ↑" in [c.title for c in compare(runs[:1])[0].columns]
         assert not any(c.best for row in table.rows for c in row.cells.values())
 
     def test_values_that_are_no_numbers_are_left_out(self, make: Make) -> None:
@@ -293,7 +320,9 @@ class TestVerb:
         row = {**dict.fromkeys(figures, 0.5), "kernel_distance": 1e-3, "inception_score": 7}
         out = cli(make("a", entry(quality=quality(2.0, row=row))).path)
         assert "(continued)" in out
-        assert all(max(map(len, part.splitlines())) <= 100 for part in out.split("\n\n"))
+        tables = [line for line in out.splitlines() if line[:1] in "┏┃┡│└"]
+        assert max(map(len, tables)) <= 100
+        assert all(line[-1] in "┓┃┩│┘" for line in tables)
         assert "Inception" in out
         assert "0.5 is ideal" in out
         assert "0.5 is ideal" not in cli(make("b", entry(quality=quality(2, row=row))).path, "-q")

@@ -10,14 +10,14 @@ from smoothctl.cli.console import print_json, print_table
 from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from smoothctl.comparison import Column, Table
 
 __all__ = ["command"]
 
-_ACROSS = 6
-"""Figures in one printed table."""
+_WIDTH, _NAME = 100, 26
+"""Characters of a table where stdout is no terminal, and of a name before it is folded."""
 
 
 def command(
@@ -64,25 +64,64 @@ def command(
 
 
 def _print(table: "Table", quiet: bool) -> None:
-    """Prints the columns a few at a time, so that they fit a terminal, and then the notes."""
-    for first in range(0, len(table.columns), _ACROSS):
-        title = table.dataset + " (continued)" * bool(first)
-        _print_part(table, title, table.columns[first : first + _ACROSS])
+    """Prints as many columns at a time as fit, and then the notes."""
+    title = table.dataset
+    for columns in _parts(table):
+        _print_part(table, title, columns)
+        title = f"{table.dataset} (continued)"
     for note in [] if quiet else table.notes:
         print(note)
 
 
-def _print_part(table: "Table", title: str, columns: "Sequence[Column]") -> None:
+def _parts(table: "Table") -> "Iterator[list[Column]]":
+    """Cuts the columns into parts that are as wide as the terminal at most."""
+    from rich.console import Console
+
+    console = Console()
+    room = console.width if console.is_terminal else max(_WIDTH, console.width)
+    names = [max(len(text) for text in texts) for texts in zip(*_names(table), strict=True)]
+    room -= sum(min(width, _NAME) + 3 for width in names) + 1
+    part: list[Column] = []
+    used = 0
+    for column in table.columns:
+        width = _width(table, column) + 3
+        if part and used + width > room:
+            yield part
+            part, used = [], 0
+        part.append(column)
+        used += width
+    yield part
+
+
+def _names(table: "Table") -> list[tuple[str, str]]:
+    return [("run", "model"), *((row.run, row.model) for row in table.rows)]
+
+
+def _width(table: "Table", column: "Column") -> int:
+    """Returns the characters of the longest figure, or of the longest word of the heading."""
+    from smoothctl.comparison import shown
+
+    cells = [shown(row.cells.get(column.key), column) for row in table.rows]
+    return max(map(len, [*cells, *_heading(column).split(" ")]))
+
+
+def _heading(column: "Column") -> str:
+    """Returns the title, its arrow bound to its last word."""
+    return "\u00a0".join(column.title.rsplit(" ", 1)) if column.better else column.title
+
+
+def _print_part(table: "Table", title: str, columns: "list[Column]") -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
     from smoothctl.comparison import shown
 
     shape = RichTable(title=title, title_justify="left")
-    shape.add_column("run", overflow="fold")
-    shape.add_column("model", overflow="fold")
+    for names in zip(*_names(table), strict=True):
+        width = min(_NAME, max(map(len, names)))
+        shape.add_column(names[0], overflow="fold", width=width)
     for column in columns:
-        shape.add_column(column.title, justify="right")
+        shape.add_column(_heading(column), justify="right", width=_width(table, column))
     kind = "measured"
     for row in table.rows:
         cells = [row.cells.get(column.key) for column in columns]
