@@ -72,10 +72,11 @@ def command(
 ) -> None:
     """Score a run, or any set of images against a reference.
 
-    Of a run: likelihood bounds beside the true entropy, and samples beside true ones; the result
-    is also added to RUN/scores.json. Images are compared with the training images by the features
-    of an extractor: Fréchet and kernel distance (FID and KID with Inception's), Inception score,
-    precision, recall, density, coverage, and whether they copy training images.
+    Of a run: likelihood bounds, and samples beside true ones; also added to RUN/scores.json.
+
+    Of images: FID, KID, Inception score, precision, recall, density, coverage, and copies.
+
+    --features none leaves images unjudged.
     """
     from smoothctl.metrics.image_quality import Judging
 

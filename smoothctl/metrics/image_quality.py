@@ -112,8 +112,15 @@ class Judging:
     sha256: str | None = None
     download: bool = False
 
-    def judge(self, reference: ImageSet, device: str, note: Note) -> "Judge":
+    def judge(
+        self, reference: ImageSet, device: str = "cpu", note: Note = lambda _: None
+    ) -> "Judge":
         """Makes the extractor for a reference.
+
+        Args:
+            reference: the images that samples will be compared with.
+            device: where the extractor computes.
+            note: told what a person should know.
 
         Raises:
             UsageError: an unknown name.

@@ -139,7 +139,7 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
 
     from smoothctl.randomness import seed_from
 
-    sources = dict(settings.sources)
+    sources = _sources(settings)
     config, dataset, run = _resolve(name, settings, sources, reporter)
     stage = run.stage(name)
     if _is_settled(stage, run, config, settings.overwrite):
@@ -290,6 +290,15 @@ def _choose_sigma(
     sources["sigma"] = "heuristic"
     reporter.note(f"Takes sigma = {sigma:g}, the median distance of two data points over 2√D.")
     return sigma
+
+
+def _sources(settings: FitSettings) -> dict[str, str]:
+    """Returns where each given value came from: the Python call, where nobody says otherwise."""
+    keys = ["dataset", "architecture", "kernel", "sigma", "seed", "precision", "preset"]
+    given = [key for key in keys if getattr(settings, key) != getattr(FitSettings, key)]
+    for table in ("data", "options", "training"):
+        given += [f"{table}.{name}" for name in getattr(settings, table)]
+    return dict.fromkeys(given, "Python call") | dict(settings.sources)
 
 
 def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
