@@ -22,6 +22,7 @@ __all__ = [
     "MASKS",
     "check_folder",
     "grid",
+    "neighbour_rows",
     "read_array",
     "read_events",
     "read_mask",
@@ -80,6 +81,25 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
         top, left = i // across * tall, i % across * wide
         canvas[:, top : top + factor * height, left : left + factor * width] = tile
     return canvas
+
+
+def neighbour_rows(samples: Tensor, neighbours: Tensor, gap: int = 2) -> np.ndarray:
+    """Lays out samples left of a red line and the neighbours of each right of it (ARDS app. C.5).
+
+    Args:
+        samples: bytes (n, C, H, W), C 1 or 3.
+        neighbours: bytes (n, k, C, H, W), the nearest first.
+        gap: pixels between images.
+
+    Returns:
+        Bytes, (3, height, width): a row for each sample, enlarged as in `grid`.
+    """
+    left = grid(samples.float() / 127.5 - 1, 1, gap)
+    right = grid(neighbours.flatten(0, 1).float() / 127.5 - 1, neighbours.shape[1], gap)
+    line = np.full((3, left.shape[1], 3 * gap), 128, np.uint8)
+    line[:, :, gap : 2 * gap] = np.array([255, 0, 0], np.uint8)[:, None, None]
+    parts = [np.broadcast_to(part, (3, *part.shape[1:])) for part in (left, line, right)]
+    return np.concatenate(parts, axis=2)
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
