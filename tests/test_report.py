@@ -20,11 +20,11 @@ import torch
 import typer
 from PIL import Image as Pictures
 
-from smoothctl import charts
 from smoothctl.cli import report as verb
 from smoothctl.errors import RunError, UsageError
-from smoothctl.report import report, write_report
+from smoothctl.report import charts, report, write_report
 from smoothctl.runs import Run, load_run
+from smoothctl.sampling import Drawn
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 from tests.conftest import SMALL, TINY
 
@@ -273,6 +273,14 @@ class TestContents:
         assert "recall: not available: too few" in text
         assert "History: 2 scorings" in text
 
+    def test_many_figures_stand_in_rows(self, image_run: Run, tmp_path: Path) -> None:
+        figures = dict.fromkeys(["precision", "recall", "density", "coverage", "copies"], 0.5)
+        rows = [{**row, **figures} for row in QUALITY["rows"]]
+        run = copied(image_run, tmp_path, {**ENTRY, "quality": {**QUALITY, "rows": rows}})
+        text = page(run, samples=False).plain
+        assert "figure two-step baseline true entropy test images (floor)" in text
+        assert "FID ↓ 12.25 20.50 – 1.50" in text
+
     def test_images(self, image_page: Page, image_run: Run) -> None:
         shown = image_page.of("img")
         assert [each["alt"] for each in shown][-1].startswith("Two-step samples")
@@ -293,13 +301,14 @@ class TestContents:
 
     def test_settings_that_are_no_defaults_come_first(self, scored: Run) -> None:
         text = (scored.path / "prior/config.toml").read_text()
-        changed = text.replace("mixtures = 2 # default", "mixtures = 2 # command line")
-        assert changed != text
-        (scored.path / "prior/config.toml").write_text(changed)
+        mine, theirs = "mixtures = 2 # command line", "mixtures = 2 # default"
+        (scored.path / "prior/config.toml").write_text(re.sub("mixtures = 2 #.*", mine, text))
         found = page(scored).plain
         assert "options.mixtures 2 command line" in found
-        assert "options.width 16" not in found
-        assert "width = 16 # default" in found
+        assert "training.beta1 0.9" not in found
+        assert "beta1 = 0.9 # default" in found
+        (scored.path / "prior/config.toml").write_text(re.sub("mixtures = 2 #.*", theirs, text))
+        assert "options.mixtures 2 command line" not in page(scored).plain
 
     def test_commands(self, scored: Run) -> None:
         from smoothctl.commands import fit_command, shell
@@ -381,6 +390,23 @@ class TestMissing:
         common = {"out": tmp_path, "options": SMALL, "training": TINY, "device": "cpu"}
         run = fit_prior(dataset="two-moons", kernel="uniform", **common)
         assert "learned density" in self.said(run)
+
+    def test_samples_that_are_not_finite(self, scored: Run, image_run: Run, monkeypatch) -> None:
+        from smoothctl.report import samples
+
+        def broken(run: Run, methods: list[str], n: int, *rest: Any) -> dict[str, Drawn]:
+            shape = (n, *next(iter(run.configs().values())).event_shape)
+            return dict.fromkeys(methods, Drawn(torch.full(shape, torch.nan)))
+
+        monkeypatch.setattr(samples, "draw_all", broken)
+        assert len(page(scored).of("image")) == 5
+        monkeypatch.setattr(samples, "_dataset", lambda *_: None)
+        assert len(page(scored).of("image")) == 4
+        monkeypatch.undo()
+        monkeypatch.setattr(samples, "draw_all", broken)
+        notes: list[str] = []
+        page(image_run, number=9, note=notes.append)
+        assert "The samples have no neighbours: 8 of the 8 images of two-step" in notes[-1]
 
     def test_damaged_weights(self, scored: Run) -> None:
         (scored.path / "baseline/model.safetensors").write_bytes(b"0")
@@ -505,7 +531,10 @@ class TestVerb:
 
 
 class Browser:
-    """Headless Chromium, spoken to over a pipe in the DevTools protocol."""
+    """Headless Chromium, spoken to over a pipe in the DevTools protocol.
+
+    The environment variable REPORT_PICTURES names a folder that its pictures go to.
+    """
 
     FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run
         --disable-background-networking --disable-component-update --disable-sync
@@ -553,12 +582,12 @@ class Browser:
         message, self.rest = self.rest.split(b"\0", 1)
         return dict(json.loads(message))
 
-    def show(self, file: Path, width: int, dark: bool) -> None:
+    def show(self, file: Path, width: int, dark: bool, media: str = "") -> None:
         self.events.clear()
         size = {"width": width, "height": 900, "deviceScaleFactor": 1}
         self.ask("Emulation.setDeviceMetricsOverride", **size, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.ask("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self.ask("Page.navigate", url=file.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self.read())
@@ -570,6 +599,9 @@ class Browser:
 
     def picture(self) -> np.ndarray:
         data = self.ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        if "REPORT_PICTURES" in os.environ:
+            name = f"{os.environ['PYTEST_CURRENT_TEST'].split('::')[-1].split(' ')[0]}.png"
+            (Path(os.environ["REPORT_PICTURES"]) / name).write_bytes(base64.b64decode(data))
         with Pictures.open(io.BytesIO(base64.b64decode(data))) as image:
             return np.asarray(image.convert("RGB"))
 
@@ -612,9 +644,13 @@ class TestInABrowser:
         text = picture[:80].astype(float)
         assert text.std() > 5
         assert abs(text.min() - text.max()) > 150
-        if "REPORT_PICTURES" in os.environ:
-            name = f"{width}-{'dark' if dark else 'light'}.png"
-            Pictures.fromarray(picture).save(Path(os.environ["REPORT_PICTURES"]) / name)
+
+    def test_print_is_dark_on_white(self, browser: Browser, file: Path) -> None:
+        browser.show(file, 718, dark=True, media="print")
+        assert browser.evaluate("document.documentElement.scrollWidth") == 718
+        assert browser.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        picture = browser.picture()
+        assert (np.median(picture), picture[:80].min()) == (255, 0)
 
     def test_nothing_is_asked_of_the_network(self, browser: Browser, file: Path) -> None:
         browser.show(file, 1200, False)
