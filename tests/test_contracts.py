@@ -1,11 +1,21 @@
 """The contract suites over every registered kernel and architecture."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from smoothctl import architectures, kernels
-from smoothctl.testing import DensityContract, ImageDensityContract, KernelContract
+from smoothctl.metrics import features
+from smoothctl.metrics.features import Request
+from smoothctl.testing import (
+    DensityContract,
+    FeaturesContract,
+    ImageDensityContract,
+    KernelContract,
+)
+from tests.test_inception import save, tiny
 
 SMALL = {
     "logistic-mixture": {"mixtures": 3, "width": 8},
@@ -25,6 +35,33 @@ class TestLaplace(KernelContract):
 
 class TestUniform(KernelContract):
     kernel_class = kernels.load("uniform")
+
+
+class TestPixels(FeaturesContract):
+    features_class = features.load("pixels")
+
+
+class TestPixelsOfColour(FeaturesContract):
+    features_class = features.load("pixels")
+    shape = (3, 5, 4)
+
+
+class TestClassifier(FeaturesContract):
+    features_class = features.load("classifier")
+
+
+class TestInception(FeaturesContract):
+    """With a small network in the place of the published one, which cannot be shipped."""
+
+    features_class = features.load("inception")
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "tiny.pt"
+        self.sha256 = save(tiny(), self.file)
+
+    def request(self) -> Request:
+        return replace(super().request(), weights=self.file, sha256=self.sha256)
 
 
 class TestLogisticMixture(DensityContract):
@@ -65,10 +102,9 @@ class TestPixelCNNppColour(TestPixelCNNpp):
 
 def test_every_builtin_is_under_contract() -> None:
     suites = [c for c in globals().values() if isinstance(c, type)]
-    covered = {
-        getattr(c, "density_class", None) or getattr(c, "kernel_class", None) for c in suites
-    }
-    for registry in (architectures.registry, kernels.registry):
+    kinds = ("density_class", "kernel_class", "features_class")
+    covered = {getattr(c, kind, None) for c in suites for kind in kinds}
+    for registry in (architectures.registry, kernels.registry, features.registry):
         for entry in registry.entries():
             if entry.package == "smoothctl":
                 assert registry.load(entry.name) in covered, entry.name

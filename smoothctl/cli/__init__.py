@@ -8,14 +8,17 @@ from typing import NoReturn
 import typer
 
 from smoothctl.cli import (
+    compare,
     denoise,
     fit_baseline,
     fit_denoiser,
     fit_joint,
     fit_prior,
     inpaint,
+    neighbours,
     quickstart,
     registries,
+    report,
     reproduce,
     sample,
     score,
@@ -39,7 +42,7 @@ app = typer.Typer(
 )
 app.callback()(version_option)
 
-METHOD, DATA = "The method", "What there is"
+METHOD, FIGURES, DATA = "The method", "Figures", "What there is"
 app.command("quickstart", rich_help_panel="Start here")(quickstart.command)
 app.command("fit-prior", rich_help_panel=METHOD)(fit_prior.command)
 app.command("fit-denoiser", rich_help_panel=METHOD)(fit_denoiser.command)
@@ -48,9 +51,12 @@ app.command("fit-baseline", rich_help_panel=METHOD)(fit_baseline.command)
 app.command("sample", rich_help_panel=METHOD)(sample.command)
 app.command("denoise", rich_help_panel=METHOD)(denoise.command)
 app.command("inpaint", rich_help_panel=METHOD)(inpaint.command)
-app.command("score", rich_help_panel=METHOD)(score.command)
 app.command("sigma-heuristic", rich_help_panel=METHOD)(sigma_heuristic.command)
-app.command("reproduce", rich_help_panel=METHOD)(reproduce.command)
+app.command("score", rich_help_panel=FIGURES)(score.command)
+app.command("neighbours", rich_help_panel=FIGURES)(neighbours.command)
+app.command("compare", rich_help_panel=FIGURES)(compare.command)
+app.command("report", rich_help_panel=FIGURES)(report.command)
+app.command("reproduce", rich_help_panel=FIGURES)(reproduce.command)
 for group in registries.GROUPS:
     app.add_typer(registries.verbs(group), name=group.plural, rich_help_panel=DATA)
 
