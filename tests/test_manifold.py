@@ -119,10 +119,17 @@ def test_outlying_samples_fool_recall_but_not_coverage() -> None:
 
 
 def test_copies_lie_in_balls_of_no_size() -> None:
-    """Far from the origin, too, where |x|² + |y|² − 2x·y alone would leave nothing but noise."""
     one = points(1, 50).float() + 1000
     for z in (one.repeat(20, 1), one.repeat(20, 1) + points(1, 50, "shift").float()):
         assert manifold_scores(z, z)[:2] == (1, 1)
+
+
+def test_a_far_origin_changes_nothing() -> None:
+    """|x|² + |y|² − 2x·y has no digits left out there, unless both are centred first."""
+    samples, reference = points(50) + 1e7, points(40, key="y") + 1e7
+    expected = published(samples.numpy(), reference.numpy(), 5)
+    assert 0 < expected.recall < 1
+    assert manifold_scores(samples, reference) == pytest.approx(expected, abs=1e-12)
 
 
 def test_bad_input() -> None:

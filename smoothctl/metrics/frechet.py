@@ -39,7 +39,7 @@ def frechet_between(a: Moments, b: Moments) -> float:
 
     The squared 2-Wasserstein distance between two Gaussians with these moments, in squared units
     of the features. The trace of the root is the sum of the roots of the eigenvalues of the
-    symmetric matrix Rᵀ Σ_b R with R Rᵀ = Σ_a: two symmetric eigenproblems in float64, which need
+    symmetric matrix Rᵀ Σ_b R with R Rᵀ = Σ_a: a symmetric eigenproblem in float64, which needs
     neither complex numbers nor a general matrix root. Of n examples at most n − 1 eigenvalues
     differ from zero; the others are rounding and are left out.
 
@@ -65,9 +65,14 @@ def frechet_between(a: Moments, b: Moments) -> float:
 
 
 def _root(covariance: Tensor, rank: int) -> Tensor:
-    """Returns R (d, min(rank, d)) with R Rᵀ = covariance."""
+    """Returns R (d, min(rank, d)) with R Rᵀ = covariance: of Cholesky where that exists."""
+    if rank >= len(covariance):
+        root: Tensor
+        root, failed = torch.linalg.cholesky_ex(covariance)
+        if not failed:
+            return root
     values, vectors = torch.linalg.eigh(covariance)  # in ascending order
-    root: Tensor = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
+    root = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
     return root
 
 

@@ -34,7 +34,7 @@ def kernel_distance(
 ) -> KernelDistance:
     r"""Returns the unbiased squared MMD with the kernel k(x, y) = (x·y/d + 1)³.
 
-    (Bińkowski et al. 2018, section 4.) The kernel inception distance, where the features are those
+    (Bińkowski et al. 2018.) The kernel inception distance, where the features are those
     of Inception: with subsets of m examples each, the mean of
 
     Σ_{i≠j} [k(xᵢ, xⱼ) + k(yᵢ, yⱼ)] / (m (m − 1)) − 2 Σ_{ij} k(xᵢ, yⱼ) / m².
