@@ -613,23 +613,23 @@ class Browser:
         self.output.close()
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def file(image_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(image_run, target, number=16)
+    return target
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
 class TestInABrowser:
     """Rendered by Chromium, wide and on a phone, light and dark."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def browser(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-        browser = Browser(tmp_path_factory.mktemp("profile"))
-        yield browser
-        browser.close()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def file(cls, image_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        target = tmp_path_factory.mktemp("page") / "report.html"
-        write_report(image_run, target, number=16)
-        return target
 
     @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
     @pytest.mark.parametrize("width", [1200, 360])
