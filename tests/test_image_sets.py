@@ -76,6 +76,11 @@ class TestWhereTheyComeFrom:
         with pytest.raises(UsageError, match="no split 'validation'; it has: test, train"):
             open_images(str(tmp_path / "all"), "validation")
 
+    def test_an_array_has_no_splits(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "x.npz", samples=np.zeros((3, 1, 4, 5), np.float32))
+        with pytest.raises(UsageError, match="no split 'test': it is one set"):
+            open_images(str(tmp_path / "x.npz"), "test")
+
     def test_settings_reach_the_images(self, tmp_path: Path) -> None:
         path = folder(tmp_path / "x", pixels(3))
         assert open_images(str(path), options={"size": 8, "grey": False}).shape == (3, 8, 8)

@@ -11,7 +11,8 @@ import torch
 from smoothctl.architectures.made import MADE
 from smoothctl.cli import main
 from smoothctl.datasets import open_dataset
-from smoothctl.errors import UsageError
+from smoothctl.errors import RunError, UsageError
+from smoothctl.metrics import scores
 from smoothctl.metrics.scores import FLOOR, score_run
 from smoothctl.pictures import write_folder
 from smoothctl.runs import Run
@@ -55,11 +56,11 @@ class TestRuns:
         words = ["score", digits_run.path, "--limit", 20, "--draws", "4,2", "--samples", 12]
         code, out, err = smoothctl(*words, "--features", "classifier", "--json")
         assert code == 0, err
-        scores = json.loads(out)
-        names = [e["quantity"].strip() for e in scores["likelihood"] if e["model"] == "two-step"]
+        found = json.loads(out)
+        names = [e["quantity"].strip() for e in found["likelihood"] if e["model"] == "two-step"]
         assert names[-2:] == ["bound, 2 draws", "bound, 4 draws"]
-        assert (scores["draws"], scores["limit"], scores["seed"]) == ([2, 4], 20, 0)
-        quality = scores["quality"]
+        assert (found["draws"], found["limit"], found["seed"]) == ([2, 4], 20, 0)
+        quality = found["quality"]
         rows = [row["samples"] for row in quality["rows"]]
         assert rows == [FLOOR, "two-step", "single-step", "baseline"]
         assert quality["features"] == "classifier"
@@ -67,9 +68,9 @@ class TestRuns:
         assert quality["reference"] == "digits (train)"
         assert len(quality["features_sha256"]) >= 32
         assert any("biased upwards" in warning for warning in quality["warnings"])
-        assert {"torch", "python", "clean-fid"} <= set(scores["versions"])
+        assert {"torch", "python", "clean-fid"} <= set(found["versions"])
         appended = json.loads((digits_run.path / "scores.json").read_text())
-        assert appended[-1] == scores
+        assert appended[-1] == found
 
     def test_the_table(self, digits_run: Run, smoothctl) -> None:
         words = ["--limit", 4, "--samples", 12, "--draws", 2]
@@ -114,6 +115,34 @@ class TestRuns:
             assert "gives scores, the gradients of log p, alone" in scores.not_available[name]
 
 
+class TestFaults:
+    """No figures are lost, and nothing is computed in vain."""
+
+    def test_a_damaged_list_is_said_before_the_work(
+        self, trained_run: Run, smoothctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = trained_run.path / "scores.json"
+        file.write_text("{")
+        monkeypatch.setattr(scores, "score_run", lambda *_, **__: pytest.fail("worked in vain"))
+        code, out, err = smoothctl("score", trained_run.path)
+        assert (code, out, file.read_text()) == (1, "", "{")
+        assert "move it away" in err
+        file.unlink()
+
+    def test_a_full_disk_still_prints(
+        self, trained_run: Run, smoothctl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(path: Path, value: object) -> None:
+            raise RunError(f"Cannot write {path}: No space left on device.")
+
+        monkeypatch.setattr(scores, "write_json", full)
+        words = ["--limit", 20, "--draws", 2, "--samples", 20, "--quadrature", 0, "--json"]
+        code, out, err = smoothctl("score", trained_run.path, *words)
+        assert code == 1
+        assert len(json.loads(out)["likelihood"]) == 6
+        assert "No space left" in err
+
+
 class TestImages:
     """Any two sets."""
 
@@ -141,6 +170,16 @@ class TestImages:
         result = json.loads(out)
         assert result["features"] == "pixels"
         assert result["rows"][0]["coverage"] == 0
+        assert "memorisation" in result["not_available"]
+
+    def test_an_array_file_as_reference_has_no_test_images(
+        self, samples: Path, tmp_path: Path, smoothctl
+    ) -> None:
+        np.savez(tmp_path / "r.npz", samples=open_dataset("digits").test.head(50).numpy())
+        code, out, _ = smoothctl("score", samples, "--reference", tmp_path / "r.npz", "--json")
+        assert code == 0
+        result = json.loads(out)
+        assert [row["samples"] for row in result["rows"]] == [str(samples)]
         assert "memorisation" in result["not_available"]
 
     @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def command(
             samples = _draw(run, method, n or _DRAWN, seed, label, progress(method), notes)
         else:
             samples = _first(judging.open_set(str(target), skip_corrupt, notes.note), n, notes)
-        tests = _tests(train, test, max(_TESTS, len(samples)), seed)
+        tests = _tests(test, max(_TESTS, len(samples)), seed)
         found, judged = search(samples, train, tests, k, extractor, progress("neighbours"))
     files = _write(path, samples, train, found, keep=run is not None)
     if not as_json:
@@ -170,9 +170,9 @@ def _of_run(run: "Run | None", target: str | None) -> "tuple[ImageSet, ImageSet]
     return train, of_view(f"{dataset.name} (test)", dataset, dataset.test)
 
 
-def _tests(train: "ImageSet", test: "ImageSet | None", n: int, seed: int) -> "ImageSet | None":
-    """Returns test images at random; None where there are none, as an array file has no splits."""
-    return None if test is None or test.name == train.name else test.pick(n, seed)
+def _tests(test: "ImageSet | None", n: int, seed: int) -> "ImageSet | None":
+    """Returns test images at random; None where there are none."""
+    return None if test is None else test.pick(n, seed)
 
 
 def _first(samples: "ImageSet", n: int | None, notes: Notes) -> "ImageSet":

@@ -94,11 +94,12 @@ def command(
         _score_images(images, how, test, seed, device.value, notes, as_json)
         return
     from smoothctl.cli.opening import open_run
-    from smoothctl.metrics.scores import append_scores, score_run
+    from smoothctl.metrics.scores import append_scores, earlier_scores, score_run
     from smoothctl.processes import launched
 
     processes = launched(device.value)
     run = open_run(None if target is None else Path(target), weights.value, device.value, notes)
+    earlier_scores(run)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
     with work(quiet or not processes.is_first) as progress:
         scores = score_run(
@@ -114,8 +115,8 @@ def command(
             processes=processes,
         )
     if processes.is_first:
-        append_scores(run, scores)
         print_json(scores.to_dict()) if as_json else print_scores(scores)
+        append_scores(run, scores)  # after printing: a full disk loses no figures
 
 
 def _score_images(

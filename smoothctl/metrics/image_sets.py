@@ -150,6 +150,8 @@ def open_images(
     if split is not None and split not in SPLITS:
         raise UsageError(f"There is no split '{split}'{near_misses(split, SPLITS)}")
     file, array = _array_of(name_or_path)
+    if file is not None and split is not None:
+        raise UsageError(f"{name_or_path} has no split '{split}': it is one set of images.")
     if file is not None:
         found = _from_array(name_or_path, read_array(file, [array]))
     elif datasets.is_local(name_or_path):

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 __all__ = [
     "EFFORTS",
     "FLOOR",
+    "SCORES",
     "Effort",
     "SampleScore",
     "Scores",
     "append_scores",
+    "earlier_scores",
     "plain",
     "score_run",
     "stamp",
@@ -71,6 +73,9 @@ EFFORTS: dict[Domain, Effort] = {
 
 FLOOR = "test images (floor)"
 """The row of what perfect samples would get."""
+
+SCORES = "scores.json"
+"""A run's figures, oldest first."""
 
 _BY_DEFAULT = Judging()
 _PACKAGES = ("torch", "numpy", "pillow", "clean-fid")
@@ -355,11 +360,20 @@ def append_scores(run: Run, scores: Scores) -> None:
     Raises:
         RunError: the file is there but is no list of scores, or cannot be written.
     """
-    file = run.path / "scores.json"
+    write_json(run.path / SCORES, [*earlier_scores(run), scores.to_dict()])
+
+
+def earlier_scores(run: Run) -> list[Any]:
+    """Returns what the run's scores.json holds, oldest first.
+
+    Raises:
+        RunError: the file is there but is no list of scores.
+    """
+    file = run.path / SCORES
     try:
         earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     except ValueError as error:
         raise RunError(f"{file} is no valid JSON: move it away to score again.") from error
     if not isinstance(earlier, list):
         raise RunError(f"{file} holds no list of scores: move it away to score again.")
-    write_json(file, [*earlier, scores.to_dict()])
+    return earlier
