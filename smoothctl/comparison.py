@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from smoothctl.errors import RunError
 from smoothctl.metrics.published import published_for
+from smoothctl.metrics.scores import read_scores
 from smoothctl.runs import Run
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "compare",
     "latest",
     "markdown",
-    "read_scores",
     "scores_table",
     "shown",
 ]
@@ -56,6 +56,14 @@ _OF_QUALITY: tuple[tuple[str, Literal["lower", "higher", ""], int], ...] = (
     ("nearer_than_test", "", 3),
     ("copies", "", 3),
 )
+_OF_SAMPLES = {
+    "energy_distance": 1,
+    "sliced_wasserstein": 1,
+    "classifier_accuracy": 100,
+    "off_support": 100,
+}
+"""Two-sample statistics and the factor that they are shown with: shares are in percent."""
+
 _ERRORS = {"inception_score": "inception_score_deviation"}
 """Where the error of a figure isn't called FIGURE_error."""
 
@@ -118,33 +126,6 @@ class Table:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         return asdict(self)
-
-
-def read_scores(run: Path) -> list[Entry]:
-    """Reads a run's scores.json, oldest first; none where there is no file.
-
-    Raises:
-        RunError: it is no list of scores.
-    """
-    file = run / "scores.json"
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read ({error}): move it away and score again.") from error
-    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise RunError(f"{file} holds no list of scores: move it away and score again.")
-    return entries
-
-
-def _is_entry(entry: Any) -> bool:
-    """Returns whether what an entry has of our keys is of the right kind."""
-    if not isinstance(entry, dict):
-        return False
-    kinds = {"likelihood": list, "samples": list, "quality": dict, "not_available": dict}
-    if not all(isinstance(entry.get(key, kind()), kind | None) for key, kind in kinds.items()):
-        return False
-    items = [*(entry.get("likelihood") or []), *(entry.get("samples") or [])]
-    return all(isinstance(item, dict) for item in items)
 
 
 def latest(entries: Sequence[Entry], kind: str) -> Entry | None:
@@ -308,10 +289,10 @@ def _tightness(quantity: str) -> float:
 def _statistics(entry: Entry) -> Iterable[tuple[str, str, Cell | None]]:
     conditions = {"samples": entry.get("samples_each")}
     for row in _dicts(entry, "samples"):
-        for key in ("energy_distance", "sliced_wasserstein", "off_support"):
+        for key, factor in _OF_SAMPLES.items():
             value = _number(row, key)
-            if value is not None and key == "off_support":
-                value *= 100
+            if value is not None:
+                value *= factor
             yield str(row.get("method")), key, _cell(value, None, conditions)
 
 
@@ -434,6 +415,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     known += [
         Column("energy_distance", "energy distance", "lower", 5),
         Column("sliced_wasserstein", "sliced Wasserstein", "lower", 4),
+        Column("classifier_accuracy", "told apart, %", "lower", 2),
         Column("off_support", "off the support, %", "lower", 2),
     ]
     return [column for column in known if column.key in present]

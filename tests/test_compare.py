@@ -17,12 +17,12 @@ from smoothctl.comparison import (
     compare,
     latest,
     markdown,
-    read_scores,
     scores_table,
     shown,
 )
 from smoothctl.errors import RunError, UsageError
 from smoothctl.metrics.published import PUBLISHED
+from smoothctl.metrics.scores import read_scores
 from smoothctl.runs import Run, load_run
 
 Make = Callable[..., Run]

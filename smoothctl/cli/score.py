@@ -94,12 +94,12 @@ def command(
         _score_images(images, how, test, seed, device.value, notes, as_json)
         return
     from smoothctl.cli.opening import open_run
-    from smoothctl.metrics.scores import append_scores, earlier_scores, score_run
+    from smoothctl.metrics.scores import append_scores, read_scores, score_run
     from smoothctl.processes import launched
 
     processes = launched(device.value)
     run = open_run(None if target is None else Path(target), weights.value, device.value, notes)
-    earlier_scores(run)  # what cannot be added to is said before the work
+    read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
     with work(quiet or not processes.is_first) as progress:
         scores = score_run(

@@ -1,6 +1,7 @@
 """The tables that `smoothctl score` prints."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smoothctl.cli.console import print_table
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from smoothctl.metrics.image_quality import Quality, QualityRow
-    from smoothctl.metrics.scores import Scores
+    from smoothctl.metrics.scores import SampleScore, Scores
 
 __all__ = ["print_quality", "print_scores"]
 
@@ -68,15 +69,35 @@ def _samples_table(scores: "Scores") -> "Table":
         title=f"{scores.samples_each} samples against test data (lower is better)",
         title_justify="left",
     )
+    columns: dict[str, Callable[[SampleScore], str | None]] = {
+        "energy distance": lambda s: f"{s.energy_distance:.5f}",
+        "sliced Wasserstein": lambda s: f"{s.sliced_wasserstein:.4f}",
+        "told apart (p)": _told_apart,
+        "off the support": _off_support,
+    }
+    shown = {
+        heading: cells
+        for heading, cell in columns.items()
+        if any(cells := [cell(s) for s in scores.samples])
+    }
     table.add_column("samples")
-    headings = ["energy distance", "sliced Wasserstein", "off the support"]
-    supported = any(s.off_support is not None for s in scores.samples)
-    for heading in headings if supported else headings[:2]:
+    for heading in shown:
         table.add_column(heading, justify="right")
-    for s in scores.samples:
-        off = [] if s.off_support is None else [f"{100 * s.off_support:.2f} %"]
-        table.add_row(s.method, f"{s.energy_distance:.5f}", f"{s.sliced_wasserstein:.4f}", *off)
+    for row, s in enumerate(scores.samples):
+        table.add_row(s.method, *(cells[row] or "n/a" for cells in shown.values()))
     return table
+
+
+def _off_support(score: "SampleScore") -> str | None:
+    return None if score.off_support is None else f"{100 * score.off_support:.2f} %"
+
+
+def _told_apart(score: "SampleScore") -> str | None:
+    """Returns the accuracy of the classifier of samples against test data, with its p-value."""
+    if score.classifier_accuracy is None or score.classifier_p is None:
+        return None
+    p = "< 0.001" if score.classifier_p < 0.001 else f"{score.classifier_p:.3f}"
+    return f"{100 * score.classifier_accuracy:.1f} % ({p})"
 
 
 def _quality_table(quality: "Quality") -> "Table":

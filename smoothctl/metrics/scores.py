@@ -20,7 +20,12 @@ from smoothctl.files import write_json
 from smoothctl.metrics.image_quality import Judging, Quality, score_images
 from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.likelihood import Estimate, bounds, exact_by_quadrature, plain_likelihood
-from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
+from smoothctl.metrics.two_sample import (
+    FEWEST,
+    classifier_test,
+    energy_distance,
+    sliced_wasserstein,
+)
 from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
@@ -38,8 +43,8 @@ __all__ = [
     "SampleScore",
     "Scores",
     "append_scores",
-    "earlier_scores",
     "plain",
+    "read_scores",
     "score_run",
     "stamp",
 ]
@@ -83,11 +88,23 @@ _PACKAGES = ("torch", "numpy", "pillow", "clean-fid")
 
 @dataclass(frozen=True)
 class SampleScore:
-    """Two-sample statistics of drawn samples against the test data; None where not available."""
+    """Two-sample statistics of drawn samples against the test data; None where not available.
+
+    Args:
+        method: how they were drawn.
+        energy_distance: see `two_sample.energy_distance`.
+        sliced_wasserstein: see `two_sample.sliced_wasserstein`.
+        classifier_accuracy: of a classifier of samples against test data; 0.5 where it cannot tell
+            them apart. Of vectors only: images have features for it.
+        classifier_p: probability of such an accuracy, were the distributions equal.
+        off_support: share of samples where true data practically never are.
+    """
 
     method: str
     energy_distance: float
     sliced_wasserstein: float
+    classifier_accuracy: float | None
+    classifier_p: float | None
     off_support: float | None
 
 
@@ -324,10 +341,15 @@ def _sample_score(
     missing: dict[str, str],
 ) -> SampleScore:
     x, y = samples.flatten(1), reference.flatten(1)
+    told_apart = None
+    if dataset.domain == "vector" and min(len(x), len(y)) >= FEWEST:
+        told_apart = classifier_test(x, y, seed)
     return SampleScore(
         method,
         energy_distance(x, y),
         sliced_wasserstein(x, y, generator=generator(seed, "projections")),
+        told_apart and told_apart.accuracy,
+        told_apart and told_apart.p_value,
         _or_missing(
             lambda: float(dataset.off_support(samples).float().mean()), "off support", missing
         ),
@@ -360,20 +382,31 @@ def append_scores(run: Run, scores: Scores) -> None:
     Raises:
         RunError: the file is there but is no list of scores, or cannot be written.
     """
-    write_json(run.path / SCORES, [*earlier_scores(run), scores.to_dict()])
+    write_json(run.path / SCORES, [*read_scores(run.path), scores.to_dict()])
 
 
-def earlier_scores(run: Run) -> list[Any]:
-    """Returns what the run's scores.json holds, oldest first.
+def read_scores(run: Path) -> list[Mapping[str, Any]]:
+    """Reads a run's scores.json, oldest first; none where there is no file.
 
     Raises:
-        RunError: the file is there but is no list of scores.
+        RunError: it is no list of scores.
     """
-    file = run.path / SCORES
+    file = run / SCORES
     try:
-        earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except ValueError as error:
-        raise RunError(f"{file} is no valid JSON: move it away to score again.") from error
-    if not isinstance(earlier, list):
-        raise RunError(f"{file} holds no list of scores: move it away to score again.")
-    return earlier
+        entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read ({error}): move it away and score again.") from error
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise RunError(f"{file} holds no list of scores: move it away and score again.")
+    return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Returns whether what an entry has of our keys is of the right kind."""
+    if not isinstance(entry, dict):
+        return False
+    kinds = {"likelihood": list, "samples": list, "quality": dict, "not_available": dict}
+    if not all(isinstance(entry.get(key, kind()), kind | None) for key, kind in kinds.items()):
+        return False
+    items = [*(entry.get("likelihood") or []), *(entry.get("samples") or [])]
+    return all(isinstance(item, dict) for item in items)

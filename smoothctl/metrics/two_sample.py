@@ -12,6 +12,7 @@ from smoothctl.randomness import generator as seeded
 from smoothctl.randomness import normal, seed_from
 
 __all__ = [
+    "FEWEST",
     "ClassifierTest",
     "check_pair",
     "classifier_test",
@@ -19,7 +20,7 @@ __all__ = [
     "sliced_wasserstein",
 ]
 
-_FEWEST = 20
+FEWEST = 20
 _STEPS, _BATCH, _WIDTH, _RATE = 600, 256, 64, 5e-3
 _WAVES, _LOWEST, _HIGHEST = 64, 0.5, 10.0
 
@@ -107,9 +108,9 @@ def classifier_test(x: Tensor, y: Tensor, seed: int = 0) -> ClassifierTest:
     """
     check_pair(x, y)
     size = min(len(x), len(y))
-    if size < _FEWEST:
+    if size < FEWEST:
         raise DataError(
-            f"A classifier test needs at least {_FEWEST} samples of each set, not {size}."
+            f"A classifier test needs at least {FEWEST} samples of each set, not {size}."
         )
     order = seeded(seed, "halves")
     x, y = (z[torch.randperm(len(z), generator=order)[:size]].cpu().double() for z in (x, y))

@@ -10,9 +10,10 @@ from typing import Any
 from smoothctl import __version__
 from smoothctl.architectures.base import Progress
 from smoothctl.commands import report_command, sample_command, score_command, shell
-from smoothctl.comparison import Cell, Column, Entry, latest, read_scores, scores_table, shown
+from smoothctl.comparison import Cell, Column, Entry, latest, scores_table, shown
 from smoothctl.errors import SmoothctlError
 from smoothctl.files import write_bytes
+from smoothctl.metrics.scores import read_scores
 from smoothctl.report.samples import Pictures, pictures_of
 from smoothctl.report.stages import StageView, decimals, stage_views
 from smoothctl.runs import Run
