@@ -55,3 +55,5 @@ def bench(session: nox.Session) -> None:
     """Speeds, as ratios against a baseline in the same run."""
     _python(session, "benchmarks.training")
     _python(session, "benchmarks.images", *session.posargs)
+    _python(session, "benchmarks.metrics")
+    _python(session, "benchmarks.neighbours")

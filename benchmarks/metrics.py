@@ -90,8 +90,8 @@ def main() -> None:
     ours, value = timed("Fréchet distance, smoothctl", lambda: frechet(x, y))
     theirs, other = timed("Fréchet distance, scipy.linalg.sqrtm", lambda: frechet_by_sqrtm(x, y))
     print(f"ratio {ours / theirs:.2f}; relative difference {abs(value / other - 1):.1e}")
-    timed("kernel distance, 100 subsets of 1,000", lambda: kernel_distance(x, y))
-    timed("precision, recall, density, coverage", lambda: manifold_scores(y, x))
+    timed("kernel distance, 100 subsets of 1,000", lambda: kernel_distance(x, y).value)
+    timed("precision, recall, density, coverage", lambda: tuple(manifold_scores(y, x))[:4])
     timed("Inception score", lambda: inception_score(n))
 
 

@@ -1,6 +1,6 @@
 """What the verbs that judge images share: options, and opening the sets that they name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "open_reference",
     "open_set",
     "open_test",
+    "refuse_options_of_runs",
 ]
 
 _PANEL = "Comparing images"
@@ -168,6 +169,23 @@ def open_test(
         return open_images(text, "test", _settings(data, skip_corrupt, text), note)
     except UsageError:
         return None
+
+
+def refuse_options_of_runs(context: typer.Context, target: str, names: Iterable[str]) -> None:
+    """Checks that no option was given that means nothing for a set of images.
+
+    Args:
+        context: of the command.
+        target: the images.
+        names: the parameters.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name} is for runs, and {target} is no run folder: leave it out.")
 
 
 def device_name(device: str) -> str:

@@ -24,6 +24,7 @@ _PIXELS = "pixels"
 
 
 def command(
+    context: typer.Context,
     target: judging.RunOrImages = None,
     reference: judging.Reference = None,
     split: judging.Split = None,
@@ -82,23 +83,24 @@ def command(
 
     By ℓ2, as in ARDS appendix C.5; where there are test images, beside these.
     """
-    from smoothctl.metrics.features import Request, load
+    from smoothctl.metrics.image_quality import Judging
     from smoothctl.metrics.neighbours import search
-    from smoothctl.sampling import check_target
+    from smoothctl.sampling import available_methods, check_target
 
     notes = Notes(quiet)
     named = (reference, split, data, skip_corrupt, notes.note)
     train, test = judging.open_reference(*named), judging.open_test(*named)
     run = _open_run(target, weights.value, device.value, notes)
-    method = _method(run, method, label, target)
+    if run is None:
+        judging.refuse_options_of_runs(context, str(target), ("method", "label", "weights"))
+    else:
+        method = method or available_methods(run)[0]
     if train is None:
         train, test = _of_run(run, target)
     path = out or _default(run, target, method, features, reference, weights.value, seed, label)
     check_target(path, overwrite or out is None, picture_alone=True)
-    extractor_on = judging.device_name(device.value)
-    extractor = load(features)(
-        Request(train, feature_weights, feature_sha256, download, extractor_on, notes.note)
-    )
+    how = Judging(features, train, feature_weights, feature_sha256, download)
+    extractor = how.judge(train, judging.device_name(device.value), notes.note).extractor
     with work(quiet) as progress:
         if run is not None and method is not None:
             samples = _draw(run, method, n or _DRAWN, seed, label, progress(method), notes)
@@ -141,20 +143,6 @@ def _open_run(target: str | None, weights: "Weights", device: str, notes: Notes)
     if not is_image_run(run):
         raise NotAvailable(f"{run.path} models vectors: neighbours are of images.")
     return run
-
-
-def _method(
-    run: "Run | None", method: str | None, label: int | None, target: str | None
-) -> str | None:
-    """Returns how to draw from a run; None for images, of which nothing is drawn."""
-    from smoothctl.sampling import available_methods
-
-    if run is not None:
-        return method or available_methods(run)[0]
-    for option, value in (("--method", method), ("--label", label)):
-        if value is not None:
-            raise UsageError(f"{option} draws from a run, and {target} is none.")
-    return None
 
 
 def _of_run(run: "Run | None", target: str | None) -> "tuple[ImageSet, ImageSet]":

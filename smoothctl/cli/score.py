@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _NONE = "none"
+_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights")
+"""Options that mean nothing for a set of images."""
 
 
 def command(
@@ -87,8 +89,10 @@ def command(
     how = None
     if features != _NONE:
         how = Judging(features, against, feature_weights, feature_sha256, download)
+    elif against is not None or feature_weights or feature_sha256 or download:
+        raise UsageError(f"--features {_NONE} compares no images: leave its options out.")
     if target is not None and not judging.is_run(target):
-        _refuse_options_of_runs(context, target)
+        judging.refuse_options_of_runs(context, target, _OF_RUNS)
         images = judging.open_set(target, skip_corrupt, notes.note)
         test = judging.open_test(*of_reference)
         _score_images(images, how, test, seed, device.value, notes, as_json)
@@ -155,13 +159,6 @@ def _counts(text: str | None) -> list[int] | None:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"--draws takes whole numbers from 1, such as 2,8,64, not '{text}'.")
     return [int(part) for part in parts]
-
-
-def _refuse_options_of_runs(context: typer.Context, target: str) -> None:
-    for name in ("limit", "draws", "samples", "quadrature", "weights"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name} is for runs, and {target} is no run folder: leave it out.")
 
 
 def _note_limits(run: "Run", limit: int | None, notes: Notes) -> None:

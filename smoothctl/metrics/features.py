@@ -71,6 +71,9 @@ class Features(ABC):
     batch: ClassVar[int] = 256
     """Images to take at once."""
 
+    takes_weights: ClassVar[bool] = False
+    """Whether `Request.weights`, `sha256` and `download` mean something to it."""
+
     def __init__(self, request: Request) -> None:
         del request
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smoothctl.architectures.base import Progress
 from smoothctl.datasets.base import Note
-from smoothctl.errors import DataError, NotAvailable
+from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.metrics import features as registry
 from smoothctl.metrics.extraction import MOST_KEPT, SPLITS, Statistics, cached, extract
 from smoothctl.metrics.features import Features, Request
@@ -123,21 +123,24 @@ class Judging:
             note: told what a person should know.
 
         Raises:
-            UsageError: an unknown name.
+            UsageError: an unknown name, or weights for an extractor that takes none.
             NotAvailable: the named one cannot be had for this reference.
             DataError: its weights are damaged or not the expected ones.
         """
         request = Request(reference, self.weights, self.sha256, self.download, device, note)
-        if self.features is not None:
-            return Judge(self.features, registry.load(self.features)(request), request)
+        about_weights = bool(self.weights or self.sha256 or self.download)
+        if self.features is not None or about_weights:
+            name = self.features or DEFAULT_FEATURES[0]
+            if about_weights and not registry.load(name).takes_weights:
+                raise UsageError(f"The features '{name}' take no weights: leave those options out.")
+            return _made(name, request)
         for name in DEFAULT_FEATURES[:-1]:
             with suppress(NotAvailable):
-                made = Judge(name, registry.load(name)(request), request)
+                made = _made(name, request)
                 break
         else:
-            name = DEFAULT_FEATURES[-1]
-            made = Judge(name, registry.load(name)(request), request)
-        note(f"Compares by the features '{name}'; --features takes others.")
+            made = _made(DEFAULT_FEATURES[-1], request)
+        note(f"Compares by the features '{made.name}'; --features takes others.")
         return made
 
 
@@ -148,6 +151,10 @@ class Judge:
     name: str
     extractor: Features
     request: Request
+
+
+def _made(name: str, request: Request) -> Judge:
+    return Judge(name, registry.load(name)(request), request)
 
 
 def score_images(
@@ -174,12 +181,15 @@ def score_images(
         images.check_comparable(reference)
         if len(images) < 2:
             raise DataError(f"{images.name} holds fewer than two images: draw more to compare.")
-    about = cached(
-        reference, by.extractor, progress=progress("reference features"), note=by.request.note
-    )
+    note = by.request.note
+    about = cached(reference, by.extractor, progress("reference features"), note)
     rows = []
     for name, images in sets.items():
-        found = extract(images, by.extractor, progress=progress(f"features: {name}"))
+        work = progress(f"features: {name}")
+        if images.lasting:
+            found = cached(images, by.extractor, work, note)
+        else:
+            found = extract(images, by.extractor, work)
         rows.append(_row(name, images, found, about, by.request, test, seed))
     return Quality(
         features=by.name,

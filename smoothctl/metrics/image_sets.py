@@ -36,6 +36,7 @@ class ImageSet:
         read: (start, stop) -> those images, uint8 (stop − start, C, H, W).
         labels: the class of each, int64 (count,); None where there are none.
         classes: how many classes.
+        lasting: whether the same images will be asked for again: those of a dataset, not samples.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ImageSet:
     read: Callable[[int, int], Tensor]
     labels: Tensor | None = None
     classes: int | None = None
+    lasting: bool = False
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -125,7 +127,9 @@ def of_view(name: str, dataset: Dataset, view: View) -> ImageSet:
         return torch.from_numpy(to_uint8(view.rows(torch.arange(start, stop))))
 
     labels = None if dataset.classes is None else view.head_labels()
-    return ImageSet(name, dataset.event_shape, len(view), read, labels, dataset.classes)
+    return ImageSet(
+        name, dataset.event_shape, len(view), read, labels, dataset.classes, lasting=True
+    )
 
 
 def open_images(

@@ -65,6 +65,7 @@ class Inception(Features):
     summary = "Inception v3 of 2015 as in clean-fid, for FID, KID and the Inception score"
     preprocessing = "Pillow bicubic to 299×299 in floats, clipped, not rounded (clean-fid 'clean')"
     batch = 32
+    takes_weights = True
 
     def __init__(self, request: Request) -> None:
         channels = request.reference.shape[0]
