@@ -267,7 +267,7 @@ class TestRuns:
         scores = score_run(by_class, limit=6, draws=2, samples=4)
         exact = next(e for e in scores.likelihood if e.model == "baseline")
         assert exact.bits_per_dim == pytest.approx(exact.nats / (64 * math.log(2)))
-        assert (scores.draws, exact.examples) == (2, 6)
+        assert (scores.draws, exact.examples) == ([2], 6)
         assert [s.method for s in scores.samples][1:] == ["two-step", "single-step", "baseline"]
         assert all(s.off_support is None for s in scores.samples)
 

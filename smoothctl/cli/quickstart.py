@@ -128,7 +128,7 @@ def _print_comparison(scores: "Scores") -> None:
 def _figures(scores: "Scores") -> list[tuple[str, list[float | None], int]]:
     """Returns name, values (two-step, single-step, baseline, floor) and digits of each figure."""
     nats = {(e.model, e.quantity): e.nats for e in scores.likelihood}
-    bound = nats["two-step", f"bound, {scores.draws} draws"]
+    bound = nats["two-step", f"bound, {scores.draws[-1]} draws"]
     plain = nats["baseline", "exact"]
     by_method = {s.method: s for s in scores.samples}
     order = ("two-step", "single-step", "baseline", "true sample (floor)")
