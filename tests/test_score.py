@@ -205,7 +205,10 @@ class TestImages:
     def test_a_reference_is_needed(self, samples: Path, smoothctl) -> None:
         code, _, err = smoothctl("score", samples)
         assert code == 2
-        assert "name a --reference" in err
+        assert "is no run folder: name the images to compare with by --reference" in err
+        code, _, err = smoothctl("score", samples.parent / "typo")
+        assert code == 1
+        assert "There is no run folder" in err
         code, _, err = smoothctl("score", samples, "--split", "test")
         assert code == 2
         assert "--split is of the reference" in err

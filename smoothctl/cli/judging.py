@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothctl.cli.options import DATASET_HELP
-from smoothctl.errors import UsageError
+from smoothctl.errors import RunError, SmoothctlError, UsageError
 
 if TYPE_CHECKING:
     from smoothctl.metrics.image_sets import ImageSet
@@ -24,6 +24,7 @@ __all__ = [
     "Split",
     "device_name",
     "is_run",
+    "needs_reference",
     "open_reference",
     "open_set",
     "open_test",
@@ -124,6 +125,18 @@ def is_run(text: str) -> bool:
 
     run = Run(Path(text))
     return any(run.stage(name).started or run.stage(name).fitted for name in STAGES)
+
+
+def needs_reference(target: str) -> SmoothctlError:
+    """Returns the error for what is no run, where no reference is named."""
+    from smoothctl import datasets
+
+    if Path(target).exists() or target in datasets.names():
+        return UsageError(
+            f"{target} is no run folder: name the images to compare with by --reference "
+            "NAME_OR_PATH."
+        )
+    return RunError(f"There is no run folder {target}; fit-prior makes one.")
 
 
 def open_set(text: str, skip_corrupt: bool, note: Note) -> "ImageSet":

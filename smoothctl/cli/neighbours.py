@@ -8,7 +8,7 @@ import typer
 
 from smoothctl.cli import drawing, judging, options
 from smoothctl.cli.console import Notes, print_json, print_table, work
-from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.errors import NotAvailable
 
 if TYPE_CHECKING:
     from smoothctl.architectures.base import Progress
@@ -150,9 +150,7 @@ def _of_run(run: "Run | None", target: str | None) -> "tuple[ImageSet, ImageSet]
     from smoothctl.metrics.image_sets import of_view
 
     if run is None:
-        raise UsageError(
-            f"{target} is no run folder: name the images to search with --reference NAME_OR_PATH."
-        )
+        raise judging.needs_reference(str(target))
     dataset = run.dataset()
     train = of_view(f"{dataset.name} (train)", dataset, dataset.train)
     return train, of_view(f"{dataset.name} (test)", dataset, dataset.test)

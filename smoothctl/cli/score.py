@@ -92,10 +92,12 @@ def command(
     elif against is not None or feature_weights or feature_sha256 or download:
         raise UsageError(f"--features {_NONE} compares no images: leave its options out.")
     if target is not None and not judging.is_run(target):
+        if how is None or against is None:
+            raise judging.needs_reference(target)
         judging.refuse_options_of_runs(context, target, _OF_RUNS)
         images = judging.open_set(target, skip_corrupt, notes.note)
         test = judging.open_test(*of_reference)
-        _score_images(images, how, test, seed, device.value, notes, as_json)
+        _score_images(images, how, against, test, seed, device.value, notes, as_json)
         return
     from smoothctl.cli.opening import open_run
     from smoothctl.metrics.scores import append_scores, read_scores, score_run
@@ -125,7 +127,8 @@ def command(
 
 def _score_images(
     images: "ImageSet",
-    how: "Judging | None",
+    how: "Judging",
+    reference: "ImageSet",
     test: "ImageSet | None",
     seed: int,
     device: str,
@@ -136,13 +139,8 @@ def _score_images(
     from smoothctl.metrics.image_quality import score_images
     from smoothctl.metrics.scores import FLOOR, plain, stamp
 
-    if how is None or how.reference is None:
-        raise UsageError(
-            f"{images.name} is no run folder: to compare images name a --reference, and no "
-            f"--features {_NONE}."
-        )
     floor = {} if test is None else {FLOOR: test.pick(len(images), seed)}
-    by = how.judge(how.reference, judging.device_name(device), notes.note)
+    by = how.judge(reference, judging.device_name(device), notes.note)
     with work(notes.console.quiet) as progress:
         quality = score_images({**floor, images.name: images}, by, test, seed, progress)
     if as_json:
