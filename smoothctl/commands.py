@@ -191,9 +191,9 @@ def _path(path: str | Path) -> str:
 
 
 def _limit(scores: Mapping[str, Any]) -> int | None:
-    """Returns how many test examples were taken; None for all."""
+    """Returns how many test examples were taken, 0 for all; None where it cannot be told."""
     if "limit" in scores:
         limit: int | None = scores["limit"]
-        return limit
+        return limit or 0
     exact = [e for e in scores.get("likelihood", []) if "quadrature" not in str(e.get("quantity"))]
     return max((e["examples"] for e in exact if isinstance(e.get("examples"), int)), default=None)

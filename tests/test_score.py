@@ -81,6 +81,13 @@ class TestRuns:
         assert "FID" not in out.replace("The FID", "")
         assert "inception score: not available" in out
 
+    def test_the_whole_test_set(self, trained_run: Run) -> None:
+        whole = score_run(trained_run, limit=0, draws=1, samples=0, quadrature=0)
+        assert whole.limit is None
+        assert whole.likelihood[0].examples == len(trained_run.dataset().test)
+        with pytest.raises(UsageError, match="at least 2 test examples; 0 takes all"):
+            score_run(trained_run, limit=1)
+
     def test_none_leaves_images_unjudged(self, digits_run: Run, smoothctl) -> None:
         words = ["--limit", 4, "--samples", 12, "--draws", 2, "--json"]
         code, out, _ = smoothctl("score", digits_run.path, *words, "--features", "none")

@@ -36,7 +36,10 @@ def command(
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", min=2, help="Test examples, the first ones.", show_default="all; 1000 images"
+            "--limit",
+            min=0,
+            help="Test examples, the first ones; 0: all.",
+            show_default="all; 1000 images",
         ),
     ] = None,
     draws: Annotated[
@@ -166,4 +169,4 @@ def _note_limits(run: "Run", limit: int | None, notes: Notes) -> None:
 
     first = EFFORTS["image"].limit
     if limit is None and is_image_run(run) and first and len(run.dataset().test) > first:
-        notes.note(f"Takes the first {first} test images; --limit takes others.")
+        notes.note(f"Takes the first {first} test images; --limit takes more, 0 all.")

@@ -165,7 +165,8 @@ def score_run(
 
     Args:
         run: an opened run.
-        limit: test examples to use, the first ones; here and below, None is the domain's `Effort`.
+        limit: test examples to use, the first ones; 0: all. Here and below, None is the domain's
+            `Effort`.
         draws: K of the importance-weighted bounds.
         samples: samples to draw and judge; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
@@ -182,6 +183,8 @@ def score_run(
     """
     if samples == 1:
         raise UsageError("Two-sample statistics need at least 2 samples, or 0 for none.")
+    if limit == 1:
+        raise UsageError("A standard error needs at least 2 test examples; 0 takes all.")
     dataset = run.dataset()
     chosen = _effort(dataset, limit, draws, samples, quadrature)
     missing: dict[str, str] = {}
@@ -232,7 +235,7 @@ def _effort(
     default = EFFORTS[dataset.domain]
     counts = (draws,) if isinstance(draws, int) else draws or default.draws
     return Effort(
-        limit=default.limit if limit is None else limit,
+        limit=default.limit if limit is None else limit or None,
         draws=tuple(sorted(set(counts))),
         samples=default.samples if samples is None else samples,
         quadrature=default.quadrature if quadrature is None else quadrature,
