@@ -80,6 +80,7 @@ def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> l
         "--limit": _limit(scores),
         "--draws": ",".join(map(str, draws)) if isinstance(draws, list) else draws,
         "--samples": scores.get("samples_each"),
+        "--quadrature": scores.get("quadrature"),
         "--features": quality.get("features") if isinstance(quality, dict) else None,
         "--seed": scores.get("seed"),
         "--weights": scores.get("weights"),

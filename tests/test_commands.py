@@ -180,8 +180,9 @@ def test_scoring_takes_the_limit_the_draws_and_the_features_of_an_entry() -> Non
     entry = {"limit": None, "draws": [2, 8], "quality": {"features": "inception"}, "likelihood": []}
     command = score_command("r", entry)
     assert command[3:] == ["--limit", "0", "--draws", "2,8", "--features", "inception"]
-    assert score_command("r", {**entry, "limit": 9, "quality": None})[3:] == [
-        "--limit", "9", "--draws", "2,8",
+    rest = {"limit": 9, "quadrature": 0, "quality": None}
+    assert score_command("r", {**entry, **rest})[3:] == [
+        "--limit", "9", "--draws", "2,8", "--quadrature", "0",
     ]  # fmt: skip
 
 

@@ -111,11 +111,18 @@ def _entropy(dataset: Any) -> float | None:
         return None
 
 
+def _features_details(cls: Any) -> dict[str, Any]:
+    return {
+        "preprocessing": cls.preprocessing,
+        "weights file": "--feature-weights" if cls.takes_weights else None,
+    }
+
+
 GROUPS = (
     Group("architectures", _architectures, _architecture_details),
     Group("kernels", _kernels, _kernel_details),
     Group("datasets", _datasets, _dataset_details, "--data"),
-    Group("features", _features, lambda _: {}),
+    Group("features", _features, _features_details),
 )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smoothctl.cli import judging, options
-from smoothctl.cli.console import Notes, print_json, work
+from smoothctl.cli.console import Notes, is_main_process, print_json, work
 from smoothctl.cli.score_tables import print_quality, print_scores
 from smoothctl.errors import UsageError
 
@@ -98,6 +98,8 @@ def command(
         if how is None or against is None:
             raise judging.needs_reference(target)
         judging.refuse_options_of_runs(context, target, _OF_RUNS)
+        if not is_main_process():  # sets of images are judged by one of several processes
+            return
         images = judging.open_set(target, skip_corrupt, notes.note)
         test = judging.open_test(*of_reference)
         _score_images(images, how, against, test, seed, device.value, notes, as_json)

@@ -121,6 +121,7 @@ class Scores:
     seed: int
     limit: int | None
     draws: list[int]
+    quadrature: int
     samples_each: int
     true_entropy: float | None
     likelihood: list[Estimate]
@@ -210,6 +211,7 @@ def score_run(
         seed=seed,
         limit=chosen.limit,
         draws=list(chosen.draws),
+        quadrature=chosen.quadrature,
         samples_each=chosen.samples,
         true_entropy=entropy,
         likelihood=likelihood,
