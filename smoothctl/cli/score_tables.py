@@ -29,7 +29,8 @@ def print_quality(quality: "Quality") -> None:
     """Prints the figures of sets of images, what to know of them, and what is not available."""
     print_table(_quality_table(quality))
     for name, value in quality.details.items():
-        print(f"{quality.features}: {name} {value:.4g}" if isinstance(value, float) else value)
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{quality.features}: {name} {shown}")
     for warning in quality.warnings:
         print(f"Note: {warning}")
     _print_missing(quality.not_available)
