@@ -1,5 +1,6 @@
 """The command lines that recreate a run: from stored settings back to what a person types."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from smoothctl.stages import StageConfig, TrainingConfig
 __all__ = ["fit_command", "report_command", "sample_command", "score_command", "shell"]
 
 _WIDTH = 78
+_SPLIT = re.compile(r"(.*) \((train|validation|test)\)")
+"""The name of a set of images that is a split of a dataset."""
+
 _FLAGS = {"steps": "--steps", "batch_size": "--batch-size", "learning_rate": "--learning-rate"}
 """The settings of training that have flags of their own."""
 
@@ -81,7 +85,7 @@ def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> l
         "--draws": ",".join(map(str, draws)) if isinstance(draws, list) else draws,
         "--samples": scores.get("samples_each"),
         "--quadrature": scores.get("quadrature"),
-        "--features": quality.get("features") if isinstance(quality, dict) else None,
+        **(_judging(scores, quality) if isinstance(quality, dict) else {}),
         "--seed": scores.get("seed"),
         "--weights": scores.get("weights"),
     }
@@ -189,6 +193,17 @@ def _path(path: str | Path) -> str:
     """Returns a path that no parser takes for an option."""
     text = str(path)
     return f"./{text}" if text.startswith("-") else text
+
+
+def _judging(scores: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the features, and the reference where it is not the run's own training images."""
+    reference, own = str(quality.get("reference")), Path(str(scores.get("dataset"))).name
+    flags = {"--features": quality.get("features")}
+    if reference == f"{own} (train)" or "reference" not in quality:
+        return flags
+    named = _SPLIT.fullmatch(reference)
+    name, split = named.groups() if named else (reference, None)
+    return {**flags, "--reference": name, "--split": split}
 
 
 def _limit(scores: Mapping[str, Any]) -> int | None:

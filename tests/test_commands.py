@@ -186,6 +186,20 @@ def test_scoring_takes_the_limit_the_draws_and_the_features_of_an_entry() -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("reference", "flags"),
+    [
+        ("digits (train)", []),
+        ("digits (test)", ["--reference", "digits", "--split", "test"]),
+        ("some folder", ["--reference", "some folder"]),
+    ],
+)
+def test_scoring_names_a_reference_that_is_not_the_run_s_own(reference: str, flags: list) -> None:
+    quality = {"features": "pixels", "reference": reference}
+    command = score_command("r", {"dataset": "digits", "quality": quality})
+    assert command[3:] == ["--features", "pixels", *flags]
+
+
 def test_the_shell_recreates_the_weights_bit_by_bit(tmp_path: Path) -> None:
     """From the first run's configuration alone, in new processes."""
     out, again = tmp_path / "a run", tmp_path / "again"
