@@ -159,6 +159,16 @@ class TestBadInput:
         with pytest.raises(DataError, match="x.npz"):
             open_images(str(tmp_path / "x.npz"))
 
+    def test_a_damaged_array_within(self, tmp_path: Path) -> None:
+        """Headers are whole, and the values are not."""
+        file = tmp_path / "x.npz"
+        np.savez(file, samples=np.zeros((40, 1, 9, 9), np.float32))
+        content = bytearray(file.read_bytes())
+        content[2000:2400] = b"\xff" * 400
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"x\.npz"):
+            open_images(str(file))
+
     def test_unknown_names(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no file or folder"):
             open_images(str(tmp_path / "nowhere"))

@@ -22,6 +22,7 @@ __all__ = [
     "Source",
     "files_key",
     "holds_images",
+    "holds_numbers",
     "image_files",
     "split_of",
 ]
@@ -170,6 +171,14 @@ def holds_images(path: Path) -> bool:
     try:
         return any(len(array.shape) in (3, 4) for array in _arrays(path).values())
     except Exception:  # whatever is wrong with it, ArrayDataset says so
+        return False
+
+
+def holds_numbers(path: Path) -> bool:
+    """Returns whether an .npy or .npz file has an array of floats, as samples are written."""
+    try:
+        return any(array.dtype.kind == "f" for array in _arrays(path).values())
+    except Exception:  # whatever is wrong with it, its reader says so
         return False
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from smoothctl import datasets
 from smoothctl.batches import spans
 from smoothctl.datasets.base import Dataset, Note, View
-from smoothctl.datasets.image_sources import holds_images
+from smoothctl.datasets.image_sources import holds_images, holds_numbers
 from smoothctl.errors import DataError, UsageError, near_misses
 from smoothctl.pictures import read_array, to_uint8
 from smoothctl.randomness import generator
@@ -197,15 +197,7 @@ def _array_of(text: str) -> tuple[Path | None, str]:
     path = Path(text)
     if path.suffix.lower() not in (".npz", ".npy") or not path.is_file():
         return None, ""
-    return (None if holds_images(path) and not _holds_numbers(path) else path), "samples"
-
-
-def _holds_numbers(path: Path) -> bool:
-    """Returns whether an array file holds numbers rather than bytes, as `sample` writes them."""
-    if path.suffix.lower() == ".npy":
-        return bool(np.load(path, mmap_mode="r", allow_pickle=False).dtype.kind == "f")
-    with np.load(path, allow_pickle=False) as file:
-        return any(file[name].dtype.kind == "f" for name in file.files)
+    return (None if holds_images(path) and not holds_numbers(path) else path), "samples"
 
 
 def _from_array(name: str, array: np.ndarray) -> ImageSet:
