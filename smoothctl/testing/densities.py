@@ -1,13 +1,4 @@
-"""The contract suites: properties that every registered kernel, architecture, … must have.
-
-A plugin's tests subclass them:
-
-    from smoothctl.testing import DensityContract
-
-    class TestMine(DensityContract):
-        density_class = Mine
-        options = {"width": 8}
-"""
+"""The contracts of densities, of vectors and of images."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,152 +12,11 @@ from torch import Tensor
 from smoothctl.architectures.base import Density
 from smoothctl.configs import as_dict, build, settings_of
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.kernels.base import Kernel
-from smoothctl.metrics.features import Features, Request
-from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.randomness import generator
 
-__all__ = ["DensityContract", "FeaturesContract", "ImageDensityContract", "KernelContract"]
+__all__ = ["DensityContract", "ImageDensityContract"]
 
 DTYPES = [torch.float32, torch.float64]
-
-
-class KernelContract:
-    """What every kernel must fulfil; set `kernel_class`."""
-
-    kernel_class: ClassVar[type[Kernel]]
-    sigmas: ClassVar[tuple[float, ...]] = (0.1, 1.7)
-
-    @pytest.fixture(params=[0, 1])
-    def kernel(self, request: pytest.FixtureRequest) -> Kernel:
-        """The kernel at each of `sigmas`."""
-        return self.kernel_class(self.sigmas[request.param])
-
-    def test_integrates_to_one(self, kernel: Kernel) -> None:
-        """∫ k(n) dn = 1."""
-        n = torch.linspace(-30, 30, 600_001, dtype=torch.float64) * kernel.sigma
-        mass = kernel.log_density(n).exp().sum() * (n[1] - n[0])
-        assert mass.item() == pytest.approx(1, abs=1e-4)
-
-    def test_is_symmetric(self, kernel: Kernel) -> None:
-        """K(n) = k(−n)."""
-        n = torch.linspace(0, 5, 1001, dtype=torch.float64) * kernel.sigma
-        assert torch.equal(kernel.log_density(n), kernel.log_density(-n))
-
-    def test_sigma_is_the_standard_deviation(self, kernel: Kernel) -> None:
-        """Noise has mean 0 and standard deviation sigma."""
-        noise = kernel.noise(torch.zeros(400_000), generator("contract"))
-        assert noise.mean().item() == pytest.approx(0, abs=0.01 * kernel.sigma)
-        assert noise.std().item() == pytest.approx(kernel.sigma, rel=0.01)
-
-    def test_entropy_matches_log_prob(self, kernel: Kernel) -> None:
-        """H(q) = −E log q, in closed form."""
-        x = torch.zeros(200_000, 2, dtype=torch.float64)
-        drawn = -kernel.log_prob(kernel.sample(x, generator("contract")), x).mean()
-        assert drawn.item() == pytest.approx(kernel.entropy((2,)), abs=0.02)
-
-    def test_sums_over_event_dimensions(self, kernel: Kernel) -> None:
-        """An image's log q is the sum over its coordinates."""
-        x = torch.zeros(5, 3, 4, 4)
-        x_smooth = kernel.sample(x, generator("contract"))
-        assert kernel.log_prob(x_smooth, x).shape == (5,)
-        expected = kernel.log_density(x_smooth).sum(dim=(1, 2, 3))
-        assert torch.allclose(kernel.log_prob(x_smooth, x), expected)
-        assert kernel.entropy((3, 4, 4)) == pytest.approx(48 * kernel.entropy_per_dimension())
-
-    @pytest.mark.parametrize("dtype", DTYPES)
-    def test_a_draw_is_never_impossible(self, kernel: Kernel, dtype: torch.dtype) -> None:
-        """A drawn x̃ has a finite log q(x̃|x), also far from the origin."""
-        x = torch.linspace(-4, 4, 10_000, dtype=dtype)[:, None]
-        x_smooth = kernel.sample(x, generator("contract"))
-        assert x_smooth.dtype == dtype
-        assert kernel.log_prob(x_smooth, x).isfinite().all()
-
-    def test_same_generator_same_noise(self, kernel: Kernel) -> None:
-        """Seeds reproduce."""
-        x = torch.zeros(10, 2)
-        a, b = (kernel.sample(x, generator("same")) for _ in range(2))
-        assert torch.equal(a, b)
-
-    @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
-    def test_refuses_a_sigma_that_is_no_scale(self, sigma: float) -> None:
-        """Sigma must be positive and finite."""
-        with pytest.raises(UsageError, match="sigma"):
-            self.kernel_class(sigma)
-
-
-class FeaturesContract:
-    """What every feature extractor must fulfil; set `features_class`."""
-
-    features_class: ClassVar[type[Features]]
-    shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
-    count: ClassVar[int] = 60
-
-    def request(self) -> Request:
-        """Returns what the extractor is made from: a reference of two labelled kinds of images."""
-        draws = torch.rand(self.count, *self.shape, generator=generator("contract"))
-        labels = torch.arange(self.count) % 2
-        pixels = (draws * 200 + 50 * labels.view(-1, 1, 1, 1)).to(torch.uint8)
-
-        def read(start: int, stop: int) -> Tensor:
-            return pixels[start:stop]
-
-        return Request(ImageSet("contract", self.shape, self.count, read, labels, 2))
-
-    @pytest.fixture
-    def extractor(self) -> Features:
-        """The extractor, made for the reference."""
-        return self.features_class(self.request())
-
-    @pytest.fixture
-    def images(self) -> Tensor:
-        """Some of the reference's images, uint8 (20, C, H, W)."""
-        return self.request().reference.read(0, 20)
-
-    def test_one_finite_vector_an_image(self, extractor: Features, images: Tensor) -> None:
-        """Features are floats (n, d) on the CPU."""
-        features = extractor(images).features
-        assert features.ndim == 2
-        assert len(features) == len(images)
-        assert features.is_floating_point()
-        assert features.isfinite().all()
-        assert features.device.type == "cpu"
-        assert not features.requires_grad
-
-    def test_probabilities_are_probabilities(self, extractor: Features, images: Tensor) -> None:
-        """Where there are classes, each row is a distribution."""
-        probabilities = extractor(images).probabilities
-        if probabilities is None:
-            pytest.skip("this extractor has no classes")
-        assert len(probabilities) == len(images)
-        assert (probabilities >= 0).all()
-        assert torch.allclose(probabilities.sum(1).double(), torch.ones(20).double(), atol=1e-4)
-
-    def test_an_image_s_features_are_its_own(self, extractor: Features, images: Tensor) -> None:
-        """Neither the batch nor the order changes them, and the images stay as they are."""
-        before = images.clone()
-        whole = extractor(images).features
-        parts = torch.cat([extractor(images[rows]).features for rows in ([1], [0, 2])])
-        assert torch.allclose(parts, whole[[1, 0, 2]], rtol=1e-4, atol=1e-5)
-        assert torch.equal(images, before)
-
-    def test_they_tell_images_apart(self, extractor: Features, images: Tensor) -> None:
-        """Different images have different features."""
-        features = extractor(images).features
-        assert not torch.allclose(features[0], features[1])
-
-    def test_the_hash_names_the_features(self, images: Tensor) -> None:
-        """Made twice, an extractor has the same hash and, as the cache relies on, features."""
-        one, two = (self.features_class(self.request()) for _ in range(2))
-        assert one.sha256 == two.sha256
-        assert torch.equal(one(images).features, two(images).features)
-
-    def test_says_what_it_is(self, extractor: Features) -> None:
-        """Summary and preprocessing are part of listings and results."""
-        assert extractor.summary
-        assert extractor.preprocessing
-        assert extractor.batch >= 1
-        assert all(isinstance(value, float | int | str) for value in extractor.details.values())
 
 
 class _AnyDensityContract(ABC):

@@ -1,0 +1,16 @@
+"""The contract suites: properties that every registered kernel, architecture, … must have.
+
+A plugin's tests subclass them:
+
+    from smoothctl.testing import DensityContract
+
+    class TestMine(DensityContract):
+        density_class = Mine
+        options = {"width": 8}
+"""
+
+from smoothctl.testing.densities import DensityContract, ImageDensityContract
+from smoothctl.testing.features import FeaturesContract
+from smoothctl.testing.kernels import KernelContract
+
+__all__ = ["DensityContract", "FeaturesContract", "ImageDensityContract", "KernelContract"]
