@@ -22,7 +22,7 @@ from smoothctl.comparison import (
 )
 from smoothctl.errors import RunError, UsageError
 from smoothctl.metrics.published import PUBLISHED
-from smoothctl.metrics.scores import read_scores
+from smoothctl.metrics.records import read_scores
 from smoothctl.runs import Run, load_run
 
 Make = Callable[..., Run]

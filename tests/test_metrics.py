@@ -15,7 +15,8 @@ from smoothctl.errors import DataError, RunError
 from smoothctl.metrics.features import Pixels, Request
 from smoothctl.metrics.image_sets import of_tensor
 from smoothctl.metrics.likelihood import bounds, exact_by_quadrature, plain_likelihood
-from smoothctl.metrics.scores import append_scores, score_run
+from smoothctl.metrics.records import append_scores
+from smoothctl.metrics.scores import score_run
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
 from smoothctl.randomness import generator
@@ -157,12 +158,12 @@ class TestScores:
         file = trained_run.path / "scores.json"
         file.unlink(missing_ok=True)
         scores = score_run(trained_run, limit=50, draws=2, samples=0, quadrature=0)
-        append_scores(trained_run, scores)
-        append_scores(trained_run, scores)
+        append_scores(trained_run.path, scores.to_dict())
+        append_scores(trained_run.path, scores.to_dict())
         assert len(json.loads(file.read_text())) == 2
         file.write_text("{")
         with pytest.raises(RunError, match="move it away"):
-            append_scores(trained_run, scores)
+            append_scores(trained_run.path, scores.to_dict())
         assert file.read_text() == "{"
         file.unlink()
 

@@ -12,7 +12,7 @@ from smoothctl.architectures.made import MADE
 from smoothctl.cli import main
 from smoothctl.datasets import open_dataset
 from smoothctl.errors import RunError, UsageError
-from smoothctl.metrics import scores
+from smoothctl.metrics import records, scores
 from smoothctl.metrics.scores import FLOOR, score_run
 from smoothctl.pictures import write_folder
 from smoothctl.runs import Run
@@ -142,7 +142,7 @@ class TestFaults:
         def full(path: Path, value: object) -> None:
             raise RunError(f"Cannot write {path}: No space left on device.")
 
-        monkeypatch.setattr(scores, "write_json", full)
+        monkeypatch.setattr(records, "write_json", full)
         words = ["--limit", 20, "--draws", 2, "--samples", 20, "--quadrature", 0, "--json"]
         code, out, err = smoothctl("score", trained_run.path, *words)
         assert code == 1

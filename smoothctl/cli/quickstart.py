@@ -46,11 +46,12 @@ def command(
     begun = time.monotonic()
     notes = Notes(quiet)
     run = _fit_all(dataset, steps_factor, seed, device.value, out, overwrite, notes)
-    from smoothctl.metrics.scores import append_scores, score_run
+    from smoothctl.metrics.records import append_scores
+    from smoothctl.metrics.scores import score_run
 
     with work(quiet) as progress:
         scores = score_run(run, draws=64, quadrature=0, seed=seed, progress=progress)
-    append_scores(run, scores)
+    append_scores(run.path, scores.to_dict())
     picture = _picture(run, seed)
     seconds = time.monotonic() - begun
     if as_json:

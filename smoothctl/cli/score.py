@@ -105,7 +105,8 @@ def command(
         _score_images(images, how, against, test, seed, device.value, notes, as_json)
         return
     from smoothctl.cli.opening import open_run
-    from smoothctl.metrics.scores import append_scores, read_scores, score_run
+    from smoothctl.metrics.records import append_scores, read_scores
+    from smoothctl.metrics.scores import score_run
     from smoothctl.processes import launched
 
     processes = launched(device.value)
@@ -127,7 +128,7 @@ def command(
         )
     if processes.is_first:
         print_json(scores.to_dict()) if as_json else print_scores(scores)
-        append_scores(run, scores)  # after printing: a full disk loses no figures
+        append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
 
 
 def _score_images(
@@ -142,7 +143,8 @@ def _score_images(
 ) -> None:
     """Judges one set of images and, for a floor, as many test images where there are any."""
     from smoothctl.metrics.image_quality import score_images
-    from smoothctl.metrics.scores import FLOOR, plain, stamp
+    from smoothctl.metrics.records import plain, stamp
+    from smoothctl.metrics.scores import FLOOR
 
     floor = {} if test is None else {FLOOR: test.pick(len(images), seed)}
     by = how.judge(reference, judging.device_name(device), notes.note)

@@ -12,7 +12,7 @@ from smoothctl.comparison.marks import mark, remarks
 from smoothctl.comparison.tables import Cell, Column, Row, Table
 from smoothctl.errors import RunError
 from smoothctl.metrics.published import published_for
-from smoothctl.metrics.scores import read_scores
+from smoothctl.metrics.records import read_scores
 from smoothctl.runs import Run
 
 __all__ = ["compare", "scores_table"]

@@ -19,7 +19,7 @@ from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.metrics.kernel_distance import kernel_distance
 from smoothctl.metrics.manifold import manifold_scores
 from smoothctl.metrics.moments import Moments
-from smoothctl.metrics.neighbours import Memorisation, memorisation
+from smoothctl.metrics.neighbours import data_copying, nearest
 from smoothctl.randomness import generator
 
 __all__ = ["DEFAULT_FEATURES", "Judge", "Judging", "Quality", "QualityRow", "score_images"]
@@ -182,6 +182,7 @@ def score_images(
         if len(images) < 2:
             raise DataError(f"{images.name} holds fewer than two images: draw more to compare.")
     note = by.request.note
+    fresh = None if test is None else _distances(test, reference)
     about = cached(reference, by.extractor, progress("reference features"), note)
     rows = []
     for name, images in sets.items():
@@ -190,7 +191,7 @@ def score_images(
             found = cached(images, by.extractor, work, note)
         else:
             found = extract(images, by.extractor, work)
-        rows.append(_row(name, images, found, about, by.request, test, seed))
+        rows.append(_row(name, images, found, about, reference, fresh, seed))
     return Quality(
         features=by.name,
         features_sha256=by.extractor.sha256,
@@ -213,15 +214,15 @@ def _row(
     images: ImageSet,
     found: Statistics,
     about: Statistics,
-    request: Request,
-    test: ImageSet | None,
+    reference: ImageSet,
+    fresh: Tensor | None,
     seed: int,
 ) -> QualityRow:
     kernel = kernel_distance(found.features, about.features, seed)
     n = min(len(found.features), len(about.features))
     mine, others = (_some(each.features, n, seed) for each in (found, about))
     manifold = manifold_scores(mine, others, _NEIGHBOURS) if n > _NEIGHBOURS else None
-    near = None if test is None else _near(images, request.reference, test)
+    near = None if fresh is None else data_copying(_distances(images, reference), fresh)
     return QualityRow(
         samples=name,
         count=len(images),
@@ -241,8 +242,9 @@ def _row(
     )
 
 
-def _near(images: ImageSet, train: ImageSet, test: ImageSet) -> Memorisation:
-    return memorisation(images.pick(_MOST_NEIGHBOURS), train, test.pick(_MOST_NEIGHBOURS))
+def _distances(images: ImageSet, train: ImageSet) -> Tensor:
+    """Returns the distances of some images to their nearest training images, float64 (n,)."""
+    return nearest(images.pick(_MOST_NEIGHBOURS), train, 1).distances[:, 0].contiguous()
 
 
 def _some(features: Tensor, n: int, seed: int) -> Tensor:

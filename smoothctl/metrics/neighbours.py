@@ -15,7 +15,15 @@ from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics.features import Extracted, Features, Pixels
 from smoothctl.metrics.image_sets import ImageSet
 
-__all__ = ["Memorisation", "Neighbours", "gather", "memorisation", "nearest", "search"]
+__all__ = [
+    "Memorisation",
+    "Neighbours",
+    "data_copying",
+    "gather",
+    "memorisation",
+    "nearest",
+    "search",
+]
 
 Extract = Callable[[Tensor], Extracted]
 
@@ -37,6 +45,14 @@ class Neighbours(NamedTuple):
 
     distances: Tensor
     """ℓ2 distances, float64 (n, k), of images in [−1, 1] or of features."""
+
+
+class Copying(NamedTuple):
+    """How distances of samples to training images compare with those of test images."""
+
+    nearer_than_test: float
+    standard_error: float
+    copies: float
 
 
 class Memorisation(NamedTuple):
@@ -154,10 +170,10 @@ def search(
     found = nearest(_joined(samples, test), train, k, features, progress)
     n = len(samples)
     first = found.distances[:, 0].contiguous()
-    share, error, copies = _compared(first[:n], first[n:])
+    copying = data_copying(first[:n], first[n:])
     neighbours = Neighbours(*(each[:n] for each in found))
     exact = _exact_copies(samples, train)
-    return neighbours, Memorisation(share, error, copies, exact, n, len(test))
+    return neighbours, Memorisation(*copying, exact, n, len(test))
 
 
 def gather(images: ImageSet, indices: Tensor) -> Tensor:
@@ -286,14 +302,19 @@ def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
     return ImageSet(first.name, first.shape, n + len(second), read)
 
 
-def _compared(samples: Tensor, tests: Tensor) -> tuple[float, float, float]:
-    """Returns the Mann-Whitney statistic, its standard error, and the share of copies."""
+def data_copying(samples: Tensor, tests: Tensor) -> Copying:
+    """Compares distances to the nearest training image; see `search`.
+
+    Args:
+        samples: those of samples, (n,).
+        tests: those of test images, (m,).
+    """
     nearer, further = _placements(samples, tests), _placements(tests, samples)
     variance = nearer.var() / len(samples) + further.var() / len(tests)
     ordered = tests.sort().values
     beyond = len(tests) - torch.searchsorted(ordered, samples, right=True)
     copies = (beyond.double() >= _CLOSE * len(tests)).double().mean()
-    return float(nearer.mean()), float(variance.sqrt()), float(copies)
+    return Copying(float(nearer.mean()), float(variance.sqrt()), float(copies))
 
 
 def _placements(x: Tensor, y: Tensor) -> Tensor:

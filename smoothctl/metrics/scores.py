@@ -1,25 +1,19 @@
 """All figures of one run: likelihoods beside the true entropy, samples beside a true sample."""
 
-import json
-import math
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from smoothctl import __version__
 from smoothctl.architectures.base import Density, Progress
 from smoothctl.datasets.base import Dataset, Domain, Note
-from smoothctl.errors import NotAvailable, RunError, UsageError
-from smoothctl.files import write_json
+from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.metrics.image_quality import Judging, Quality, score_images
 from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.likelihood import Estimate, bounds, exact_by_quadrature, plain_likelihood
+from smoothctl.metrics.records import plain, stamp
 from smoothctl.metrics.two_sample import (
     FEWEST,
     classifier_test,
@@ -32,21 +26,13 @@ from smoothctl.runs import Run
 from smoothctl.sampling import draw_all, usable_methods
 from smoothctl.smoothing import TwoStep
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 __all__ = [
     "EFFORTS",
     "FLOOR",
-    "SCORES",
     "Effort",
     "SampleScore",
     "Scores",
-    "append_scores",
-    "plain",
-    "read_scores",
     "score_run",
-    "stamp",
 ]
 
 ProgressFor = Callable[[str], Progress | None]
@@ -79,11 +65,7 @@ EFFORTS: dict[Domain, Effort] = {
 FLOOR = "test images (floor)"
 """The row of what perfect samples would get."""
 
-SCORES = "scores.json"
-"""A run's figures, oldest first."""
-
 _BY_DEFAULT = Judging()
-_PACKAGES = ("torch", "numpy", "pillow", "clean-fid")
 
 
 @dataclass(frozen=True)
@@ -132,18 +114,6 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON; figures that are not finite become null."""
         return plain(self)
-
-
-def plain(result: "DataclassInstance") -> dict[str, Any]:
-    """Returns the values of a result for JSON; figures that are not finite become null."""
-    values: dict[str, Any] = _finite(asdict(result))
-    return values
-
-
-def stamp() -> dict[str, Any]:
-    """Returns when and with what versions figures are made."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"time": now, "smoothctl": __version__, "versions": _versions()}
 
 
 def score_run(
@@ -219,11 +189,6 @@ def score_run(
         quality=quality,
         not_available=missing,
     )
-
-
-def _versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that figures depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def _effort(
@@ -371,47 +336,3 @@ def _or_missing(compute: Callable[[], float], name: str, missing: dict[str, str]
 
 def _dtype(density: Any) -> Any:
     return next(density.parameters()).dtype
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def append_scores(run: Run, scores: Scores) -> None:
-    """Adds the scores to the run's scores.json; earlier ones stay.
-
-    Raises:
-        RunError: the file is there but is no list of scores, or cannot be written.
-    """
-    write_json(run.path / SCORES, [*read_scores(run.path), scores.to_dict()])
-
-
-def read_scores(run: Path) -> list[Mapping[str, Any]]:
-    """Reads a run's scores.json, oldest first; none where there is no file.
-
-    Raises:
-        RunError: it is no list of scores.
-    """
-    file = run / SCORES
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read ({error}): move it away and score again.") from error
-    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise RunError(f"{file} holds no list of scores: move it away and score again.")
-    return entries
-
-
-def _is_entry(entry: Any) -> bool:
-    """Returns whether what an entry has of our keys is of the right kind."""
-    if not isinstance(entry, dict):
-        return False
-    kinds = {"likelihood": list, "samples": list, "quality": dict, "not_available": dict}
-    if not all(isinstance(entry.get(key, kind()), kind | None) for key, kind in kinds.items()):
-        return False
-    items = [*(entry.get("likelihood") or []), *(entry.get("samples") or [])]
-    return all(isinstance(item, dict) for item in items)

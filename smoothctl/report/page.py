@@ -13,7 +13,7 @@ from smoothctl.commands import report_command, sample_command, score_command, sh
 from smoothctl.comparison import Cell, Column, Entry, latest, scores_table, shown
 from smoothctl.errors import SmoothctlError
 from smoothctl.files import write_bytes
-from smoothctl.metrics.scores import read_scores
+from smoothctl.metrics.records import read_scores
 from smoothctl.report.samples import Pictures, pictures_of
 from smoothctl.report.stages import StageView, decimals, stage_views
 from smoothctl.runs import Run
