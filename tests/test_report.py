@@ -287,14 +287,14 @@ class TestContents:
         assert len(shown) == 6
         data = pixels(shown[0]["src"])
         first = image_run.dataset().test.head(1)[0, 0]
-        expected = ((first + 1) * 127.5).round().to(torch.uint8).repeat_interleave(4, 0)
-        assert np.array_equal(data[:32, :32], expected.repeat_interleave(4, 1).numpy())
+        expected = ((first + 1) * 127.5).round().to(torch.uint8).repeat_interleave(8, 0)
+        assert np.array_equal(data[:64, :64], expected.repeat_interleave(8, 1).numpy())
 
     def test_neighbours_are_the_nearest(self, image_page: Page, image_run: Run) -> None:
         rows = pixels(image_page.of("img")[-1]["src"])
-        assert rows.shape[:2] == (8 * 33 - 1, 9 * 33 - 1)
-        assert (rows[:, 32] == charts._LINE).all()
-        sample, near = (rows[:32:4, x : x + 32 : 4, 0].astype(float) for x in (0, 33))
+        assert rows.shape[:2] == (8 * 66 - 2, 64 + 6 + 8 * 66 - 2)
+        assert (rows[:, 66:68] == (255, 0, 0)).all()
+        sample, near = (rows[:64:8, x : x + 64 : 8, 0].astype(float) for x in (0, 70))
         train = (image_run.dataset().train.head()[:, 0].double().numpy() + 1) * 127.5
         distances = ((train - sample) ** 2).sum((1, 2))
         assert ((near - sample) ** 2).sum() == pytest.approx(distances.min(), rel=1e-3)

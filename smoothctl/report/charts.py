@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
-from smoothctl.pictures import to_uint8
-
-__all__ = ["Chart", "Image", "curves", "histogram", "png", "points", "sheet", "ticks"]
+__all__ = ["Chart", "Image", "curves", "histogram", "picture", "png", "points", "ticks"]
 
 Point = tuple[float, float]
 Range = tuple[float, float]
@@ -21,13 +18,11 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 8, 36
 _INK = (64, 125, 186)
 """Of points: the one colour that can be told from a white and from a dark page."""
 
-_LINE = (214, 39, 40)
 _PIXELS = 480
 _BLOT = [(0, 0), (0, 1), (1, 0), (1, 1), (0, -1), (-1, 0)]
 """The pixels that a point covers, as shifts."""
 
 _MOST_POINTS = 400
-_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -107,8 +102,8 @@ def points(samples: np.ndarray, x_range: Range, y_range: Range, what: str) -> Ch
     blots = sum(np.roll(counts, shift, (0, 1)) for shift in _BLOT)
     alpha = np.round(255 * (1 - 0.35**blots)).astype(np.uint8)
     ink = np.broadcast_to(np.array(_INK, np.uint8), (*alpha.shape, 3))
-    picture = png(np.dstack([ink, alpha]))
-    return replace(chart, picture=picture, description=f"{len(samples)} points: {what}.")
+    address = png(np.dstack([ink, alpha]))
+    return replace(chart, picture=address, description=f"{len(samples)} points: {what}.")
 
 
 def histogram(
@@ -135,29 +130,10 @@ def histogram(
     return replace(chart, fill=fill, lines=lines, description=description)
 
 
-def sheet(images: Tensor, across: int, lined: bool = False) -> Image:
-    """Lays images out in rows, pixel by pixel; the page enlarges them.
-
-    Args:
-        images: (n, C, H, W) in [−1, 1], C 1 or 3; values outside are clipped for show.
-        across: images in a row.
-        lined: draw a red line right of the first column.
-    """
-    n, channels, height, width = images.shape
-    factor = max(1, _SIDE // max(height, width))
-    inner = max(1, factor // 2)
-    tiles = to_uint8(images).repeat(inner, axis=2).repeat(inner, axis=3)
-    tall, wide = inner * height + 1, inner * width + 1
-    canvas = np.full((math.ceil(n / across) * tall - 1, across * wide - 1, 3), 128, np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = i // across * tall, i % across * wide
-        shown = tile[[0, 0, 0] if channels == 1 else [0, 1, 2]].transpose(1, 2, 0)
-        canvas[top : top + tall - 1, left : left + wide - 1] = shown
-    if lined:
-        canvas[:, wide - 1] = _LINE
-    enlarged = factor // inner
-    address = png(canvas[..., 0] if channels == 1 and not lined else canvas)
-    return Image(address, enlarged * canvas.shape[1], enlarged * canvas.shape[0])
+def picture(pixels: np.ndarray) -> Image:
+    """Returns a picture of bytes (C, H, W), C 1 or 3, as `smoothctl.pictures` lays images out."""
+    channels, height, width = pixels.shape
+    return Image(png(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0)), width, height)
 
 
 def png(pixels: np.ndarray) -> str:

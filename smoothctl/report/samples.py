@@ -12,8 +12,9 @@ from smoothctl.architectures.base import Progress
 from smoothctl.datasets.base import Dataset
 from smoothctl.errors import NotAvailable, SmoothctlError
 from smoothctl.metrics.image_sets import of_tensor, of_view
-from smoothctl.metrics.neighbours import nearest
-from smoothctl.report.charts import Chart, Image, histogram, points, sheet
+from smoothctl.metrics.neighbours import gather, nearest
+from smoothctl.pictures import grid, neighbour_rows
+from smoothctl.report.charts import Chart, Image, histogram, picture, points
 from smoothctl.runs import Run
 from smoothctl.sampling import available_methods, draw_all, usable_methods
 
@@ -76,7 +77,7 @@ def pictures_of(
         kind = "more than two dimensions" if len(shape) == 1 else f"{shape[0]} channels"
         return Pictures(reason=f"Samples of {kind} have no picture.")
     across = math.ceil(math.sqrt(number))
-    panels = [Panel(_TITLES[name], image=sheet(x, across)) for name, x in named.items()]
+    panels = [Panel(_TITLES[name], image=picture(grid(x, across))) for name, x in named.items()]
     return Pictures(panels, _neighbours(named, dataset, missing))
 
 
@@ -104,14 +105,13 @@ def _neighbours(
     k = min(_NEIGHBOURS, len(dataset.train))
     train = of_view(f"{dataset.name} (train)", dataset, dataset.train)
     try:
-        indices = nearest(of_tensor(method, samples), train, k).indices
+        drawn = of_tensor(method, samples)
+        near = gather(train, nearest(drawn, train, k).indices)
     except SmoothctlError as error:
         missing.append(f"The samples have no neighbours: {error}")
         return None
-    near = dataset.train.rows(indices.flatten()).view(*indices.shape, *samples.shape[1:])
-    rows = torch.cat([samples[:, None].to(near), near], dim=1).flatten(0, 1)
     title = f"{method.capitalize()} samples, and right of the line the {k} nearest training images"
-    return Panel(title, image=sheet(rows, k + 1, lined=True))
+    return Panel(title, image=picture(neighbour_rows(drawn.read(0, len(drawn)), near)))
 
 
 def _dataset(run: Run, missing: list[str]) -> Dataset | None:
