@@ -125,6 +125,29 @@ class TestRuns:
 class TestFaults:
     """No figures are lost, and nothing is computed in vain."""
 
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--features", "inception"], "weights are not at hand"),
+            (["--reference", "other.npz"], "make them equal"),
+        ],
+    )
+    def test_what_cannot_be_compared_is_said_before_the_work(
+        self, digits_run: Run, smoothctl, in_tmp: Path, words: list[str], said: str, monkeypatch
+    ) -> None:
+        monkeypatch.delenv("SMOOTHCTL_INCEPTION", raising=False)
+        monkeypatch.setattr(scores, "plain_likelihood", lambda *_, **__: pytest.fail("in vain"))
+        np.savez("other.npz", samples=np.zeros((5, 1, 9, 8), np.float32))
+        code, out, err = smoothctl("score", digits_run.path, *words)
+        assert (code, out) == (1, "")
+        assert said in err
+
+    @pytest.mark.parametrize("words", [["--features", "pixels"], ["--reference", "digits"]])
+    def test_vectors_have_no_features(self, trained_run: Run, smoothctl, words: list[str]) -> None:
+        code, _, err = smoothctl("score", trained_run.path, *words)
+        assert code == 2
+        assert "models vectors: --features and --reference are for images" in err
+
     def test_a_damaged_list_is_said_before_the_work(
         self, trained_run: Run, smoothctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -108,9 +108,12 @@ def command(
     from smoothctl.metrics.records import append_scores, read_scores
     from smoothctl.metrics.scores import score_run
     from smoothctl.processes import launched
+    from smoothctl.sampling import is_image_run
 
     processes = launched(device.value)
     run = open_run(None if target is None else Path(target), weights.value, device.value, notes)
+    if how != Judging() and not is_image_run(run) and features != _NONE:
+        raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
     with work(quiet or not processes.is_first) as progress:

@@ -43,7 +43,8 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
 }
 """Unconditional models, scored with Inception features.
 
-Only figures that were read at their source are here: ARDS's own table 2 could not be reached.
+Only figures that were checked against a copy of their source are here: of ARDS's own table 2 none
+could be reached.
 """
 
 

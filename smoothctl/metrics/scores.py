@@ -10,7 +10,7 @@ from torch import Tensor
 from smoothctl.architectures.base import Density, Progress
 from smoothctl.datasets.base import Dataset, Domain, Note
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.metrics.image_quality import Judging, Quality, score_images
+from smoothctl.metrics.image_quality import Judge, Judging, Quality, score_images
 from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.likelihood import Estimate, bounds, exact_by_quadrature, plain_likelihood
 from smoothctl.metrics.records import plain, stamp
@@ -159,6 +159,9 @@ def score_run(
     dataset = run.dataset()
     chosen = _effort(dataset, limit, draws, samples, quadrature)
     missing: dict[str, str] = {}
+    by: Judge | None = None
+    if chosen.samples and judging is not None and processes.is_first and dataset.domain == "image":
+        by = _judge(run, dataset, judging, note)  # what cannot be had is said before the work
     likelihood = _likelihood(run, dataset, chosen, seed, progress, missing, processes)
     entropy = _or_missing(dataset.true_entropy, "true entropy", missing)
     drawn: dict[str, Tensor] = {}
@@ -170,9 +173,7 @@ def score_run(
     if dataset.domain == "image":  # nobody expects these of images
         for name in ("true entropy", "off support"):
             missing.pop(name, None)
-    quality = None
-    if judging is not None and drawn and dataset.domain == "image":
-        quality = _quality(run, dataset, drawn, judging, seed, progress, note)
+    quality = None if by is None or not drawn else _quality(dataset, drawn, by, seed, progress)
     return Scores(
         run=str(run.path),
         dataset=dataset.name,
@@ -283,22 +284,21 @@ def _two_sample(
     ]
 
 
+def _judge(run: Run, dataset: Dataset, judging: Judging, note: Note) -> Judge:
+    """Makes the extractor for the reference, the run's training images if none is given."""
+    train = of_view(f"{Path(dataset.name).name} (train)", dataset, dataset.train)
+    reference = judging.reference or train
+    train.check_comparable(reference)
+    return judging.judge(reference, str(run.device), note)
+
+
 def _quality(
-    run: Run,
-    dataset: Dataset,
-    drawn: Mapping[str, Tensor],
-    judging: Judging,
-    seed: int,
-    progress: ProgressFor,
-    note: Note,
+    dataset: Dataset, drawn: Mapping[str, Tensor], by: Judge, seed: int, progress: ProgressFor
 ) -> Quality:
     """Judges samples and, for a floor, as many test images."""
-    name = Path(dataset.name).name
-    reference = judging.reference or of_view(f"{name} (train)", dataset, dataset.train)
-    test = of_view(f"{name} (test)", dataset, dataset.test)
+    test = of_view(f"{Path(dataset.name).name} (test)", dataset, dataset.test)
     n = len(next(iter(drawn.values())))
     sets = {FLOOR: test.pick(n, seed), **{key: of_tensor(key, x) for key, x in drawn.items()}}
-    by = judging.judge(reference, str(run.device), note)
     return score_images(sets, by, test, seed, progress)
 
 
