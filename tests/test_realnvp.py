@@ -20,7 +20,7 @@ def _flow(dims: int, context: bool, couplings: int) -> RealNVP:
 
 def _forward(flow: RealNVP, x: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
     """Returns both halves of the latent code side by side."""
-    given = flow._standard_context(context)
+    given = flow.standard_context(context)
     z = x if context is None else x - context
     kept, moved = z[:, ::2], z[:, 1::2]
     for coupling in flow.couplings:

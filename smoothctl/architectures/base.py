@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,11 +10,21 @@ from torch import Generator, Tensor, nn
 from smoothctl.configs import config
 from smoothctl.errors import NotAvailable, UsageError
 
-__all__ = ["Density", "Progress", "Shape", "standardise"]
+__all__ = ["Density", "Progress", "Shape", "Smoothing", "standardise"]
 
 Shape = tuple[int, ...]
 Progress = Callable[[int, int], None]
 """Told (done, total) while sampling."""
+
+
+class Smoothing(Protocol):
+    """What a prior may ask of the kernel q(x̃|x) that smooths its data."""
+
+    sigma: float
+    """The standard deviation of the noise per coordinate, in data units."""
+
+    def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """Draws x̃ ~ q(x̃|x): shape of x."""
 
 
 class Density(nn.Module, ABC):
@@ -41,7 +51,19 @@ class Density(nn.Module, ABC):
     domain: ClassVar[Literal["vector", "image"]] = "vector"
 
     tractable: ClassVar[bool] = True
-    """False for models that have a score and samples, but no likelihood."""
+    """False for models without a `log_prob`: score models, and those that are `bounded`."""
+
+    bounded: ClassVar[bool] = False
+    """True for models with latent variables, whose likelihood is known by `bound` alone."""
+
+    conditional: ClassVar[bool] = True
+    """False for models that take no context: a prior or a baseline, never a denoiser."""
+
+    suggested_sigma: ClassVar[float | None] = None
+    """The smoothing that suits a prior of this architecture; None leaves it to the dataset."""
+
+    sampler_settings: ClassVar[frozenset[str]] = frozenset()
+    """Names of settings that change samples alone, so that they may be chosen anew for sampling."""
 
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     """Training settings that suit this architecture better than the general defaults."""
@@ -72,6 +94,11 @@ class Density(nn.Module, ABC):
             shape = "×".join(map(str, self.event_shape))
             name = type(self).__name__
             raise UsageError(f"{name} models {self.domain}s, not events of shape {shape}.")
+        if context_shape is not None and not self.conditional:
+            raise UsageError(
+                f"{type(self).__name__} takes no context: it can be a prior or a baseline, but no "
+                "denoiser."
+            )
 
     @classmethod
     def joint(cls, event_shape: Shape, config: Any = None) -> "Density":
@@ -96,9 +123,54 @@ class Density(nn.Module, ABC):
             context: shape (batch, *context_shape).
         """
 
+    def initialize_prior(
+        self, x: Tensor, kernel: Smoothing, generator: Generator | None = None
+    ) -> None:
+        """Does `initialize` for a prior, given clean data and the kernel that smooths them.
+
+        Args:
+            x: clean examples, (batch, *event_shape).
+            kernel: q(x̃|x).
+            generator: draws the smoothing.
+        """
+        self.initialize(kernel.sample(x, generator))
+
     @abstractmethod
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Returns log p(x | context) in nats: (batch, *event_shape) -> (batch,)."""
+        """Returns log p(x | context) in nats: (batch, *event_shape) -> (batch,).
+
+        Raises:
+            NotAvailable: the model is not `tractable`.
+        """
+
+    def bound(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        draws: int = 1,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Returns log 1/K Σₖ wₖ of K independent, unbiased estimates wₖ of p(x | context).
+
+        Its expectation is a lower bound of log p(x | context), which rises with K (Burda et al.
+        2016). A tractable density has the exact value for it.
+
+        Args:
+            x: shape (batch, *event_shape).
+            context: shape (batch, *context_shape).
+            draws: K.
+            generator: draws the latent variables.
+
+        Returns:
+            In nats, (batch,).
+
+        Raises:
+            NotAvailable: the model has neither a likelihood nor a bound of it.
+        """
+        del draws, generator
+        if self.bounded:
+            raise NotImplementedError(f"{type(self).__name__} is bounded and must define `bound`.")
+        return self.log_prob(x, context)
 
     @abstractmethod
     def sample(
@@ -135,6 +207,31 @@ class Density(nn.Module, ABC):
         """
         del x, known, context, generator, progress
         raise NotAvailable(f"{type(self).__name__} cannot complete a partly known event.")
+
+    def trajectory(
+        self,
+        n: int,
+        frames: int,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws n samples and shows how they came about, for models that draw them step by step.
+
+        Args:
+            n: how many.
+            frames: how many states of each to keep, evenly spaced; the last is the sample that
+                `sample` gives for the same generator.
+            generator: draws the samples.
+            progress: told (done, total).
+
+        Returns:
+            Shape (frames, n, *event_shape).
+
+        Raises:
+            NotAvailable: the architecture has no intermediate samples.
+        """
+        del n, frames, generator, progress
+        raise NotAvailable(f"{type(self).__name__} has no intermediate samples to show.")
 
     def given(self, labels: Tensor | None) -> dict[str, Any]:
         """Returns the keyword arguments that pass labels on: none for a model without classes.
@@ -175,6 +272,26 @@ class Density(nn.Module, ABC):
         """Returns the loss of each example, (batch,): −log p(x | context) unless overridden."""
         del generator
         return -self.log_prob(x, context, **self.given(labels))
+
+    def prior_loss(
+        self,
+        x: Tensor,
+        kernel: Smoothing,
+        generator: Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the loss of each example as a prior, (batch,): that of x̃ unless overridden.
+
+        Score models override it: denoising score matching needs x as well as x̃.
+
+        Args:
+            x: clean examples, (batch, *event_shape).
+            kernel: q(x̃|x).
+            generator: draws the smoothing.
+            labels: classes, int64 (batch,), for a class-conditional model.
+        """
+        x_smooth = kernel.sample(x, generator)
+        return self.training_loss(x_smooth, None, generator, **self.given(labels))
 
 
 def standardise(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from smoothctl.architectures.base import Density, Progress, Shape, standardise
+from smoothctl.architectures.base import Progress, Shape
 from smoothctl.architectures.layers import mlp
+from smoothctl.architectures.standardised import StandardisedDensity
 from smoothctl.configs import config
 from smoothctl.errors import UsageError
 from smoothctl.randomness import normal
@@ -54,7 +55,7 @@ class Coupling(nn.Module):
         return (moved - shift) * (-log_scale).exp()
 
 
-class RealNVP(Density):
+class RealNVP(StandardisedDensity):
     r"""log p(x | c) = log N(f(x; c); 0, I) + log |det ∂f/∂x| (Dinh et al. 2017, eq. 3).
 
     f standardises and then alternates couplings between the even and the odd coordinates; the
@@ -75,10 +76,6 @@ class RealNVP(Density):
     summary = "flow of affine couplings, conditional ones for the denoiser"
     training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3}
     config: Config
-    loc: Tensor
-    scale: Tensor
-    context_loc: Tensor
-    context_scale: Tensor
 
     def __init__(
         self,
@@ -88,40 +85,24 @@ class RealNVP(Density):
         config: Any = None,
     ) -> None:
         super().__init__(event_shape, context_shape, levels, config)
-        dims, extra = self.event_shape[0], (self.context_shape or (0,))[0]
+        dims, extra = self.event_shape[0], self.context_dims
         if dims < 2:
             raise UsageError(
                 "RealNVP splits the coordinates in two and cannot model one dimension: "
                 "use logistic-mixture or made."
             )
-        if levels is not None:
-            raise UsageError("RealNVP has no likelihood of 8-bit values: it is continuous.")
-        self.offset = self.config.offset and self.context_shape == self.event_shape
         c = self.config
         even, odd = (dims + 1) // 2, dims // 2
         sizes = [(even, odd) if k % 2 == 0 else (odd, even) for k in range(c.couplings)]
         self.couplings = nn.ModuleList(
             Coupling(given + extra, moved, c.width, c.layers, c.scale_cap) for given, moved in sizes
         )
-        for name, size in [("", dims), ("context_", extra)]:
-            self.register_buffer(f"{name}loc", torch.zeros(size))
-            self.register_buffer(f"{name}scale", torch.ones(size))
-
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Standardises the context and the data, or x − x̃ for a denoiser."""
-        if context is not None:
-            self.context_loc, self.context_scale = standardise(context)
-        self.loc, self.scale = standardise(
-            x - context if self.offset and context is not None else x
-        )
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
-        given = self._standard_context(context)
-        centre = self.loc if not self.offset or context is None else self.loc + context
-        z = (x - centre) / self.scale
+        z, given = self.to_standard(x, context)
         kept, moved = z[:, ::2], z[:, 1::2]
-        log_determinant = -self.scale.log().sum().expand(len(x))
+        log_determinant = -self.log_volume.expand(len(x))
         for coupling in self.couplings:
             changed, log_scale = coupling(kept, moved, given)
             kept, moved = changed, kept
@@ -139,7 +120,7 @@ class RealNVP(Density):
     ) -> Tensor:
         """Draws n samples through the inverse flow: (n, D)."""
         del progress
-        given = self._standard_context(context)
+        given = self.standard_context(context)
         z = normal((n, *self.event_shape), self.loc, generator)
         kept, moved = z[:, ::2], z[:, 1::2]
         if len(self.couplings) % 2 == 1:
@@ -149,8 +130,4 @@ class RealNVP(Density):
             kept, moved = moved, coupling.inverse(moved, kept, given)
         z = torch.empty_like(z)
         z[:, ::2], z[:, 1::2] = kept, moved
-        centre = self.loc if not self.offset or context is None else self.loc + context
-        return centre + self.scale * z
-
-    def _standard_context(self, context: Tensor | None) -> Tensor | None:
-        return None if context is None else (context - self.context_loc) / self.context_scale
+        return self.from_standard(z, context)

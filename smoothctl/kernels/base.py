@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor
 
-from smoothctl.errors import UsageError
+from smoothctl.errors import NotAvailable, UsageError
 
 __all__ = ["Kernel", "LogProb"]
 
@@ -83,3 +83,19 @@ class Kernel(ABC):
         Raises:
             NotAvailable: the kernel has no usable closed form.
         """
+
+    def posterior_mean_from_score(self, x_smooth: Tensor, score: Tensor) -> Tensor:
+        """Returns E[x | x̃] where the score of the smoothed density is all that is known.
+
+        Args:
+            x_smooth: smoothed samples, (batch, *event).
+            score: ∇ log p(x̃) there, same shape.
+
+        Raises:
+            NotAvailable: the score doesn't determine the mean for this kernel.
+        """
+        del x_smooth, score
+        raise NotAvailable(
+            f"The score of the smoothed density gives no posterior mean for {type(self).__name__} "
+            "noise; for Gaussian noise it does."
+        )

@@ -41,4 +41,8 @@ class Gaussian(Kernel):
         with torch.enable_grad():
             leaf = x_smooth.detach().requires_grad_(True)
             (score,) = torch.autograd.grad(log_prob(leaf).sum(), leaf)
+        return self.posterior_mean_from_score(x_smooth, score)
+
+    def posterior_mean_from_score(self, x_smooth: Tensor, score: Tensor) -> Tensor:
+        """Returns x̃ + σ² ∇ log p(x̃) (ARDS eq. 2), shape of `x_smooth`."""
         return x_smooth + self.sigma**2 * score

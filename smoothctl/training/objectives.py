@@ -49,10 +49,14 @@ class Objective(nn.Module, ABC):
         target, context = self.pair(x, generator)
         self.density.initialize(target, context)
 
+    def smoothing(self) -> Kernel:
+        """Returns the kernel, which every stage but the baseline has."""
+        assert self.kernel is not None
+        return self.kernel
+
     def smooth(self, x: Tensor, generator: Generator | None) -> Tensor:
         """Draws x̃ ~ q(x̃|x)."""
-        assert self.kernel is not None
-        return self.kernel.sample(x, generator)
+        return self.smoothing().sample(x, generator)
 
 
 class BaselineObjective(Objective):
@@ -65,11 +69,22 @@ class BaselineObjective(Objective):
 
 
 class PriorObjective(Objective):
-    """−log p(x̃), the first stage (ARDS section 3.2)."""
+    """−log p(x̃), the first stage (ARDS section 3.2), or the score of p(x̃)."""
 
     def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
         """Returns (x̃, None)."""
         return self.smooth(x, generator), None
+
+    def forward(
+        self, x: Tensor, generator: Generator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Returns the loss of each example: (batch, *event) -> (batch,)."""
+        given = self.density.given(labels)
+        return self.density.prior_loss(x, self.smoothing(), generator, **given)
+
+    def initialize(self, x: Tensor, generator: Generator | None) -> None:
+        """Fits the density's scales to a first batch of examples."""
+        self.density.initialize_prior(x, self.smoothing(), generator)
 
 
 class DenoiserObjective(Objective):
