@@ -2,15 +2,15 @@
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.configs import build
-from smoothctl.errors import RunError
+from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.files import read_weights
 from smoothctl.stages import StageConfig, StageName
 
@@ -107,11 +107,13 @@ class Run:
         path: the folder.
         weights: "last" (averaged weights at the end) or "best" (lowest validation loss).
         device: where the models go.
+        sampler: settings of the stages that change samples alone, chosen anew for sampling.
     """
 
     path: Path
     weights: Weights = "last"
     device: "str | torch.device" = "cpu"
+    sampler: Mapping[str, Any] = field(default_factory=dict)
 
     def stage(self, name: StageName) -> Stage:
         """Returns a stage, whether it exists or not."""
@@ -153,7 +155,7 @@ class Run:
         if not file.is_file():
             have = ", ".join(self.stages()) or "none"
             raise RunError(f"{self.path} has no {name} ({file.name}); complete stages: {have}.")
-        density, config = load_density(file)
+        density, config = load_density(file, self.sampler)
         if config.stage != name:
             raise RunError(f"{file} holds a {config.stage}, not a {name}.")
         return density.to(self.device), config
@@ -195,7 +197,10 @@ class Run:
 
 
 def load_run(
-    path: str | Path, weights: Weights = "last", device: "str | torch.device" = "cpu"
+    path: str | Path,
+    weights: Weights = "last",
+    device: "str | torch.device" = "cpu",
+    sampler: Mapping[str, Any] | None = None,
 ) -> Run:
     """Opens a run folder.
 
@@ -203,11 +208,13 @@ def load_run(
         path: the folder that holds prior/, denoiser/, baseline/ or joint/.
         weights: "last" or "best".
         device: where the models go.
+        sampler: settings of the stages that change samples alone (`Density.sampler_settings`).
 
     Raises:
         RunError: there is no such folder, or no complete stage in it.
+        UsageError: no stage has such a sampler setting, or its value is wrong.
     """
-    run = Run(Path(path), weights, device)
+    run = Run(Path(path), weights, device, sampler or {})
     if not run.path.is_dir():
         raise RunError(f"There is no run folder {path}; fit-prior makes one.")
     if not run.stages():
@@ -218,7 +225,22 @@ def load_run(
             else "fit-prior makes one"
         )
         raise RunError(f"{path} holds no complete stage; {hint}.")
+    _check_sampler(run)
     return run
+
+
+def _check_sampler(run: Run) -> None:
+    """Checks that some stage has each of the run's sampler settings."""
+    if not run.sampler:
+        return
+    names = {config.architecture for config in run.configs().values()}
+    known = sorted(set().union(*(architectures.load(name).sampler_settings for name in names)))
+    for key in run.sampler:
+        if key not in known:
+            raise UsageError(
+                f"The stages of {run.path} have no sampler setting '{key}'"
+                f"{near_misses(key, known)}"
+            )
 
 
 def newest_run(needs: StageName | None = None) -> Path:
@@ -235,12 +257,18 @@ def newest_run(needs: StageName | None = None) -> Path:
     return max(files, key=lambda file: file.stat().st_mtime).parent.parent
 
 
-def build_density(config: StageConfig) -> "Density":
-    """Returns the untrained model that a configuration describes, in its precision."""
+def build_density(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
+    """Returns the untrained model that a configuration describes, in its precision.
+
+    Args:
+        config: of one stage.
+        sampler: settings that change samples alone; those that the architecture has are taken.
+    """
     import torch
 
     cls = architectures.load(config.architecture)
-    options = build(cls.Config, config.options, config.architecture)
+    chosen = {key: (sampler or {})[key] for key in cls.sampler_settings & (sampler or {}).keys()}
+    options = build(cls.Config, {**config.options, **chosen}, config.architecture)
     if config.stage == "joint":
         density = cls.joint(config.event_shape, options)
     else:
@@ -250,15 +278,21 @@ def build_density(config: StageConfig) -> "Density":
     return density.to(torch.float64 if config.precision == "float64" else torch.float32)
 
 
-def load_density(path: str | Path) -> "tuple[Density, StageConfig]":
+def load_density(
+    path: str | Path, sampler: Mapping[str, Any] | None = None
+) -> "tuple[Density, StageConfig]":
     """Loads one model from its weights file alone, in evaluation mode.
+
+    Args:
+        path: the weights file.
+        sampler: settings that change samples alone, chosen anew.
 
     Raises:
         RunError: missing, truncated, foreign, or weights of another architecture.
     """
     tensors, metadata = read_weights(Path(path))
     config = StageConfig.from_dict(metadata, str(path))
-    density = build_density(config)
+    density = build_density(config, sampler)
     try:
         density.load_state_dict(tensors)
     except RuntimeError as error:

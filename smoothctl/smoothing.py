@@ -18,6 +18,7 @@ from smoothctl.processes import ALONE, Processes
 
 __all__ = ["BoundTerms", "TwoStep"]
 
+_LATENT_ROWS = 2**14
 _NOISE_ROWS = 2**16
 _NOISE_VALUES = 2**20
 """How much noise is drawn at once: a constant, so that free memory doesn't change the result."""
@@ -45,6 +46,9 @@ class BoundTerms(NamedTuple):
 class TwoStep:
     """p(x) = ∫ p(x̃) p(x|x̃) dx̃: a smoothed prior and a denoiser (ARDS section 3).
 
+    A stage that is `bounded` is estimated by one draw of its latent variables. Since that estimate
+    of its probability is unbiased, what is a bound stays one; it is looser.
+
     Args:
         kernel: the smoothing kernel q(x̃|x) that both stages were fitted with.
         prior: the density of smoothed data p(x̃).
@@ -57,6 +61,11 @@ class TwoStep:
     prior: Density
     denoiser: Density | None = None
     processes: Processes = ALONE
+
+    @property
+    def tractable(self) -> bool:
+        """Whether the densities of all stages that there are can be had."""
+        return self.prior.tractable and (self.denoiser is None or self.denoiser.tractable)
 
     @property
     def classes(self) -> int | None:
@@ -77,9 +86,10 @@ class TwoStep:
             labels: classes, int64 (batch,), where a stage is conditioned on them.
         """
         x_smooth = self.kernel.sample(x, generator)
-        prior = self._log_prob(self.prior, labels, x_smooth)
+        prior = self._log_prob(self.prior, labels, generator, x_smooth)
         entropy = torch.full_like(prior, self.kernel.entropy(x.shape[1:]))
-        return BoundTerms(prior, entropy, self._log_prob(self._denoiser(), labels, x, x_smooth))
+        denoiser = self._log_prob(self._denoiser(), labels, generator, x, x_smooth)
+        return BoundTerms(prior, entropy, denoiser)
 
     def importance_weighted_bound(
         self,
@@ -149,7 +159,7 @@ class TwoStep:
         rows = repeat(x)
         x_smooth = self.kernel.sample(rows, generator)
         given = None if labels is None else repeat(labels)
-        log_joint = self._log_joint(rows, x_smooth, given)
+        log_joint = self._log_joint(rows, x_smooth, generator, given)
         return (log_joint - self.kernel.log_prob(x_smooth, rows)).view(len(x), draws)
 
     @torch.no_grad()
@@ -171,8 +181,10 @@ class TwoStep:
             progress: told (rows done, rows).
 
         Raises:
-            NotAvailable: the event has more than two dimensions.
+            NotAvailable: the event has more than two dimensions, or a stage's density is not known.
         """
+        if not self.tractable:
+            raise NotAvailable("Quadrature over x̃ needs the exact densities of both stages.")
         if x.ndim != 2 or x.shape[1] > 2:
             raise NotAvailable(
                 "Quadrature over x̃ is for one and two dimensions; use the importance-weighted "
@@ -187,7 +199,7 @@ class TwoStep:
         for start, stop in spans(len(x), max(1, _NOISE_ROWS // len(offsets))):
             rows = x[start:stop].repeat_interleave(len(offsets), dim=0)
             x_smooth = rows + offsets.repeat(stop - start, 1)
-            log_joint = self._log_joint(rows, x_smooth)
+            log_joint = self._log_joint(rows, x_smooth, None)
             results.append(log_joint.view(stop - start, -1).logsumexp(1) + log_cell)
             if progress is not None:
                 progress(stop, len(x))
@@ -231,8 +243,11 @@ class TwoStep:
             return x_smooth
 
         def mean(x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
-            log_prob = partial(self.prior.log_prob, **self.prior.given(labels))
-            return self.kernel.posterior_mean(x_smooth, log_prob)
+            given = self.prior.given(labels)
+            if not self.prior.tractable:
+                score = self.prior.score(x_smooth, **given)
+                return self.kernel.posterior_mean_from_score(x_smooth, score)
+            return self.kernel.posterior_mean(x_smooth, partial(self.prior.log_prob, **given))
 
         return evaluate(mean, rows_that_fit(self.prior, gradient=True), x_smooth, labels=labels)
 
@@ -242,6 +257,11 @@ class TwoStep:
         Raises:
             NotAvailable: see `single_step`.
         """
+        if not self.prior.tractable:
+            if type(self.prior).score is Density.score:
+                raise NotAvailable(f"{type(self.prior).__name__} has no score for single steps.")
+            self.kernel.posterior_mean_from_score(torch.empty(0), torch.empty(0))
+            return
         name = type(self.kernel).__name__
         if self.kernel.exact_density_only:
             raise NotAvailable(
@@ -286,6 +306,19 @@ class TwoStep:
         x_smooth = self.sample_smoothed(n, generator, first, labels, batch_size)
         return self.denoise(x_smooth, generator, second, labels, batch_size)
 
+    def inpaint_smoothed(
+        self,
+        x: Tensor,
+        known: Tensor,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Smooths what is known of x, and completes x̃ with the prior: see `inpaint`."""
+        noisy, rest = self.kernel.sample(x, generator), (labels, batch_size)
+        return batches.complete(self.prior, noisy, known, None, generator, progress, *rest)
+
     def inpaint(
         self,
         x: Tensor,
@@ -317,18 +350,35 @@ class TwoStep:
         denoiser = self._denoiser()
         first, second = (part_of(progress, part, 2) for part in range(2))
         rest = (labels, batch_size)
-        noisy = self.kernel.sample(x, generator)
-        x_smooth = batches.complete(self.prior, noisy, known, None, generator, first, *rest)
+        x_smooth = self.inpaint_smoothed(x, known, generator, first, *rest)
         return batches.complete(denoiser, x, known, x_smooth, generator, second, *rest)
 
-    def _log_joint(self, x: Tensor, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
+    def _log_joint(
+        self,
+        x: Tensor,
+        x_smooth: Tensor,
+        generator: Generator | None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Returns log p(x̃) + log p(x|x̃) of each row."""
-        prior = self._log_prob(self.prior, labels, x_smooth)
-        return prior + self._log_prob(self._denoiser(), labels, x, x_smooth)
+        prior = self._log_prob(self.prior, labels, generator, x_smooth)
+        return prior + self._log_prob(self._denoiser(), labels, generator, x, x_smooth)
 
-    def _log_prob(self, density: Density, labels: Tensor | None, *tensors: Tensor) -> Tensor:
-        """Evaluates a log-density, as many rows at a time as fit, shared among the processes."""
+    def _log_prob(
+        self,
+        density: Density,
+        labels: Tensor | None,
+        generator: Generator | None,
+        *tensors: Tensor,
+    ) -> Tensor:
+        """Evaluates a log-density, as many rows at a time as fit, shared among the processes.
+
+        Latent variables are drawn alike in all of them.
+        """
         given, rows = density.given(labels), rows_that_fit(density)
+        if density.bounded:
+            estimate = partial(density.bound, generator=generator)
+            return evaluate(estimate, _LATENT_ROWS, *tensors, **given)
         return evaluate_shared(self.processes, density.log_prob, rows, *tensors, **given)
 
     def _denoiser(self) -> Density:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from smoothctl.runs import Run
     from smoothctl.stages import StageName
 
-__all__ = ["data_settings", "fit_stage", "merge", "print_result"]
+__all__ = ["data_settings", "fit_stage", "merge", "print_result", "sampler_settings"]
 
 _INFORMATIVE = {"format", "smoothctl", "stage", "event_shape", "levels", "data_sha256"}
 _FLAGS = {
@@ -86,6 +86,20 @@ def data_settings(assignments: Sequence[str] | None, skip_corrupt: bool) -> dict
     settings: dict[str, Any] = {"skip_corrupt": True} if skip_corrupt else {}
     for text in assignments or []:
         key, value = _key_and_value("--data", text)
+        if key in settings:
+            raise UsageError(f"The setting '{key}' is given twice on the command line.")
+        settings[key] = value
+    return settings
+
+
+def sampler_settings(assignments: Sequence[str] | None) -> dict[str, Any]:
+    """Returns the settings that --set gives to a verb that draws samples.
+
+    Raises:
+        UsageError: a --set without '=', or a setting given twice.
+    """
+    settings: dict[str, Any] = {}
+    for key, value in (_key_and_value("--set", text) for text in assignments or []):
         if key in settings:
             raise UsageError(f"The setting '{key}' is given twice on the command line.")
         settings[key] = value

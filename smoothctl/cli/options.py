@@ -28,6 +28,7 @@ __all__ = [
     "Preset",
     "Quiet",
     "RunFolder",
+    "SamplerSettings",
     "Seed",
     "Set",
     "Sigma",
@@ -213,6 +214,15 @@ Json = Annotated[
 ]
 RunFolder = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest under runs/ if none.")
+]
+SamplerSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of the architecture that changes samples alone, where it has any (see "
+        "'smoothctl architectures show NAME'); repeat it for more.",
+    ),
 ]
 WeightsChoice = Annotated[
     WeightsName,

@@ -66,13 +66,23 @@ def _kernel_details(cls: type) -> dict[str, Any]:
 def _architecture_details(cls: Any) -> dict[str, Any]:
     from smoothctl.configs import settings_of
 
+    sampler = sorted(cls.sampler_settings)
     return {
         "domain": cls.domain,
-        "likelihood": "tractable" if cls.tractable else "not available",
+        "likelihood": _likelihood(cls),
+        "may be": "prior, denoiser or baseline" if cls.conditional else "prior or baseline",
+        **({"sigma of a prior": cls.suggested_sigma} if cls.suggested_sigma else {}),
         "training defaults": dict(cls.training_defaults),
         **{f"--preset {name}": dict(values) for name, values in cls.presets.items()},
+        **({"for sample --set": ", ".join(sampler)} if sampler else {}),
         "settings": settings_of(cls.Config),
     }
+
+
+def _likelihood(cls: Any) -> str:
+    if cls.tractable:
+        return "tractable"
+    return "bounded" if cls.bounded else "not available"
 
 
 def _dataset_details(cls: Any) -> dict[str, Any]:

@@ -3,17 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.batches import evaluate_shared, rows_that_fit
+from smoothctl.batches import evaluate, evaluate_shared, rows_that_fit
 from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.smoothing import TwoStep
 
-__all__ = ["Estimate", "bounds", "exact_by_quadrature", "plain_likelihood"]
+__all__ = ["Estimate", "bounds", "exact_by_quadrature", "latent_bounds", "plain_likelihood"]
+
+
+_LATENT_ROWS = 2**14
+"""Rows times draws of latent variables at once: a constant, so that memory changes no result."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,37 @@ def plain_likelihood(
     given, rows = density.given(labels), rows_that_fit(density)
     log_prob = evaluate_shared(processes, density.log_prob, rows, x, progress=progress, **given)
     return _estimate(model, "exact", -log_prob, _bit_dims(density))
+
+
+@torch.no_grad()
+def latent_bounds(
+    model: str,
+    density: Density,
+    x: Tensor,
+    draws: int | Sequence[int],
+    seed: int,
+    progress: Progress | None = None,
+) -> list[Estimate]:
+    """Returns the bounds of a density with latent variables, the loosest first.
+
+    Args:
+        model: name for the results.
+        density: of clean data, and `bounded`.
+        x: test examples, (batch, *event).
+        draws: K of the importance-weighted bound, or several; the one-draw bound comes first.
+        seed: seed of the latent variables.
+        progress: told (bounds done, bounds).
+    """
+    counts = sorted({1, *([draws] if isinstance(draws, int) else draws)})
+    found = []
+    for done, count in enumerate(counts, start=1):
+        bound = partial(density.bound, draws=count, generator=generator(seed, "latent", count))
+        values = evaluate(bound, max(1, _LATENT_ROWS // count), x)
+        name = "bound, 1 draw" if count == 1 else _tighter(count)
+        found.append(_estimate(model, name, -values, _bit_dims(density)))
+        if progress is not None:
+            progress(done, len(counts))
+    return found
 
 
 @torch.no_grad()

@@ -12,7 +12,13 @@ from smoothctl.datasets.base import Dataset, Domain, Note
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.metrics.image_quality import Judge, Judging, Quality, score_images
 from smoothctl.metrics.image_sets import of_tensor, of_view
-from smoothctl.metrics.likelihood import Estimate, bounds, exact_by_quadrature, plain_likelihood
+from smoothctl.metrics.likelihood import (
+    Estimate,
+    bounds,
+    exact_by_quadrature,
+    latent_bounds,
+    plain_likelihood,
+)
 from smoothctl.metrics.records import plain, stamp
 from smoothctl.metrics.two_sample import (
     FEWEST,
@@ -228,7 +234,10 @@ def _likelihood(
         baseline = run.density("baseline")
         if _has_likelihood(baseline, "baseline likelihood", missing):
             rows, work = x.to(_dtype(baseline)), progress("likelihood")
-            found.append(plain_likelihood("baseline", baseline, rows, labels, work, processes))
+            if baseline.bounded:
+                found += latent_bounds("baseline", baseline, rows, effort.draws, seed, work)
+            else:
+                found.append(plain_likelihood("baseline", baseline, rows, labels, work, processes))
     method = run.method()
     if method is None:
         return found
@@ -254,16 +263,17 @@ def _bounds(
     """Returns the bounds and, of one- and two-dimensional vectors, the exact integral."""
     work = progress("bounds")
     found, tighter = bounds("two-step", method, x, effort.draws, seed, work, labels)
-    if effort.quadrature and x[0].numel() <= 2 and x.ndim == 2:
+    if effort.quadrature and x[0].numel() <= 2 and x.ndim == 2 and method.tractable:
         work = progress("quadrature")
         found.append(exact_by_quadrature("two-step", method, x, tighter, effort.quadrature, work))
     return found
 
 
 def _has_likelihood(density: Density, name: str, missing: dict[str, str]) -> bool:
-    if not density.tractable:
+    has = density.tractable or density.bounded
+    if not has:
         missing[name] = f"{type(density).__name__} gives scores, the gradients of log p, alone"
-    return density.tractable
+    return has
 
 
 def _two_sample(
