@@ -14,10 +14,19 @@ from smoothctl.runs import Run
 from smoothctl.sampling import available_methods, class_labels, is_image_run
 from smoothctl.smoothing import TwoStep
 
-__all__ = ["INPAINTING", "Denoised", "Inpainted", "denoise", "inpaint", "kernel_sigma", "smooth"]
+__all__ = [
+    "INPAINTING",
+    "Denoised",
+    "Inpainted",
+    "denoise",
+    "inpaint",
+    "inpainting_method",
+    "kernel_sigma",
+    "smooth",
+]
 
-INPAINTING = ("two-step", "baseline")
-"""The methods that can complete an image."""
+INPAINTING = ("two-step", "single-step", "baseline")
+"""The methods that can complete an image, the best first."""
 
 
 class Denoised(NamedTuple):
@@ -98,7 +107,7 @@ def inpaint(
     x: Tensor,
     known: Tensor,
     draws: int = 4,
-    method: str = "two-step",
+    method: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     *,
@@ -112,7 +121,8 @@ def inpaint(
         x: clean images, (n, C, H, W) in [−1, 1]; what is not known is ignored.
         known: bool, (1 or n, 1, H, W).
         draws: how many for each.
-        method: "two-step", or "baseline" for the unsmoothed model.
+        method: "two-step"; "single-step", where the prior completes x̃ and E[x|x̃] is taken of
+            that; or "baseline" for the unsmoothed model. None: the first that the run allows.
         seed: determines the draws.
         progress: told (done, total).
         labels: classes, int64 (n,), or one for all, for class-conditional models.
@@ -123,13 +133,13 @@ def inpaint(
         RunError: the run lacks a stage.
         NotAvailable: the run models vectors.
     """
-    if method not in INPAINTING:
-        raise UsageError(f"'{method}' cannot inpaint{near_misses(method, INPAINTING)}")
     if not is_image_run(run):
         raise NotAvailable(f"{run.path} models vectors: inpainting is for images.")
-    model = _two_step(run) if method == "two-step" else _baseline(run)
-    last = model if isinstance(model, Density) else model.denoiser
-    assert last is not None
+    method = inpainting_method(run) if method is None else method
+    if method not in INPAINTING:
+        raise UsageError(f"'{method}' cannot inpaint{near_misses(method, INPAINTING)}")
+    model = _baseline(run) if method == "baseline" else _smoothed(run, method)
+    last = model if isinstance(model, Density) else model.denoiser or model.prior
     x = snap(_like(last, x), last.levels)
     rows = _repeated(x, draws)
     mask = known.to(x.device)
@@ -137,11 +147,32 @@ def inpaint(
     classes = _classes(model, labels, len(x))
     given = None if classes is None else _repeated(classes, draws)
     stream = generator(seed, "inpainted")
+    rest = (stream, progress, given, batch_size)
     if isinstance(model, Density):
-        samples = batches.complete(model, rows, repeated, None, stream, progress, given, batch_size)
+        samples = batches.complete(model, rows, repeated, None, *rest)
+    elif method == "two-step":
+        samples = model.inpaint(rows, repeated, *rest)
     else:
-        samples = model.inpaint(rows, repeated, stream, progress, given, batch_size)
+        x_smooth = model.inpaint_smoothed(rows, repeated, *rest)
+        samples = torch.where(repeated, rows, model.single_step(x_smooth, given))
     return Inpainted(x, known, _by_draw(samples, draws))
+
+
+def inpainting_method(run: Run) -> str:
+    """Returns the best method that the run's stages allow."""
+    available = available_methods(run)
+    return next(method for method in INPAINTING if method in available)
+
+
+def _smoothed(run: Run, method: str) -> TwoStep:
+    """Returns the model for two-step or single-step inpainting, checked before any work."""
+    if method == "two-step":
+        return _two_step(run)
+    model = run.method()
+    if model is None:
+        raise RunError(f"{run.path} has no prior; fit-prior makes one.")
+    model.check_single_step()
+    return model
 
 
 def _two_step(run: Run) -> TwoStep:

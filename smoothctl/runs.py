@@ -238,8 +238,7 @@ def _check_sampler(run: Run) -> None:
     for key in run.sampler:
         if key not in known:
             raise UsageError(
-                f"The stages of {run.path} have no sampler setting '{key}'"
-                f"{near_misses(key, known)}"
+                f"The stages of {run.path} have no sampler setting '{key}'{near_misses(key, known)}"
             )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "class_labels",
     "draw",
     "draw_all",
+    "draw_frames",
     "event_shape",
     "is_image_run",
     "save_arrays",
@@ -39,6 +40,8 @@ __all__ = [
 
 Method = Literal["two-step", "single-step", "smoothed", "baseline"]
 METHODS: tuple[Method, ...] = get_args(Method)
+FRAMED: tuple[Method, ...] = ("smoothed", "baseline")
+"""The methods whose samples may have intermediate states."""
 
 
 class Drawn(NamedTuple):
@@ -163,6 +166,38 @@ def draw_all(
         samples = batches.sample(density, n, None, stream, parts.pop(0), labels, batch_size)
         found["baseline"] = Drawn(samples, None, labels)
     return {method: found[method] for method in methods}
+
+
+def draw_frames(
+    run: Run, method: str, n: int, frames: int, seed: int = 0, progress: Progress | None = None
+) -> Tensor:
+    """Draws n samples and keeps their states on the way, where the architecture has any.
+
+    Args:
+        run: an opened run.
+        method: "smoothed", the x̃ of the prior; or "baseline".
+        n: how many.
+        frames: states of each to keep; the last are the samples that `draw` gives for the seed.
+        seed: determines the samples.
+        progress: told (done, total).
+
+    Returns:
+        Shape (frames, n, *event).
+
+    Raises:
+        UsageError: another method, or n or frames below one.
+        RunError: the run lacks a stage that the method needs.
+        NotAvailable: the architecture draws its samples in one go.
+    """
+    if method not in FRAMED:
+        raise UsageError(
+            f"Frames are of the {' or '.join(FRAMED)} samples, not of '{method}': choose a method."
+        )
+    if frames < 1:
+        raise UsageError(f"The number of frames must be at least 1, not {frames}.")
+    _check(run, [method], n)
+    density = run.density("baseline" if method == "baseline" else "prior")
+    return density.trajectory(n, frames, generator(seed, method), progress)
 
 
 def _check(run: Run, methods: Sequence[str], n: int) -> None:

@@ -252,7 +252,7 @@ class TestRuns:
 
     def test_inpainting(self, digits: Run) -> None:
         x, known = digits.dataset().test.head(3), read_mask("bottom-half", (1, 8, 8))
-        for method in ("two-step", "baseline"):
+        for method in ("two-step", "single-step", "baseline"):
             found = inpaint(digits, x, known, 2, method, batch_size=4)
             assert torch.equal(found.images, x)
             kept = known.expand_as(x)
@@ -261,7 +261,7 @@ class TestRuns:
             again = inpaint(digits, x, known, 2, method)
             assert torch.allclose(found.samples, again.samples, atol=1e-5)
         with pytest.raises(UsageError, match="cannot inpaint"):
-            inpaint(digits, x, known, 2, "single-step")
+            inpaint(digits, x, known, 2, "smoothed")
 
     def test_scores(self, by_class: Run) -> None:
         scores = score_run(by_class, limit=6, draws=2, samples=4)
@@ -278,7 +278,7 @@ class TestRuns:
         with pytest.raises(RunError, match="fit-denoiser"):
             denoise(alone, x)
         with pytest.raises(RunError, match="fit-denoiser"):
-            inpaint(alone, x, known)
+            inpaint(alone, x, known, method="two-step")
         assert inpaint(alone, x, known, 1, "baseline").samples.shape == (1, 1, 1, 8, 8)
 
 
@@ -407,6 +407,8 @@ class TestCommands:
             (["inpaint", "test", "RUN", "--mask", "big.png"], 1, "big.png is 9×9"),
             (["inpaint", "test", "RUN", "--method", "smoothed"], 2, "cannot inpaint"),
             (["inpaint", "test", "VECTORS"], 1, "inpainting is for images"),
+            (["sample", "RUN", "--set", "steps=3"], 2, "have no sampler setting 'steps'"),
+            (["inpaint", "test", "RUN", "--set", "steps"], 2, "--set takes KEY=VALUE"),
             (["sample", "VECTORS", "--out", "a.png"], 2, "written as .npz, not"),
             (["sample", "VECTORS", "--batch-size", 2], 2, "all at once"),
         ],

@@ -24,6 +24,7 @@ __all__ = [
     "OutFile",
     "OverwriteFiles",
     "default_name",
+    "named",
     "note_clipping",
     "print_files",
     "read_input",
@@ -150,6 +151,11 @@ def default_name(first: str, *rest: str, weights: str, seed: int, label: int | N
     """Returns the name of an .npz file that tells what is in it."""
     parts = [first + ("-best" if weights == "best" else ""), *rest, f"seed{seed}"]
     return "-".join([*parts, *([] if label is None else [f"label{label}"])]) + ".npz"
+
+
+def named(sampler: Mapping[str, Any]) -> list[str]:
+    """Returns the sampler's settings as parts of a file's name."""
+    return [f"{key}={value}".replace("/", "_") for key, value in sampler.items()]
 
 
 def note_clipping(notes: Notes) -> None:

@@ -24,12 +24,18 @@ def command(
         ),
     ] = "bottom-half",
     method: Annotated[
-        str,
-        typer.Option("--method", help="two-step, or baseline for the unsmoothed model."),
-    ] = "two-step",
+        str | None,
+        typer.Option(
+            "--method",
+            help="two-step, single-step (the prior completes x̃, and E[x|x̃] is taken), or baseline "
+            "for the unsmoothed model.",
+            show_default="the best that the run allows",
+        ),
+    ] = None,
     draws: drawing.Draws = 4,
     n: drawing.First = None,
     label: drawing.Label = None,
+    assignments: options.SamplerSettings = None,
     batch_size: drawing.BatchSize = None,
     seed: options.Seed = 0,
     weights: options.WeightsChoice = options.WeightsName.last,
@@ -45,18 +51,22 @@ def command(
     conditioned on all that is known. Written are `images`, `known` and `samples` (n, draws, …),
     and a picture with a row for each image.
     """
+    from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
     from smoothctl.errors import NotAvailable
     from smoothctl.pictures import read_mask
-    from smoothctl.restoring import inpaint
+    from smoothctl.restoring import inpaint, inpainting_method
     from smoothctl.sampling import check_target, event_shape, is_image_run, save_arrays
 
     notes = Notes(quiet)
-    opened = open_run(run, weights.value, device.value, notes)
+    sampler = sampler_settings(assignments)
+    opened = open_run(run, weights.value, device.value, notes, sampler)
     if not is_image_run(opened):
         raise NotAvailable(f"{opened.path} models vectors: inpainting is for images.")
     known = read_mask(mask, event_shape(opened))
-    parts = ("inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws")
+    chosen = method or inpainting_method(opened)
+    parts = ["inpainted", Path(images).stem, Path(mask).stem, chosen, f"{draws}-draws"]
+    parts += drawing.named(sampler)
     name = drawing.default_name(*parts, weights=weights.value, seed=seed, label=label)
     path = out or opened.path / "samples" / name
     check_target(path, overwrite or out is None, picture_alone=True)
@@ -67,7 +77,7 @@ def command(
             x,
             known,
             draws,
-            method,
+            chosen,
             seed,
             progress("inpaint"),
             labels=labels,
@@ -77,7 +87,8 @@ def command(
         "run": str(opened.path),
         "input": images,
         "mask": mask,
-        "method": method,
+        "method": chosen,
+        "sampler": sampler,
         "n": len(x),
         "draws": draws,
         "seed": seed,

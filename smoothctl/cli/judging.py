@@ -198,7 +198,8 @@ def refuse_options_of_runs(context: typer.Context, target: str, names: Iterable[
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"--{name} is for runs, and {target} is no run folder: leave it out.")
+            option = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise UsageError(f"{option} is for runs, and {target} is no run folder: leave it out.")
 
 
 def device_name(device: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_COUNT, _COUNT_IMAGES = 5000, 64
+_COUNT, _COUNT_IMAGES, _ROWS = 5000, 64, 8
 _TITLES = {
     "smoothed": "smoothed x̃",
     "single-step": "single-step E[x|x̃]",
@@ -54,6 +54,16 @@ def command(
             "x + σ²∇log p(x) of the unsmoothed model, for each σ (ARDS appendix C.6).",
         ),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            min=1,
+            help="With --method smoothed or baseline, of an architecture that draws step by step: "
+            "keep this many intermediate samples, and show a row for each sample.",
+        ),
+    ] = None,
+    assignments: options.SamplerSettings = None,
     label: drawing.Label = None,
     batch_size: drawing.BatchSize = None,
     seed: options.Seed = 0,
@@ -76,19 +86,44 @@ def command(
 
     Images can go into a folder of PNG files instead. Models with classes draw them in turn.
     """
+    from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
     from smoothctl.pictures import write_folder
-    from smoothctl.sampling import available_methods, check_target, draw_all, is_image_run
+    from smoothctl.sampling import (
+        available_methods,
+        check_target,
+        draw_all,
+        draw_frames,
+        is_image_run,
+    )
 
     notes = Notes(quiet)
-    opened = open_run(run, weights.value, device.value, notes)
+    sampler = sampler_settings(assignments)
+    opened = open_run(run, weights.value, device.value, notes, sampler)
     images = is_image_run(opened)
     chosen = method or available_methods(opened)[0]
     sigmas = _sigmas(unsmoothed_sigmas, chosen)
-    count = n or (_COUNT_IMAGES if images else _COUNT)
-    path = out or opened.path / "samples" / _name(
-        chosen, weights.value, seed, count, label, bool(sigmas)
-    )
+    count = n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT)
+    extra = ["moved"] * bool(sigmas) + [f"{frames}-frames"] * bool(frames) + drawing.named(sampler)
+    path = out or opened.path / "samples" / _name(chosen, weights.value, seed, count, label, extra)
+    result = {
+        "run": str(opened.path),
+        "method": chosen,
+        "n": count,
+        "seed": seed,
+        "weights": weights.value,
+        "sampler": sampler,
+    }
+    if frames:
+        if sigmas or label is not None or batch_size is not None:
+            raise UsageError(
+                "--frames goes with -n, --seed and --set alone of the drawing options."
+            )
+        check_target(path, overwrite or out is None, picture_alone=images)
+        with work(quiet) as progress:
+            drawn_frames = draw_frames(opened, chosen, count, frames, seed, progress(chosen))
+        _write_frames(opened, drawn_frames, path, {**result, "frames": frames}, notes, as_json)
+        return
     several = chosen == "all" or bool(sigmas)
     if several and not path.suffix:
         raise UsageError(f"A folder takes the samples of one method: name --out {path}.npz.")
@@ -98,13 +133,6 @@ def command(
         drawn = draw_all(
             opened, methods, count, seed, progress(chosen), batch_size=batch_size, label=label
         )
-    result = {
-        "run": str(opened.path),
-        "method": chosen,
-        "n": count,
-        "seed": seed,
-        "weights": weights.value,
-    }
     if not path.suffix:
         if chosen == "smoothed":
             drawing.note_clipping(notes)
@@ -113,6 +141,35 @@ def command(
         print_json({**result, **files}) if as_json else print(path)
         return
     _write(opened, drawn, sigmas, path, result, notes, as_json)
+
+
+def _write_frames(
+    run: "Run",
+    frames: "Tensor",
+    path: Path,
+    result: dict[str, object],
+    notes: Notes,
+    as_json: bool,
+) -> None:
+    """Writes `frames` (K, n, *event) and their picture: NCSN figure 4 of images, else panels."""
+    from smoothctl.plots import columns, comparison, save
+    from smoothctl.sampling import save_arrays
+
+    def paint(file: Path) -> Path | None:
+        if frames.ndim == 5:
+            figure = columns({f"{result['method']}, step by step": frames.transpose(0, 1)})
+        else:
+            titles = {f"{k} of {len(frames)}": x for k, x in enumerate(frames, start=1)}
+            found = comparison(titles, _dataset(run, notes))
+            if found is None:
+                return None
+            figure = found
+        save(figure, file)
+        return file
+
+    drawing.print_files(
+        result, path, lambda file: save_arrays(file, {"frames": frames}), paint, as_json
+    )
 
 
 def _write(
@@ -204,7 +261,6 @@ def _sigmas(text: str | None, method: str) -> list[float]:
     return list(dict.fromkeys(sigmas))
 
 
-def _name(method: str, weights: str, seed: int, n: int, label: int | None, moved: bool) -> str:
-    parts = [method + ("-best" if weights == "best" else ""), "moved" if moved else None]
-    parts += [f"seed{seed}", str(n), None if label is None else f"label{label}"]
-    return "-".join(part for part in parts if part) + ".npz"
+def _name(method: str, weights: str, seed: int, n: int, label: int | None, extra: list[str]) -> str:
+    parts = [method + ("-best" if weights == "best" else ""), *extra, f"seed{seed}", str(n)]
+    return "-".join([*parts, *([] if label is None else [f"label{label}"])]) + ".npz"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _NONE = "none"
-_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights")
+_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments")
 """Options that mean nothing for a set of images."""
 
 
@@ -69,6 +69,7 @@ def command(
             show_default="256",
         ),
     ] = None,
+    assignments: options.SamplerSettings = None,
     seed: options.Seed = 0,
     weights: options.WeightsChoice = options.WeightsName.last,
     device: options.Device = options.DeviceChoice.auto,
@@ -104,6 +105,7 @@ def command(
         test = judging.open_test(*of_reference)
         _score_images(images, how, against, test, seed, device.value, notes, as_json)
         return
+    from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
     from smoothctl.metrics.records import append_scores, read_scores
     from smoothctl.metrics.scores import score_run
@@ -111,7 +113,8 @@ def command(
     from smoothctl.sampling import is_image_run
 
     processes = launched(device.value)
-    run = open_run(None if target is None else Path(target), weights.value, device.value, notes)
+    path, sampler = None if target is None else Path(target), sampler_settings(assignments)
+    run = open_run(path, weights.value, device.value, notes, sampler)
     if how != Judging() and not is_image_run(run) and features != _NONE:
         raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
     read_scores(run.path)  # what cannot be added to is said before the work

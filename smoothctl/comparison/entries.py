@@ -54,17 +54,26 @@ def rows_of_run(entries: Sequence[Entry], name: str) -> list[Row]:
     if quality is not None:
         _add(cells, _qualities(quality["quality"]))
     used = [entry for entry in (likelihood, samples, quality) if entry is not None]
-    best = bool(used) and all(entry.get("weights") == "best" for entry in used)
+    notes = _notes(used)
     return [
         Row(
             name if model in METHODS else "",
-            f"{model}, best weights" if best and model in METHODS else model,
+            ", ".join([model, *notes]) if model in METHODS else model,
             figures,
             "measured" if model in METHODS else "floor",
         )
         for model, figures in cells.items()
         if figures
     ]
+
+
+def _notes(used: Sequence[Entry]) -> list[str]:
+    """Returns what was not as by default when the figures were taken."""
+    best = bool(used) and all(entry.get("weights") == "best" for entry in used)
+    samplers = [entry.get("sampler") for entry in used if entry.get("samples")]
+    sampler = samplers[-1] if samplers else None
+    settings = sampler.items() if isinstance(sampler, dict) else ()
+    return ["best weights"] * best + [f"{key}={value}" for key, value in settings]
 
 
 def _add(cells: dict[str, dict[str, Cell]], found: Iterable[tuple[str, str, Cell | None]]) -> None:

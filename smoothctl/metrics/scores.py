@@ -106,6 +106,7 @@ class Scores:
     smoothctl: str
     versions: dict[str, str]
     weights: str
+    sampler: dict[str, Any]
     seed: int
     limit: int | None
     draws: list[int]
@@ -185,6 +186,7 @@ def score_run(
         dataset=dataset.name,
         **stamp(),
         weights=run.weights,
+        sampler=dict(run.sampler),
         seed=seed,
         limit=chosen.limit,
         draws=list(chosen.draws),

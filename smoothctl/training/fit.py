@@ -3,27 +3,20 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from smoothctl import architectures, datasets, kernels
+from smoothctl import kernels
 from smoothctl.architectures.base import Density
-from smoothctl.configs import as_dict, build
-from smoothctl.datasets.base import Dataset, Domain
-from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.datasets.base import Dataset
+from smoothctl.errors import RunError, UsageError
 from smoothctl.files import move, remove, write_bytes
-from smoothctl.metrics.sigma import sigma_heuristic
-from smoothctl.runs import RUNS, STAGES, Run, Stage, build_density
-from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig, to_toml
+from smoothctl.runs import STAGES, Run, Stage, build_density
+from smoothctl.stages import StageConfig, StageName, to_toml
 from smoothctl.training.loop import Reporter, Trainer, accelerator_for
 from smoothctl.training.objectives import OBJECTIVES
+from smoothctl.training.settings import FitSettings, resolve, sources_of
 
 __all__ = ["FitSettings", "Quiet", "fit_baseline", "fit_denoiser", "fit_joint", "fit_prior"]
-
-DEFAULT_DATASETS: dict[Domain, str] = {"vector": "rings", "image": "digits"}
-DEFAULT_ARCHITECTURES: dict[Domain, str] = {"vector": "made", "image": "pixelcnnpp"}
-DEFAULT_KERNEL = "gaussian"
 
 
 class Quiet:
@@ -40,43 +33,6 @@ class Quiet:
 
     def finish(self) -> None:
         """Ignores the end."""
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """What the caller chose; None and missing keys mean the default.
-
-    Args:
-        dataset: registered name, path, or id on the Hugging Face hub; see `open_dataset`.
-        architecture: registered name.
-        kernel: registered name.
-        sigma: standard deviation of the smoothing, in data units.
-        out: run folder.
-        seed: determines everything that is random.
-        precision: float32, float64, or bf16 mixed precision.
-        device: "auto" or "cpu".
-        data: settings of the dataset.
-        preset: name of a preset of the architecture; options and training win over it.
-        options: settings of the architecture.
-        training: settings of `TrainingConfig`.
-        overwrite: replace a stage that was fitted with another configuration.
-        sources: dotted key -> where the value came from, for config.toml.
-    """
-
-    dataset: str | None = None
-    architecture: str | None = None
-    kernel: str | None = None
-    sigma: float | None = None
-    out: str | Path | None = None
-    seed: int = 0
-    precision: Precision = "float32"
-    device: str = "auto"
-    data: Mapping[str, Any] = field(default_factory=dict)
-    preset: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    overwrite: bool = False
-    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 def fit_baseline(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -139,8 +95,8 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
 
     from smoothctl.randomness import seed_from
 
-    sources = _sources(settings)
-    config, dataset, run = _resolve(name, settings, sources, reporter)
+    sources = sources_of(settings)
+    config, dataset, run = resolve(name, settings, sources, reporter)
     stage = run.stage(name)
     if _is_settled(stage, run, config, settings.overwrite):
         reporter.note(f"{stage.path} is already complete with this configuration.")
@@ -161,91 +117,6 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
     return run
 
 
-def _resolve(
-    name: StageName, settings: FitSettings, sources: dict[str, str], reporter: Reporter
-) -> tuple[StageConfig, Dataset, Run]:
-    """Fills in every value that was not chosen."""
-    settings = _inherit(settings, sources) if name == "denoiser" else settings
-    _check_settings(settings)
-    dataset_name = datasets.canonical_name(_or(settings.dataset, _default_dataset(settings)))
-    dataset = datasets.open_dataset(dataset_name, settings.data, reporter.note)
-    architecture = _or(settings.architecture, DEFAULT_ARCHITECTURES[dataset.domain])
-    if settings.dataset is None or settings.architecture is None:
-        reporter.note(f"Fits {architecture} to {dataset_name}.")
-    cls = architectures.load(architecture)
-    if cls.domain != dataset.domain:
-        raise UsageError(
-            f"{architecture} models {cls.domain}s, and {dataset.name} holds {dataset.domain}s."
-        )
-    kernel, sigma = None, None
-    if name != "baseline":
-        kernel = _or(settings.kernel, DEFAULT_KERNEL)
-        sigma = _choose_sigma(settings, dataset, sources, reporter)
-        kernels.load(kernel)(sigma)
-    elif settings.kernel is not None or settings.sigma is not None:
-        raise UsageError("A baseline is fitted to unsmoothed data: it has no kernel and no sigma.")
-    settings = _with_preset(settings, cls, architecture, sources)
-    training = {**cls.training_defaults, **settings.training}
-    options = build(cls.Config, settings.options, architecture)
-    values = {
-        "stage": name,
-        "dataset": dataset_name,
-        "data_sha256": dataset.fingerprint,
-        "event_shape": dataset.event_shape,
-        "levels": dataset.levels,
-        "kernel": kernel,
-        "sigma": sigma,
-        "architecture": architecture,
-        "preset": settings.preset,
-        "seed": settings.seed,
-        "precision": settings.precision,
-        "data": dict(dataset.options),
-        "options": as_dict(options),
-        "training": build(TrainingConfig, training, "training"),
-    }
-    config = build(StageConfig, values, "the configuration")
-    slug = f"{dataset.slug}-{architecture}".replace(":", "-")
-    out = RUNS / slug if settings.out is None else Path(settings.out)
-    if not str(out).isprintable():
-        raise UsageError(f"--out {str(out)!r} is not printable text: choose another name.")
-    return config, dataset, Run(out)
-
-
-def _with_preset(
-    settings: FitSettings, cls: type[Density], architecture: str, sources: dict[str, str]
-) -> FitSettings:
-    """Puts the preset's values under those that were chosen, but over a prior's."""
-    if settings.preset is None:
-        return settings
-    if settings.preset not in cls.presets:
-        hint = near_misses(settings.preset, cls.presets) if cls.presets else ": it has none."
-        raise UsageError(f"{architecture} has no preset '{settings.preset}'{hint}")
-    options, training = dict(settings.options), dict(settings.training)
-    inherited = sources.get("preset") == "prior"
-    for key, value in cls.presets[settings.preset].items():
-        name = key.removeprefix("training.")
-        table, kind = (options, "options") if name == key else (training, "training")
-        from_prior = sources.get(f"{kind}.{name}") == "prior"
-        if name not in table or (from_prior and not inherited):
-            table[name] = value
-            sources[f"{kind}.{name}"] = f"preset {settings.preset}"
-    return replace(settings, options=options, training=training)
-
-
-def _check_settings(settings: FitSettings) -> None:
-    """Checks the settings of a named architecture before any data are read.
-
-    Raises:
-        UsageError: an unknown architecture, preset or setting.
-    """
-    if settings.architecture is None:
-        return
-    cls = architectures.load(settings.architecture)
-    checked = _with_preset(settings, cls, settings.architecture, {})
-    build(cls.Config, checked.options, settings.architecture)
-    build(TrainingConfig, checked.training, "training")
-
-
 def _check_classes(density: Density, dataset: Dataset) -> None:
     """Checks that a class-conditional density can be fitted to the dataset's classes.
 
@@ -263,88 +134,6 @@ def _check_classes(density: Density, dataset: Dataset) -> None:
             f"{dataset.name} has {dataset.classes} classes, more than classes={density.classes}: "
             f"set classes={dataset.classes}."
         )
-
-
-def _default_dataset(settings: FitSettings) -> str:
-    """Returns the embedded dataset of the architecture's domain."""
-    name = settings.architecture
-    return DEFAULT_DATASETS["vector" if name is None else architectures.load(name).domain]
-
-
-def _or(chosen: str | None, default: str) -> str:
-    """Returns what was chosen, also where that is an empty and so an unknown name."""
-    return default if chosen is None else chosen
-
-
-def _choose_sigma(
-    settings: FitSettings, dataset: Dataset, sources: dict[str, str], reporter: Reporter
-) -> float:
-    if settings.sigma is not None:
-        return settings.sigma
-    if dataset.suggested_sigma is not None:
-        sources["sigma"] = "suggested by the dataset"
-        reporter.note(f"Takes sigma = {dataset.suggested_sigma:g}, suggested for {dataset.name}.")
-        return dataset.suggested_sigma
-    estimate = sigma_heuristic(dataset)
-    sigma = float(f"{estimate.sigma:.3g}")
-    sources["sigma"] = "heuristic"
-    reporter.note(f"Takes sigma = {sigma:g}, the median distance of two data points over 2√D.")
-    return sigma
-
-
-def _sources(settings: FitSettings) -> dict[str, str]:
-    """Returns where each given value came from: the Python call, where nobody says otherwise."""
-    keys = ["dataset", "architecture", "kernel", "sigma", "seed", "precision", "preset"]
-    given = [key for key in keys if getattr(settings, key) != getattr(FitSettings, key)]
-    for table in ("data", "options", "training"):
-        given += [f"{table}.{name}" for name in getattr(settings, table)]
-    return dict.fromkeys(given, "Python call") | dict(settings.sources)
-
-
-def _inherit(settings: FitSettings, sources: dict[str, str]) -> FitSettings:
-    """Takes dataset, kernel, σ, architecture and its settings from the prior.
-
-    A contradiction is an error, but for the architecture and its settings, which may differ.
-    """
-    if settings.out is None:
-        raise UsageError("A denoiser is fitted beside its prior: name the run folder with --out.")
-    prior = Run(Path(settings.out)).stage("prior")
-    if not prior.started:
-        raise RunError(f"{settings.out} has no prior; fit-prior --out {settings.out} makes one.")
-    config = prior.config()
-    for key in ("dataset", "data", "kernel", "sigma"):
-        chosen, inherited = getattr(settings, key), getattr(config, key)
-        if key == "data":
-            chosen = dict(chosen) or None
-            sources.update({f"data.{name}": "prior" for name in inherited})
-        if key == "dataset" and chosen is not None:
-            chosen = datasets.canonical_name(chosen)
-        if chosen is not None and chosen != inherited:
-            raise RunError(
-                f"The denoiser's {key} ({chosen}) is not its prior's ({inherited} in "
-                f"{prior.config_file}): leave it out, or fit another prior."
-            )
-        sources[key] = "prior"
-    options = dict(settings.options)
-    if settings.architecture in (None, config.architecture):
-        sources.setdefault("architecture", "prior")
-        inherited_options = {k: v for k, v in config.options.items() if k not in options}
-        sources.update({f"options.{name}": "prior" for name in inherited_options})
-        options |= inherited_options
-    preset = settings.preset
-    if preset is None and settings.architecture in (None, config.architecture):
-        preset = config.preset
-        sources["preset"] = "prior"
-    return replace(
-        settings,
-        dataset=config.dataset,
-        data=config.data,
-        kernel=config.kernel,
-        sigma=config.sigma,
-        architecture=_or(settings.architecture, config.architecture),
-        preset=preset,
-        options=options,
-    )
 
 
 def _is_settled(stage: Stage, run: Run, config: StageConfig, overwrite: bool) -> bool:

@@ -1,0 +1,247 @@
+"""What a fit is told and what it resolves to: defaults, presets, σ, and what a prior hands on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from smoothctl import architectures, datasets, kernels
+from smoothctl.architectures.base import Density
+from smoothctl.configs import as_dict, build
+from smoothctl.datasets.base import Dataset, Domain
+from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.metrics.sigma import sigma_heuristic
+from smoothctl.runs import RUNS, Run
+from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig
+from smoothctl.training.loop import Reporter
+
+__all__ = ["FitSettings", "resolve", "sources_of"]
+
+DEFAULT_DATASETS: dict[Domain, str] = {"vector": "rings", "image": "digits"}
+DEFAULT_ARCHITECTURES: dict[Domain, str] = {"vector": "made", "image": "pixelcnnpp"}
+DEFAULT_KERNEL = "gaussian"
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What the caller chose; None and missing keys mean the default.
+
+    Args:
+        dataset: registered name, path, or id on the Hugging Face hub; see `open_dataset`.
+        architecture: registered name.
+        kernel: registered name.
+        sigma: standard deviation of the smoothing, in data units.
+        out: run folder.
+        seed: determines everything that is random.
+        precision: float32, float64, or bf16 mixed precision.
+        device: "auto" or "cpu".
+        data: settings of the dataset.
+        preset: name of a preset of the architecture; options and training win over it.
+        options: settings of the architecture.
+        training: settings of `TrainingConfig`.
+        overwrite: replace a stage that was fitted with another configuration.
+        sources: dotted key -> where the value came from, for config.toml.
+    """
+
+    dataset: str | None = None
+    architecture: str | None = None
+    kernel: str | None = None
+    sigma: float | None = None
+    out: str | Path | None = None
+    seed: int = 0
+    precision: Precision = "float32"
+    device: str = "auto"
+    data: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def resolve(
+    name: StageName, settings: FitSettings, sources: dict[str, str], reporter: Reporter
+) -> tuple[StageConfig, Dataset, Run]:
+    """Fills in every value that was not chosen."""
+    settings = _inherit(settings, sources, reporter) if name == "denoiser" else settings
+    _check_settings(settings)
+    dataset_name = datasets.canonical_name(_or(settings.dataset, _default_dataset(settings)))
+    dataset = datasets.open_dataset(dataset_name, settings.data, reporter.note)
+    architecture = _or(settings.architecture, DEFAULT_ARCHITECTURES[dataset.domain])
+    if settings.dataset is None or settings.architecture is None:
+        reporter.note(f"Fits {architecture} to {dataset_name}.")
+    cls = architectures.load(architecture)
+    if cls.domain != dataset.domain:
+        raise UsageError(
+            f"{architecture} models {cls.domain}s, and {dataset.name} holds {dataset.domain}s: "
+            "choose another --arch ('smoothctl architectures list') or --dataset."
+        )
+    kernel, sigma = None, None
+    if name != "baseline":
+        kernel = _or(settings.kernel, DEFAULT_KERNEL)
+        sigma = _choose_sigma(settings, cls, dataset, sources, reporter)
+        kernels.load(kernel)(sigma)
+    elif settings.kernel is not None or settings.sigma is not None:
+        raise UsageError("A baseline is fitted to unsmoothed data: it has no kernel and no sigma.")
+    settings = _with_preset(settings, cls, architecture, sources)
+    training = {**cls.training_defaults, **settings.training}
+    options = build(cls.Config, settings.options, architecture)
+    values = {
+        "stage": name,
+        "dataset": dataset_name,
+        "data_sha256": dataset.fingerprint,
+        "event_shape": dataset.event_shape,
+        "levels": dataset.levels,
+        "kernel": kernel,
+        "sigma": sigma,
+        "architecture": architecture,
+        "preset": settings.preset,
+        "seed": settings.seed,
+        "precision": settings.precision,
+        "data": dict(dataset.options),
+        "options": as_dict(options),
+        "training": build(TrainingConfig, training, "training"),
+    }
+    config = build(StageConfig, values, "the configuration")
+    slug = f"{dataset.slug}-{architecture}".replace(":", "-")
+    out = RUNS / slug if settings.out is None else Path(settings.out)
+    if not str(out).isprintable():
+        raise UsageError(f"--out {str(out)!r} is not printable text: choose another name.")
+    return config, dataset, Run(out)
+
+
+def _with_preset(
+    settings: FitSettings, cls: type[Density], architecture: str, sources: dict[str, str]
+) -> FitSettings:
+    """Puts the preset's values under those that were chosen, but over a prior's."""
+    if settings.preset is None:
+        return settings
+    if settings.preset not in cls.presets:
+        hint = near_misses(settings.preset, cls.presets) if cls.presets else ": it has none."
+        raise UsageError(f"{architecture} has no preset '{settings.preset}'{hint}")
+    options, training = dict(settings.options), dict(settings.training)
+    inherited = sources.get("preset") == "prior"
+    for key, value in cls.presets[settings.preset].items():
+        name = key.removeprefix("training.")
+        table, kind = (options, "options") if name == key else (training, "training")
+        from_prior = sources.get(f"{kind}.{name}") == "prior"
+        if name not in table or (from_prior and not inherited):
+            table[name] = value
+            sources[f"{kind}.{name}"] = f"preset {settings.preset}"
+    return replace(settings, options=options, training=training)
+
+
+def _check_settings(settings: FitSettings) -> None:
+    """Checks the settings of a named architecture before any data are read.
+
+    Raises:
+        UsageError: an unknown architecture, preset or setting.
+    """
+    if settings.architecture is None:
+        return
+    cls = architectures.load(settings.architecture)
+    checked = _with_preset(settings, cls, settings.architecture, {})
+    build(cls.Config, checked.options, settings.architecture)
+    build(TrainingConfig, checked.training, "training")
+
+
+def _default_dataset(settings: FitSettings) -> str:
+    """Returns the embedded dataset of the architecture's domain."""
+    name = settings.architecture
+    return DEFAULT_DATASETS["vector" if name is None else architectures.load(name).domain]
+
+
+def _or(chosen: str | None, default: str) -> str:
+    """Returns what was chosen, also where that is an empty and so an unknown name."""
+    return default if chosen is None else chosen
+
+
+def _choose_sigma(
+    settings: FitSettings,
+    cls: type[Density],
+    dataset: Dataset,
+    sources: dict[str, str],
+    reporter: Reporter,
+) -> float:
+    if settings.sigma is not None:
+        return settings.sigma
+    if cls.suggested_sigma is not None:
+        sources["sigma"] = "suggested by the architecture"
+        reporter.note(f"Takes sigma = {cls.suggested_sigma:g}, suggested for {cls.__name__}.")
+        return cls.suggested_sigma
+    if dataset.suggested_sigma is not None:
+        sources["sigma"] = "suggested by the dataset"
+        reporter.note(f"Takes sigma = {dataset.suggested_sigma:g}, suggested for {dataset.name}.")
+        return dataset.suggested_sigma
+    estimate = sigma_heuristic(dataset)
+    sigma = float(f"{estimate.sigma:.3g}")
+    sources["sigma"] = "heuristic"
+    reporter.note(f"Takes sigma = {sigma:g}, the median distance of two data points over 2√D.")
+    return sigma
+
+
+def sources_of(settings: FitSettings) -> dict[str, str]:
+    """Returns where each given value came from: the Python call, where nobody says otherwise."""
+    keys = ["dataset", "architecture", "kernel", "sigma", "seed", "precision", "preset"]
+    given = [key for key in keys if getattr(settings, key) != getattr(FitSettings, key)]
+    for table in ("data", "options", "training"):
+        given += [f"{table}.{name}" for name in getattr(settings, table)]
+    return dict.fromkeys(given, "Python call") | dict(settings.sources)
+
+
+def _inherit(settings: FitSettings, sources: dict[str, str], reporter: Reporter) -> FitSettings:
+    """Takes dataset, kernel, σ, architecture and its settings from the prior.
+
+    A contradiction is an error, but for the architecture and its settings, which may differ. A
+    prior's architecture that can be no denoiser is left for the domain's default.
+    """
+    if settings.out is None:
+        raise UsageError("A denoiser is fitted beside its prior: name the run folder with --out.")
+    prior = Run(Path(settings.out)).stage("prior")
+    if not prior.started:
+        raise RunError(f"{settings.out} has no prior; fit-prior --out {settings.out} makes one.")
+    config = prior.config()
+    for key in ("dataset", "data", "kernel", "sigma"):
+        chosen, inherited = getattr(settings, key), getattr(config, key)
+        if key == "data":
+            chosen = dict(chosen) or None
+            sources.update({f"data.{name}": "prior" for name in inherited})
+        if key == "dataset" and chosen is not None:
+            chosen = datasets.canonical_name(chosen)
+        if chosen is not None and chosen != inherited:
+            raise RunError(
+                f"The denoiser's {key} ({chosen}) is not its prior's ({inherited} in "
+                f"{prior.config_file}): leave it out, or fit another prior."
+            )
+        sources[key] = "prior"
+    if settings.architecture is None:
+        settings = replace(settings, architecture=_denoising(config.architecture, reporter))
+    options = dict(settings.options)
+    if settings.architecture == config.architecture:
+        sources.setdefault("architecture", "prior")
+        inherited_options = {k: v for k, v in config.options.items() if k not in options}
+        sources.update({f"options.{name}": "prior" for name in inherited_options})
+        options |= inherited_options
+    preset = settings.preset
+    if preset is None and settings.architecture == config.architecture:
+        preset = config.preset
+        sources["preset"] = "prior"
+    return replace(
+        settings,
+        dataset=config.dataset,
+        data=config.data,
+        kernel=config.kernel,
+        sigma=config.sigma,
+        preset=preset,
+        options=options,
+    )
+
+
+def _denoising(architecture: str, reporter: Reporter) -> str:
+    """Returns the prior's architecture, or its domain's default where that takes no context."""
+    cls = architectures.load(architecture)
+    if cls.conditional:
+        return architecture
+    default = DEFAULT_ARCHITECTURES[cls.domain]
+    reporter.note(f"Takes {default}: the prior's {architecture} can be no denoiser.")
+    return default
