@@ -1,0 +1,72 @@
+"""Score matching at all noise levels at once, one loss for each example."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from smoothctl.randomness import normal
+
+__all__ = ["LevelScore", "denoising_score_matching", "sliced_score_matching"]
+
+LevelScore = Callable[[Tensor, Tensor], Tensor]
+"""s(x, i): (batch, *event) and level indices, int64 (batch,), to (batch, *event)."""
+
+
+def denoising_score_matching(
+    score: LevelScore, x: Tensor, levels: Tensor, generator: Generator | None = None
+) -> Tensor:
+    r"""Returns ½ λ(σ) ‖s(x + σz, σ) + z/σ‖² with λ(σ) = σ² and a random level an example.
+
+    NCSN eq. 5 and 6; in expectation least where s is the score of the smoothed data (Vincent
+    2011).
+
+    Args:
+        score: the model.
+        x: clean examples, (batch, *event).
+        levels: σ₁ > … > σ_L, (L,).
+        generator: draws levels and noise.
+
+    Returns:
+        (batch,).
+    """
+    index, sigma = _draw_levels(x, levels, generator)
+    noise = normal(x.shape, x, generator)
+    error = sigma * score(x + sigma * noise, index) + noise
+    return 0.5 * error.flatten(1).square().sum(1)
+
+
+def sliced_score_matching(
+    score: LevelScore, x: Tensor, levels: Tensor, generator: Generator | None = None
+) -> Tensor:
+    r"""Returns λ(σ) [vᵀ ∇s(x̃, σ) v + ½ ‖s(x̃, σ)‖²] with v ~ N(0, I) and λ(σ) = σ².
+
+    The variance-reduced form of sliced score matching (Song et al. 2019b; NCSN eq. 3), at
+    x̃ = x + σz. It needs no known noise, but a second derivative.
+
+    Args:
+        score: the model.
+        x: clean examples, (batch, *event).
+        levels: σ₁ > … > σ_L, (L,).
+        generator: draws levels, noise and projections.
+
+    Returns:
+        (batch,).
+    """
+    index, sigma = _draw_levels(x, levels, generator)
+    noisy = x + sigma * normal(x.shape, x, generator)
+    projection = normal(x.shape, x, generator)
+    with torch.enable_grad():
+        noisy.requires_grad_(True)
+        found = score(noisy, index)
+        (gradient,) = torch.autograd.grad((found * projection).sum(), noisy, create_graph=True)
+    per_coordinate = gradient * projection + 0.5 * found.square()
+    return (sigma.square() * per_coordinate).flatten(1).sum(1)
+
+
+def _draw_levels(x: Tensor, levels: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    """Returns level indices, (batch,), and their σ, broadcastable to x."""
+    device = x.device if generator is None else generator.device
+    index = torch.randint(len(levels), (len(x),), generator=generator, device=device)
+    index = index.to(x.device)
+    return index, levels.to(x)[index].view(-1, *[1] * (x.ndim - 1))
