@@ -6,10 +6,12 @@ from typing import ClassVar
 
 import pytest
 
-from smoothctl import architectures, kernels
+from smoothctl import architectures, datasets, kernels
+from smoothctl.datasets.base import Dataset
 from smoothctl.metrics import features
 from smoothctl.metrics.features import Request
 from smoothctl.testing import (
+    DatasetContract,
     DensityContract,
     FeaturesContract,
     ImageDensityContract,
@@ -98,6 +100,25 @@ class TestPixelCNNpp(ImageDensityContract):
 
 class TestPixelCNNppColour(TestPixelCNNpp):
     shape: ClassVar = (3, 3, 4)
+
+
+SYNTHETIC = [
+    entry.name
+    for entry in datasets.registry.entries()
+    if entry.package == "smoothctl" and datasets.load(entry.name).domain == "vector"
+]
+
+
+@pytest.mark.parametrize("name", SYNTHETIC, scope="class")
+class TestSynthetic(DatasetContract):
+    @pytest.fixture(autouse=True)
+    def _named(self, name: str) -> None:
+        self.dataset_class = datasets.load(name)
+
+
+class TestDigits(DatasetContract):
+    def open(self) -> Dataset:
+        return datasets.open_dataset("digits")
 
 
 def test_every_builtin_is_under_contract() -> None:

@@ -9,8 +9,20 @@ A plugin's tests subclass them:
         options = {"width": 8}
 """
 
+from smoothctl.testing.bounded import BoundedDensityContract
+from smoothctl.testing.datasets import DatasetContract
 from smoothctl.testing.densities import DensityContract, ImageDensityContract
 from smoothctl.testing.features import FeaturesContract
 from smoothctl.testing.kernels import KernelContract
+from smoothctl.testing.score_models import ImageScoreModelContract, ScoreModelContract
 
-__all__ = ["DensityContract", "FeaturesContract", "ImageDensityContract", "KernelContract"]
+__all__ = [
+    "BoundedDensityContract",
+    "DatasetContract",
+    "DensityContract",
+    "FeaturesContract",
+    "ImageDensityContract",
+    "ImageScoreModelContract",
+    "KernelContract",
+    "ScoreModelContract",
+]
