@@ -10,13 +10,14 @@ import smoothctl
 ROOT = Path(smoothctl.__file__).parent
 LAYERS = [
     {"errors", "__init__"},
+    {"entries"},
     {"registry", "randomness", "files", "configs", "processes"},
     {"kernels", "architectures", "datasets", "stages"},
     {"batches"},
     {"smoothing", "pictures"},
     {"metrics", "training", "runs", "sampling", "restoring"},
     {"reproduce", "plots", "testing", "commands"},
-    {"report", "comparison"},
+    {"report", "comparison", "plugins"},
     {"cli", "__main__"},
 ]
 APART = [{"kernels", "architectures", "datasets"}]

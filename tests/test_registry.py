@@ -6,25 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from smoothctl import kernels
+from smoothctl import kernels, reproduce
 from smoothctl.errors import UsageError
 from smoothctl.kernels.base import Kernel
 from smoothctl.registry import ALLOWED_PACKAGES, Registry
+from tests.packages import write_package
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Returns a function that makes an importable package with kernel entry points."""
 
-    def add(package: str, code: str, **points: str) -> None:
+    def add(package: str, code: str, requires: tuple[str, ...] = (), **points: str) -> None:
         root = tmp_path / package
         module = package.replace("-", "_")
-        info = root / f"{module}-1.2.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
-        lines = [f"{name} = {value}" for name, value in points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[smoothctl.kernels]", *lines]) + "\n")
-        (root / f"{module}.py").write_text(code)
+        sys.modules.pop(module, None)
+        write_package(
+            root, package, {f"{module}.py": code}, {"smoothctl.kernels": points}, requires
+        )
         monkeypatch.syspath_prepend(str(root))
 
     return add
@@ -60,6 +59,61 @@ def test_a_class_of_another_kind_is_refused(install) -> None:
     install("odd-kernels", "Mine = dict", odd="odd_kernels:Mine")
     with pytest.raises(UsageError, match="is no Kernel"):
         kernels.load("odd")
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit('bye')", "raise BaseException('bye')"])
+def test_an_import_that_would_end_the_process_is_an_error(install, code: str) -> None:
+    install("their-kernels", code, theirs="their_kernels:Mine")
+    with pytest.raises(UsageError, match=r"their-kernels 1.2 cannot be imported .*bye"):
+        kernels.load("theirs")
+
+
+def test_an_interrupted_import_interrupts(install) -> None:
+    install("their-kernels", "raise KeyboardInterrupt", theirs="their_kernels:Mine")
+    with pytest.raises(KeyboardInterrupt):
+        kernels.load("theirs")
+
+
+def test_what_an_import_prints_stays_off_stdout(install, capsys) -> None:
+    install("their-kernels", "print('hello')\n" + GOOD, theirs="their_kernels:Mine")
+    kernels.load("theirs")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.parametrize(
+    ("requires", "message"),
+    [
+        ("smoothctl>=99", "was written for smoothctl >=99, .*pip install --upgrade their-kernels"),
+        ("absent-package>=2", "needs absent-package>=2, .*run pip install 'absent-package>=2'"),
+    ],
+)
+def test_requirements_are_checked_before_the_import(install, requires: str, message: str) -> None:
+    install("their-kernels", "raise RuntimeError", (requires,), theirs="their_kernels:Mine")
+    with pytest.raises(UsageError, match=f"'theirs' of their-kernels 1.2 {message}"):
+        kernels.load("theirs")
+    assert "their_kernels" not in sys.modules
+
+
+def test_odd_names_are_refused_and_not_offered(install) -> None:
+    install("their-kernels", GOOD, **{"the\x1birs": "their_kernels:Mine"})
+    with pytest.raises(UsageError, match=r"'the\\x1birs' of their-kernels 1.2 has a name that is"):
+        kernels.load("the\x1birs")
+    assert "the\x1birs" not in kernels.names()
+    with pytest.raises(UsageError, match=r"There is no kernel 'x\\x1b'"):
+        kernels.load("x\x1b")
+
+
+def test_a_name_that_one_package_declares_twice_is_refused(install) -> None:
+    install("their-kernels", GOOD, **{"mine": "their_kernels:Mine", "mine ": "their_kernels:Other"})
+    with pytest.raises(UsageError, match=r"'mine' of their-kernels 1.2 is declared twice"):
+        kernels.load("mine")
+
+
+def test_experiments_are_instances_by_the_same_door() -> None:
+    assert set(reproduce.names()) >= {"rings", "olympics", "realnvp", "digits", "inverse-u"}
+    for name in reproduce.names():
+        assert reproduce.load(name).name == name
+        assert reproduce.load(name).summary
 
 
 def test_one_name_from_two_packages_needs_the_package(install) -> None:

@@ -16,6 +16,7 @@ from smoothctl.cli import (
     fit_prior,
     inpaint,
     neighbours,
+    plugins,
     quickstart,
     registries,
     report,
@@ -59,6 +60,7 @@ app.command("report", rich_help_panel=FIGURES)(report.command)
 app.command("reproduce", rich_help_panel=FIGURES)(reproduce.command)
 for group in registries.GROUPS:
     app.add_typer(registries.verbs(group), name=group.plural, rich_help_panel=DATA)
+app.command("plugins", rich_help_panel=DATA)(plugins.command)
 
 
 def main() -> None:

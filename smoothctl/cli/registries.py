@@ -8,9 +8,11 @@ import typer
 
 from smoothctl.cli import options
 from smoothctl.cli.console import print_json, print_table
-from smoothctl.registry import Entry, Registry
+from smoothctl.entries import Entry, printable
+from smoothctl.plugins.groups import registry_of
+from smoothctl.registry import Registry
 
-__all__ = ["GROUPS", "Group", "verbs"]
+__all__ = ["GROUPS", "Group", "print_rows", "rows_of", "verbs"]
 
 
 @dataclass(frozen=True)
@@ -18,40 +20,19 @@ class Group:
     """One registry on the command line.
 
     Args:
-        plural: the command: "kernels".
-        registry: returns the registry; called only when it is asked for.
+        plural: the command and, after "smoothctl.", the entry-point group: "kernels".
         details: returns what `show` says beyond the summary, from the loaded class.
         option: how its settings are given.
     """
 
     plural: str
-    registry: Callable[[], Registry[Any]]
     details: Callable[[type], dict[str, Any]]
     option: str = "--set"
 
-
-def _kernels() -> Registry[Any]:
-    from smoothctl import kernels
-
-    return kernels.registry
-
-
-def _architectures() -> Registry[Any]:
-    from smoothctl import architectures
-
-    return architectures.registry
-
-
-def _datasets() -> Registry[Any]:
-    from smoothctl import datasets
-
-    return datasets.registry
-
-
-def _features() -> Registry[Any]:
-    from smoothctl.metrics import features
-
-    return features.registry
+    @property
+    def registry(self) -> Registry[Any]:
+        """The registry, imported when it is asked for."""
+        return registry_of(f"smoothctl.{self.plural}")
 
 
 def _kernel_details(cls: type) -> dict[str, Any]:
@@ -129,10 +110,10 @@ def _features_details(cls: Any) -> dict[str, Any]:
 
 
 GROUPS = (
-    Group("architectures", _architectures, _architecture_details),
-    Group("kernels", _kernels, _kernel_details),
-    Group("datasets", _datasets, _dataset_details, "--data"),
-    Group("features", _features, _features_details),
+    Group("architectures", _architecture_details),
+    Group("kernels", _kernel_details),
+    Group("datasets", _dataset_details, "--data"),
+    Group("features", _features_details),
 )
 
 
@@ -143,9 +124,8 @@ def verbs(group: Group) -> typer.Typer:
     @app.command("list")
     def list_(as_json: options.Json = False) -> None:
         """List every installed one, its package and what it is."""
-        registry = group.registry()
-        rows = [_row(registry, entry) for entry in registry.entries()]
-        print_json(rows) if as_json else _print_rows(group.plural, rows)
+        rows = rows_of(group.registry)
+        print_json(rows) if as_json else print_rows(group.plural, rows)
 
     @app.command("show")
     def show(
@@ -153,9 +133,8 @@ def verbs(group: Group) -> typer.Typer:
         as_json: options.Json = False,
     ) -> None:
         """Show one: where it comes from, what it is, and its settings."""
-        registry = group.registry()
-        cls = registry.load(name)
-        entry = registry.find(name)
+        entry = group.registry.find(name)
+        cls = group.registry.load_entry(entry)
         result = {
             "name": entry.name,
             "package": f"{entry.package} {entry.version}",
@@ -167,21 +146,30 @@ def verbs(group: Group) -> typer.Typer:
     return app
 
 
+def rows_of(registry: Registry[Any]) -> list[dict[str, str | None]]:
+    """Loads every entry of a registry for its summary; a broken one is a row with its error."""
+    return [_row(registry, entry) for entry in registry.entries()]
+
+
 def _row(registry: Registry[Any], entry: Entry) -> dict[str, str | None]:
-    """Loads one entry for its summary; a broken one is a row with its error."""
     from smoothctl.errors import UsageError
 
-    row: dict[str, str | None] = {"name": entry.name, "package": entry.package}
-    row |= {"version": entry.version, "summary": None, "error": None}
+    row: dict[str, str | None] = {
+        "name": printable(entry.name),
+        "package": printable(entry.package),
+        "version": printable(entry.version),
+        "summary": None,
+        "error": None,
+    }
     try:
-        name = entry.name if entry.name in registry.names() else f"{entry.package}:{entry.name}"
-        row["summary"] = getattr(registry.load(name), "summary", "")
+        row["summary"] = getattr(registry.load_entry(entry), "summary", "")
     except UsageError as error:
         row["error"] = str(error)
     return row
 
 
-def _print_rows(title: str, rows: list[dict[str, str | None]]) -> None:
+def print_rows(title: str, rows: list[dict[str, str | None]]) -> None:
+    """Prints what `rows_of` returned as a table."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")

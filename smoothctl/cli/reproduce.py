@@ -8,17 +8,19 @@ import typer
 
 from smoothctl.cli import options
 from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.cli.registries import print_rows, rows_of
 from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from smoothctl.reproduce.base import Result, Row
+    from smoothctl.reproduce.base import Experiment, Result, Row
 
 __all__ = ["command"]
 
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(help="Which experiment; without one, they are listed.")
+        str | None,
+        typer.Argument(help="Which experiment, or package:name; without one, they are listed."),
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated seeds.")] = "0,1,2",
     steps_factor: Annotated[
@@ -45,21 +47,25 @@ def command(
 
     A claim that the measurement refutes is a result, not a failure: the exit code stays 0.
     """
-    from smoothctl.reproduce import EXPERIMENTS, load
+    from smoothctl.reproduce import registry
 
     if name is None:
+        rows = rows_of(registry)
         if as_json:
-            print_json(EXPERIMENTS)
+            names = [row["name"] for row in rows]
+            print_json({_key(row, names): row for row in rows})
         else:
-            _print_list(EXPERIMENTS)
+            print_rows("experiments", rows)
         return
+    entry = registry.find(name)
+    experiment: Experiment = registry.load_entry(entry)
     from smoothctl.files import write_json
     from smoothctl.reproduce.base import Scale
 
-    experiment = load(name)
+    folder = out / entry.name
     scale = Scale(steps_factor, examples, draws)
-    result = experiment.run(out / name, _seeds(seeds), scale, Notes(quiet))
-    write_json(out / name / "result.json", result.to_dict())
+    result = experiment.run(folder, _seeds(seeds), scale, Notes(quiet))
+    write_json(folder / "result.json", result.to_dict())
     print_json(result.to_dict()) if as_json else _print_result(result, experiment.source)
 
 
@@ -73,15 +79,10 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _print_list(experiments: dict[str, str]) -> None:
-    from rich.table import Table
-
-    table = Table(title="experiments", title_justify="left")
-    table.add_column("name")
-    table.add_column("what it reproduces")
-    for name, what in experiments.items():
-        table.add_row(name, what)
-    print_table(table)
+def _key(row: dict[str, str | None], names: list[str | None]) -> str:
+    """Returns what to type for an experiment: package:name where several packages have it."""
+    shared = names.count(row["name"]) > 1
+    return f"{row['package']}:{row['name']}" if shared else str(row["name"])
 
 
 def _print_result(result: "Result", source: str) -> None:

@@ -1,33 +1,32 @@
-"""One module for each figure or table of the papers: its configuration and its claim."""
+"""Figures and tables of papers, found through the entry-point group `smoothctl.experiments`."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from smoothctl.errors import UsageError, near_misses
+from smoothctl.registry import Registry
 
 if TYPE_CHECKING:
     from smoothctl.reproduce.base import Experiment
 
-__all__ = ["EXPERIMENTS", "load"]
+__all__ = ["load", "names", "registry"]
 
-EXPERIMENTS = {
-    "rings": "MADE on rings, smoothed against plain (ARDS section 4.1, table 1)",
-    "olympics": "MADE on olympics, smoothed against plain (ARDS section 4.1)",
-    "realnvp": "RealNVP on checkerboard and olympics, smoothed against plain (ARDS table 1)",
-    "digits": "PixelCNN++ on 8×8 digits, smoothed against plain (ARDS section 5, small)",
-    "inverse-u": "the bound over sigma for three kernels on six-modes (ARDS appendix B)",
-}
-"""Name -> what it reproduces."""
+
+def _contract() -> "type[Experiment]":
+    from smoothctl.reproduce.base import Experiment
+
+    return Experiment
+
+
+registry: "Registry[Experiment]" = Registry(
+    "smoothctl.experiments", "experiment", _contract, instances=True
+)
+names = registry.names
 
 
 def load(name: str) -> "Experiment":
-    """Returns the experiment of that name.
+    """Returns the experiment called `name` or `package:name`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it cannot be used.
     """
-    if name not in EXPERIMENTS:
-        raise UsageError(f"There is no experiment '{name}'{near_misses(name, EXPERIMENTS)}")
-    module = import_module(f"smoothctl.reproduce.{name.replace('-', '_')}")
-    experiment: Experiment = module.experiment
+    experiment: Experiment = registry.load_entry(registry.find(name))
     return experiment

@@ -96,11 +96,13 @@ class Experiment:
 
     Args:
         name: on the command line.
+        summary: what it compares, on which data, for the list.
         source: paper, section, table.
         run: fits and scores it: (folder, seeds, scale, reporter) -> result.
     """
 
     name: str
+    summary: str
     source: str
     run: Callable[[Path, Sequence[int], Scale, Reporter], Result]
 

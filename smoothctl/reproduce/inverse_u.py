@@ -108,4 +108,9 @@ def _ranking(figures: dict[str, dict[str, list[float]]]) -> Claim:
     )
 
 
-experiment = Experiment("inverse-u", "ARDS (Meng et al. 2021), appendix B", _run)
+experiment = Experiment(
+    "inverse-u",
+    "the bound over sigma for three kernels on six-modes (ARDS appendix B)",
+    "ARDS (Meng et al. 2021), appendix B",
+    _run,
+)

@@ -22,4 +22,9 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
     return compare("olympics", "olympics", 0.2, {}, _claims, {}, folder, seeds, scale, reporter)
 
 
-experiment = Experiment("olympics", "ARDS (Meng et al. 2021), section 4.1; reconstruction", _run)
+experiment = Experiment(
+    "olympics",
+    "MADE on olympics, smoothed against plain (ARDS section 4.1)",
+    "ARDS (Meng et al. 2021), section 4.1; reconstruction",
+    _run,
+)

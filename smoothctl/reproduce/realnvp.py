@@ -55,4 +55,9 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
     return Result("realnvp", list(seeds), truth, rows, claims)
 
 
-experiment = Experiment("realnvp", "ARDS (Meng et al. 2021), table 1", _run)
+experiment = Experiment(
+    "realnvp",
+    "RealNVP on checkerboard and olympics, smoothed against plain (ARDS table 1)",
+    "ARDS (Meng et al. 2021), table 1",
+    _run,
+)

@@ -33,4 +33,9 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
     )
 
 
-experiment = Experiment("rings", "ARDS (Meng et al. 2021), section 4.1", _run)
+experiment = Experiment(
+    "rings",
+    "MADE on rings, smoothed against plain (ARDS section 4.1, table 1)",
+    "ARDS (Meng et al. 2021), section 4.1",
+    _run,
+)

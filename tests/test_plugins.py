@@ -1,0 +1,242 @@
+"""`smoothctl plugins` tells every fault in a sentence, and no plugin can harm it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smoothctl import reproduce
+from smoothctl.cli.registries import rows_of
+from smoothctl.entries import ALLOWED_PACKAGES
+from smoothctl.plugins import Plugin, Status, list_plugins
+from tests.packages import write_package
+
+KERNEL = "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian): summary = 'mine'\n"
+KERNELS = "smoothctl.kernels"
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on sys.path for packages."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def _third_parties(**options) -> list[Plugin]:
+    return [p for p in list_plugins(**options) if not p.package.startswith("smoothctl")]
+
+
+def _only(**options) -> Plugin:
+    (plugin,) = _third_parties(**options)
+    return plugin
+
+
+def _cli(path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    command = [sys.executable, "-m", "smoothctl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_built_ins_are_in_order() -> None:
+    found = list_plugins()
+    assert {p.group for p in found} > {"smoothctl.experiments", "smoothctl.features"}
+    assert all(p.status is Status.BUILT_IN for p in found if p.package == "smoothctl")
+
+
+def test_nothing_is_imported_without_check(path: Path) -> None:
+    marker = path / "imported"
+    code = f"open({str(marker)!r}, 'w').close()\nraise RuntimeError('boom')"
+    write_package(path, "marked", {"marked.py": code}, {KERNELS: {"mine": "marked:Mine"}})
+    assert _cli(path, "--help").returncode == 0
+    listed = _cli(path, "plugins", "--json")
+    assert listed.returncode == 0
+    statuses = {(p["package"], p["status"]) for p in json.loads(listed.stdout)}
+    assert ("marked", "not checked") in statuses
+    code = "import sys; from smoothctl.plugins import list_plugins; list_plugins()"
+    code += "; sys.exit('torch' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("requires", "error"),
+    [
+        ("zuk0>=1.4", "needs zuk0>=1.4, which is not installed: run pip install 'zuk0>=1.4'"),
+        ("torch>=99", "needs torch>=99, and .* is installed: run pip install 'torch>=99'"),
+        ("smoothctl>=0.2,<0.3", "was written for smoothctl <0.3,>=0.2, and this is smoothctl 0.1"),
+        ("this is no requirement", "has metadata that cannot be read"),
+    ],
+)
+def test_requirements_that_do_not_hold(path: Path, requires: str, error: str) -> None:
+    write_package(path, "theirs", {"theirs.py": ""}, {KERNELS: {"a": "theirs:A"}}, (requires,))
+    assert _only().status is Status.BROKEN
+    assert re.search(error, _only().error)
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [
+        "zuk0; extra == 'test'",
+        "zuk0; python_version < '3'",
+        "smoothctl[test]>=0.1,<0.2",
+        "torch",
+        "Torch>=2",
+        "zuk0 @ https://example.org/zuk0.whl ; sys_platform == 'none'",
+    ],
+)
+def test_requirements_that_hold(path: Path, requires: str) -> None:
+    write_package(path, "theirs", {"theirs.py": ""}, {KERNELS: {"a": "theirs:A"}}, (requires,))
+    assert _only().status is Status.UNCHECKED
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("red\x1b[31m", "red\\x1b[31m"),
+        ("two words", "two words"),
+        ("a:b", "a:b"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("x" * 300, "x" * 79 + "…"),
+    ],
+)
+def test_odd_names_are_escaped_and_refused(path: Path, name: str, shown: str) -> None:
+    write_package(path, "theirs", {"theirs.py": KERNEL}, {KERNELS: {name: "theirs:Mine"}})
+    assert (_only().name, _only().status) == (shown, Status.BROKEN)
+    assert "no plain one" in _only().error
+    assert _only().error.isprintable()
+
+
+def test_a_package_with_an_odd_name_is_escaped(path: Path) -> None:
+    info = write_package(path, "theirs", {"theirs.py": KERNEL}, {KERNELS: {"a": "theirs:Mine"}})
+    (info / "METADATA").write_text("Name: the\x1birs\nVersion: 1\x9b2\n", encoding="utf-8")
+    assert (_only().package, _only().version) == ("the\\x1birs", "1\\x9b2")
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("theirs", "says 'theirs' where its pyproject.toml must say 'module:Class'"),
+        ("theirs:", "must say 'module:Class'"),
+        ("theirs.py/Mine", "must say 'module:Class'"),
+        ("..theirs:Mine", "must say 'module:Class'"),
+        ("elsewhere.kernel:Mine", "a module 'elsewhere' that is not there: run pip install"),
+    ],
+)
+def test_values_that_lead_nowhere(path: Path, value: str, error: str) -> None:
+    write_package(path, "theirs", {"theirs.py": KERNEL}, {KERNELS: {"mine": value}})
+    assert _only().status is Status.BROKEN
+    assert error in _only().error
+
+
+def test_a_mistyped_group_gets_a_near_miss(path: Path) -> None:
+    points = {"smoothctl.kernel": {"mine": "theirs:Mine"}}
+    write_package(path, "theirs", {"theirs.py": KERNEL}, points)
+    assert _only().status is Status.BROKEN
+    assert "does not read; did you mean kernels?" in _only().error
+
+
+def test_one_name_of_two_packages_is_a_duplicate_of_both(path: Path) -> None:
+    write_package(path, "theirs", {"theirs.py": KERNEL}, {KERNELS: {"gaussian": "theirs:Mine"}})
+    found = {p.package: p for p in list_plugins() if p.name == "gaussian"}
+    assert {p.status for p in found.values()} == {Status.DUPLICATE}
+    assert "write theirs:gaussian" in found["theirs"].error
+    assert "write smoothctl:gaussian" in found["smoothctl"].error
+
+
+def test_an_installation_that_another_one_shadows_is_no_duplicate(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {KERNELS: {"mine": "their_kernels:Mine"}}
+    write_package(path, "their-kernels", {"their_kernels.py": KERNEL}, points)
+    monkeypatch.syspath_prepend(str(tmp_path / "editable"))
+    files = {"their_kernels.py": KERNEL}
+    write_package(tmp_path / "editable", "Their_Kernels", files, points)
+    assert _only().status is Status.UNCHECKED
+
+
+def test_the_allow_list_hides_and_is_no_fault(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"their_kernels.py": "raise RuntimeError"}
+    points = {KERNELS: {"gaussian": "their_kernels:Mine"}}
+    write_package(path, "their-kernels", files, points, ("zuk0",))
+    monkeypatch.setenv(ALLOWED_PACKAGES, "other")
+    assert (_only(check=True).status, _only().faulty) == (Status.HIDDEN, False)
+    monkeypatch.setenv(ALLOWED_PACKAGES, "other, Their_Kernels")
+    assert _only().status is Status.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "error"),
+    [
+        ("entry_points.txt", b"[smoothctl.kernels]\nmine = \xff\xfe:Mine\n", "cannot be read"),
+        ("entry_points.txt", b"[smoothctl.kernels]\nno equals sign\n", "cannot be read"),
+        ("METADATA", b"", "metadata that cannot be read"),
+        ("METADATA", b"Name: theirs\nVersion: 1.2\nRequires-Dist: \xff\xfe\n", "cannot be read"),
+    ],
+)
+def test_unreadable_metadata(path: Path, file: str, content: bytes, error: str) -> None:
+    info = write_package(path, "theirs", {"theirs.py": KERNEL}, {KERNELS: {"mine": "theirs:Mine"}})
+    (info / file).write_bytes(content)
+    assert (_only().package, _only().version, _only().status) == ("theirs", "1.2", Status.BROKEN)
+    assert error in _only().error
+    assert any(p.name == "gaussian" for p in list_plugins())
+
+
+FAULTS = {
+    "a-good": (KERNEL, "ok", ""),
+    "b-raises": ("raise ValueError('boom \\x1b[31m')", "broken", "ValueError: boom \\x1b[31m"),
+    "c-quits": ("import sys; sys.exit(0)", "broken", "cannot be imported (SystemExit: 0)"),
+    "d-vanishes": ("import os; os._exit(0)", "broken", "ends the process when it is imported"),
+    "e-crashes": ("import os; os.abort()", "broken", "crashes when it is imported (SIGABRT)"),
+    "f-hangs": ("while True: pass", "broken", "takes longer than 2 s"),
+    "g-prints": (f"print('hello')\n{KERNEL}", "noisy", "prints when it is imported"),
+    "h-asks": (f"input()\n{KERNEL}", "broken", "EOFError"),
+    "i-other": ("class Mine: pass", "broken", "is no Kernel: it is the class Mine"),
+    "j-lacks": ("", "broken", "AttributeError"),
+    "k-interrupts": ("raise KeyboardInterrupt", "broken", "KeyboardInterrupt"),
+    "l-good": (KERNEL, "ok", ""),
+}
+
+
+def test_check_tells_every_fault_and_goes_on(path: Path) -> None:
+    files = {f"faults/{name[2:]}.py": code for name, (code, *_) in FAULTS.items()}
+    points = {name: f"faults.{name[2:]}:Mine" for name in FAULTS}
+    experiments = {"odd": "faults.good:Mine"}
+    groups = {KERNELS: points, "smoothctl.experiments": experiments}
+    write_package(path, "faults", files, groups)
+    found = {p.name: p for p in _third_parties(check=True, timeout=2)}
+    assert "is no Experiment: it is the class Mine" in found.pop("odd").error
+    for name, (_, status, error) in FAULTS.items():
+        assert found[name].status == status, found[name]
+        assert error in found[name].error, found[name]
+
+
+def test_a_broken_experiment_is_a_row_and_breaks_no_other(path: Path) -> None:
+    code = (
+        "from smoothctl.reproduce.base import Experiment, Result\n"
+        "def run(*_): return Result('mine', [0], {}, [], [])\n"
+        "mine = Experiment('mine', 'what mine shows', 'a paper', run)\n"
+    )
+    points = {"smoothctl.experiments": {"mine": "theirs:mine", "other": "theirs:other"}}
+    write_package(path, "theirs", {"theirs.py": code}, points)
+    rows = {row["name"]: row for row in rows_of(reproduce.registry)}
+    assert rows["mine"]["summary"] == "what mine shows"
+    assert "cannot be imported (AttributeError" in str(rows["other"]["error"])
+    assert rows["rings"]["error"] is None
+
+
+def test_strict_fails_after_printing(path: Path) -> None:
+    assert _cli(path, "plugins", "--strict").returncode == 0
+    write_package(path, "theirs", {"theirs.py": ""}, {KERNELS: {"mine": "theirs:A"}}, ("zuk0",))
+    done = _cli(path, "plugins", "--strict")
+    assert done.returncode == 1
+    assert "broken: theirs 1.2, smoothctl.kernels 'mine': It needs zuk0" in done.stdout
+    assert _cli(path, "plugins").returncode == 0
