@@ -1,16 +1,56 @@
 """Everything a developer runs; `nox` alone runs what CI runs, in the current environment."""
 
+import os
+import shutil
 import sys
+import tomllib
+from pathlib import Path
+from typing import Any
 
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "docs", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "plugins"]
+
+ROOT = Path(__file__).parent
+PLUGINS = sorted(file.parent for file in ROOT.glob("plugins/*/pyproject.toml"))
+TARGET = ROOT / ".nox" / "plugins"
+"""Where the plugins are installed, so that nothing changes in the developer's environment."""
 
 
-def _python(session: nox.Session, *arguments: str) -> None:
+def _python(session: nox.Session, *arguments: str, **options: Any) -> None:
     """Runs a module of the environment that nox itself runs in."""
-    session.run(sys.executable, "-m", *arguments, external=True)
+    session.run(sys.executable, "-m", *arguments, external=True, **options)
+
+
+def _install_plugins(session: nox.Session) -> None:
+    """Installs all plugins, and what they need besides smoothctl, afresh into TARGET."""
+    shutil.rmtree(TARGET, ignore_errors=True)
+    needed = {
+        requirement
+        for folder in PLUGINS
+        for requirement in tomllib.loads((folder / "pyproject.toml").read_text())["project"].get(
+            "dependencies", []
+        )
+        if not requirement.startswith("smoothctl")
+    }
+    where = ["--target", str(TARGET), "--no-deps"]
+    _python(session, "pip", "install", "--quiet", *where, *map(str, PLUGINS), *sorted(needed))
+
+
+def _test_plugins(session: nox.Session, *arguments: str) -> None:
+    """Runs the tests of each installed plugin with its own settings."""
+    _install_plugins(session)
+    for folder in PLUGINS:
+        with session.chdir(folder):
+            no_tests = 5  # pytest's exit code where the arguments select none
+            _python(
+                session,
+                "pytest",
+                *arguments,
+                env={"PYTHONPATH": str(TARGET)},
+                success_codes=[0, no_tests],
+            )
 
 
 @nox.session
@@ -45,9 +85,22 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def plugins(session: nox.Session) -> None:
+    """The plugins of this repository: their types and all tests but the slow ones."""
+    _test_plugins(session, "-m", "not slow", *session.posargs)
+    for folder in PLUGINS:
+        source = str(folder / "src")
+        path = os.pathsep.join([source, str(TARGET)])
+        silent = ["--follow-imports", "silent"]  # type errors of zuko are not ours
+        _python(session, "mypy", *silent, source, env={"MYPYPATH": path})
+
+
+@nox.session
 def reproduce(session: nox.Session) -> None:
     """The tests that need minutes of training: the papers' claims."""
-    _python(session, "pytest", "tests", "-m", "slow", "--timeout", "7200", *session.posargs)
+    slow = ["-m", "slow", "--timeout", "7200"]
+    _python(session, "pytest", "tests", *slow, *session.posargs)
+    _test_plugins(session, *slow)
 
 
 @nox.session
