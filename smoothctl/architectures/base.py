@@ -115,6 +115,11 @@ class Density(nn.Module, ABC):
             "into p(x̃) and p(x|x̃); fit-prior and fit-denoiser do."
         )
 
+    @classmethod
+    def loss_in_nats(cls) -> bool:
+        """Whether the training loss is −log p or a bound of it, and not that of a score."""
+        return cls.tractable or cls.bounded
+
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Fits scales and offsets to a first batch of data; called once before training.
 

@@ -170,7 +170,8 @@ def print_result(run: "Run", stage: "StageName", seconds: float, as_json: bool) 
     config = run.stage(stage).config()
     validations = [e for e in run.stage(stage).log() if "validation" in e]
     last = validations[-1]["validation"] if validations else None
-    parameters = sum(p.numel() for p in run.density(stage).parameters())
+    density = run.density(stage)
+    loss = "validation_nats" if density.loss_in_nats() else "validation_loss"
     result = {
         "run": str(run.path),
         "stage": stage,
@@ -178,9 +179,9 @@ def print_result(run: "Run", stage: "StageName", seconds: float, as_json: bool) 
         "architecture": config.architecture,
         "kernel": config.kernel,
         "sigma": config.sigma,
-        "parameters": parameters,
+        "parameters": sum(p.numel() for p in density.parameters()),
         "steps": config.training.steps,
-        "validation_nats": last,
+        loss: last,
         "seconds": round(seconds, 1),
     }
     if as_json:
@@ -189,6 +190,6 @@ def print_result(run: "Run", stage: "StageName", seconds: float, as_json: bool) 
     table = Table(title=f"{run.path}/{stage}", title_justify="left", show_header=False)
     for key, value in result.items():
         if value is not None and key not in ("run", "stage"):
-            shown = f"{value:.4f}" if key == "validation_nats" else str(value)
+            shown = f"{value:.4f}" if key == loss else str(value)
             table.add_row(key.replace("_", " "), shown)
     print_table(table)

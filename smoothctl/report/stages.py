@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from smoothctl import architectures
 from smoothctl.commands import fit_command, shell
 from smoothctl.errors import SmoothctlError
 from smoothctl.report.charts import Chart, curves
@@ -102,15 +103,16 @@ def _stage(
     stage, config = run.stage(name), configs[name]
     log = stage.log()
     text = _text_of(stage.config_file)
+    unit = _unit(config)
     return StageView(
         name=name,
         config=config,
         made_with=str(_raw(text).get("smoothctl", "")),
         state=_state(stage, config, log),
         parameters=_parameters(run, name, missing),
-        validation=_validation(config, log),
+        validation=_validation(config, log, unit),
         duration=_duration(log),
-        chart=_chart(log),
+        chart=_chart(log, unit),
         settings=_settings(text),
         toml=text,
         command=shell(fit_command(config, run.path, configs.get("prior"))),
@@ -152,22 +154,35 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _chart(log: Sequence[Mapping[str, Any]]) -> Chart | None:
+def _unit(config: StageConfig) -> str:
+    """Returns the unit of the stage's loss; a score model's has none."""
+    try:
+        return "nats" if architectures.load(config.architecture).loss_in_nats() else ""
+    except SmoothctlError:
+        return ""
+
+
+def _chart(log: Sequence[Mapping[str, Any]], unit: str) -> Chart | None:
     series = {"loss": _series(log, "loss"), "validation": _series(log, "validation")}
     kept = {name: line for name, line in series.items() if line}
-    return curves(kept, "step", "nats") if kept else None
+    return curves(kept, "step", unit or "loss") if kept else None
 
 
-def _validation(config: StageConfig, log: Sequence[Mapping[str, Any]]) -> str:
+def _validation(config: StageConfig, log: Sequence[Mapping[str, Any]], unit: str) -> str:
     """Returns the last validation loss, of 8-bit images also in bits/dim."""
     line = _series(log, "validation")
     if not line:
         return "–"
-    nats = line[-1][1]
-    if config.stage in ("baseline", "denoiser") and config.levels and len(config.event_shape) == 3:
-        bits = nats / math.prod(config.event_shape) / math.log(2)
-        return f"{decimals(nats, 2)} nats, {decimals(bits, 3)} bits/dim"
-    return f"{nats:.4g} nats".replace("-", "−")
+    value = line[-1][1]
+    if (
+        unit
+        and config.stage in ("baseline", "denoiser")
+        and config.levels
+        and len(config.event_shape) == 3
+    ):
+        bits = value / math.prod(config.event_shape) / math.log(2)
+        return f"{decimals(value, 2)} {unit}, {decimals(bits, 3)} bits/dim"
+    return f"{value:.4g} {unit}".rstrip().replace("-", "−")
 
 
 def _duration(log: Sequence[Mapping[str, Any]]) -> str:
