@@ -1,0 +1,85 @@
+"""The plugin from the command line."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smoothctl.cli import main
+
+FAST = ["--steps", "20", "--batch-size", "64", "--device", "cpu"]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Returns a function that runs a command line: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["smoothctl", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    return run
+
+
+def test_a_prior_of_vectors(cli) -> None:
+    """Fit at its own sigma, draw by both methods, refuse a likelihood."""
+    fit = ["fit-prior", "--arch", "ncsn-mlp", "--dataset", "rings", "--out", "r", *FAST]
+    code, _, err = cli(*fit)
+    assert code == 0
+    assert "0.02" in err
+    for method in ("smoothed", "single-step"):
+        code, *_ = cli("sample", "r", "-n", "9", "--method", method, "--out", f"{method}.npz")
+        assert code == 0
+    drawn = [np.load(f"{method}.npz")["samples"] for method in ("smoothed", "single-step")]
+    assert drawn[0].shape == (9, 2)
+    assert not np.array_equal(*drawn)
+    code, out, err = cli("score", "r", "--json")
+    assert "likelihood" in (out + err)
+    assert "nan" not in out.lower()
+
+
+def test_another_kernel_is_refused(cli) -> None:
+    fit = ["fit-prior", "--arch", "ncsn-mlp", "--dataset", "rings", "--kernel", "laplace"]
+    code, _, err = cli(*fit, "--out", "r", *FAST)
+    assert code == 2
+    assert "Gaussian" in err
+
+
+def test_images_are_drawn_and_filled_in(cli) -> None:
+    """With settings of the sampler chosen anew, and frames on the way."""
+    small = ["--set", "filters=2", "--set", "noise_levels=3", "--set", "steps=2"]
+    code, *_ = cli(
+        "fit-prior", "--arch", "ncsn", "--dataset", "digits", "--out", "r", *small, *FAST
+    )
+    assert code == 0
+    code, *_ = cli(
+        "sample",
+        "r",
+        "-n",
+        "2",
+        "--set",
+        "steps=1",
+        "--frames",
+        "3",
+        "--method",
+        "smoothed",
+        "--out",
+        "f.npz",
+    )
+    assert code == 0
+    code, *_ = cli("inpaint", "test", "r", "-n", "2", "--out", "i.npz")
+    assert code == 0
+    assert np.isfinite(np.load("i.npz")["samples"]).all()
+
+
+def test_the_experiments_are_listed(cli) -> None:
+    code, out, _ = cli("reproduce")
+    assert code == 0
+    for name in ("ncsn-mixture", "ncsn-regions", "ncsn-digits", "ncsn-rings"):
+        assert name in out
