@@ -155,7 +155,7 @@ def check_entry(entry: Entry) -> None:
         raise Fault(f"says '{written}' where its pyproject.toml must say 'module:Class'")
     try:
         found = find_spec(value["top"]) is not None
-    except (ImportError, ValueError):
+    except Exception:
         found = False
     if not found:
         again = _pip("--force-reinstall", "--no-deps", entry.package)

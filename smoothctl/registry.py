@@ -126,6 +126,8 @@ class Registry(Generic[T]):
         if not fits:
             what = f"the class {loaded.__name__}" if is_class else f"a {type(loaded).__name__}"
             raise Fault(f"is no {contract.__name__}: it is {printable(what)}")
+        if missing := getattr(loaded, "__abstractmethods__", None):
+            raise Fault(f"is no whole {contract.__name__}: it lacks {', '.join(sorted(missing))}")
         return loaded
 
 

@@ -16,6 +16,7 @@ from smoothctl.plugins import Plugin, Status, list_plugins
 from tests.packages import write_package
 
 KERNEL = "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian): summary = 'mine'\n"
+ABSTRACT = "from smoothctl.kernels.base import Kernel\nclass Mine(Kernel): summary = 'mine'\n"
 KERNELS = "smoothctl.kernels"
 
 
@@ -195,12 +196,13 @@ FAULTS = {
     "b-raises": ("raise ValueError('boom \\x1b[31m')", "broken", "ValueError: boom \\x1b[31m"),
     "c-quits": ("import sys; sys.exit(0)", "broken", "cannot be imported (SystemExit: 0)"),
     "d-vanishes": ("import os; os._exit(0)", "broken", "ends the process when it is imported"),
-    "e-crashes": ("import os; os.abort()", "broken", "crashes when it is imported (SIGABRT)"),
+    "e-crashes": ("import os; os.abort()", "broken", "crashes when it is imported (Aborted)"),
     "f-hangs": ("while True: pass", "broken", "takes longer than 2 s"),
     "g-prints": (f"print('hello')\n{KERNEL}", "noisy", "prints when it is imported"),
     "h-asks": (f"input()\n{KERNEL}", "broken", "EOFError"),
     "i-other": ("class Mine: pass", "broken", "is no Kernel: it is the class Mine"),
     "j-lacks": ("", "broken", "AttributeError"),
+    "j-partial": (ABSTRACT, "broken", "is no whole Kernel: it lacks entropy_per_dimension, log"),
     "k-interrupts": ("raise KeyboardInterrupt", "broken", "KeyboardInterrupt"),
     "l-good": (KERNEL, "ok", ""),
 }

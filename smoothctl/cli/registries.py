@@ -137,8 +137,8 @@ def verbs(group: Group) -> typer.Typer:
         cls = group.registry.load_entry(entry)
         result = {
             "name": entry.name,
-            "package": f"{entry.package} {entry.version}",
-            "summary": getattr(cls, "summary", ""),
+            "package": f"{printable(entry.package)} {printable(entry.version)}",
+            "summary": _summary(cls),
             **group.details(cls),
         }
         print_json(result) if as_json else _print_details(result, group.option)
@@ -162,10 +162,14 @@ def _row(registry: Registry[Any], entry: Entry) -> dict[str, str | None]:
         "error": None,
     }
     try:
-        row["summary"] = getattr(registry.load_entry(entry), "summary", "")
+        row["summary"] = _summary(registry.load_entry(entry))
     except UsageError as error:
         row["error"] = str(error)
     return row
+
+
+def _summary(loaded: Any) -> str:
+    return printable(str(getattr(loaded, "summary", "")), 300)
 
 
 def print_rows(title: str, rows: list[dict[str, str | None]]) -> None:

@@ -90,7 +90,7 @@ def _run(folder: Path, timeout: float) -> str:
         finally:
             _stop(child)
     if child.returncode < 0:
-        return f"crashes when it is imported ({signal.Signals(-child.returncode).name})"
+        return f"crashes when it is imported ({signal.strsignal(-child.returncode)})"
     return f"ends the process when it is imported (exit code {child.returncode})"
 
 
