@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["generator", "normal", "seed_from", "uniform"]
+__all__ = ["generator", "normal", "row_generators", "seed_from", "uniform"]
 
 
 def seed_from(*keys: int | str) -> int:
@@ -18,6 +18,23 @@ def seed_from(*keys: int | str) -> int:
 def generator(*keys: int | str) -> Generator:
     """Returns a CPU generator seeded by the keys, such as (seed, "noise", step, rank)."""
     return torch.Generator().manual_seed(seed_from(*keys))
+
+
+def row_generators(n: int, source: Generator | None = None) -> list[Generator]:
+    """Returns a CPU generator for each of n rows, seeded by the next number of `source`.
+
+    What a row draws from its own does not depend on the rows beside it: the i-th row of a source
+    is the same however the rows are cut into batches.
+
+    Args:
+        n: how many.
+        source: where the seeds come from; fresh entropy if None.
+    """
+    if source is None:
+        source = torch.Generator()
+        source.seed()
+    seeds = torch.randint(2**62, (n,), generator=source, device=source.device)
+    return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
 
 
 def normal(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:

@@ -199,10 +199,8 @@ class PixelCNNpp(Density):
             raise UsageError(
                 f"A mask must have the shape (1, 1, H, W) or (n, 1, H, W), not {shape}."
             )
-        source = torch.Generator() if generator is None else generator
-        if generator is None:
-            source.seed()
-        noise = pixel_noise(n, self.height, self.width, self.config.mixtures, channels, x, source)
+        sizes = (self.height, self.width, self.config.mixtures, channels)
+        noise = pixel_noise(n, *sizes, x, generator)
         canvas, known = torch.where(known.to(x.device), x, 0.0), known.to(x.device)
         first_row = 0
         if context is not None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.randomness import uniform
+from smoothctl.randomness import row_generators, uniform
 
 __all__ = ["PixelNoise", "pixel_noise"]
 
@@ -21,7 +21,13 @@ class PixelNoise(NamedTuple):
 
 
 def pixel_noise(
-    n: int, height: int, width: int, mixtures: int, channels: int, like: Tensor, source: Generator
+    n: int,
+    height: int,
+    width: int,
+    mixtures: int,
+    channels: int,
+    like: Tensor,
+    source: Generator | None,
 ) -> PixelNoise:
     """Draws the noise of n images.
 
@@ -35,14 +41,12 @@ def pixel_noise(
         mixtures: K.
         channels: C.
         like: gives dtype and device.
-        source: where the images' seeds come from.
+        source: where the images' seeds come from; fresh entropy if None.
     """
     blank = torch.empty(0, dtype=like.dtype)
     shape = (height, width, n, mixtures + channels)
     draws = torch.empty(shape, dtype=like.dtype)
-    seeds = torch.randint(2**62, (n,), generator=source, device=source.device).tolist()
-    for i, seed in enumerate(seeds):
-        own = torch.Generator().manual_seed(seed)
+    for i, own in enumerate(row_generators(n, source)):
         draws[:, :, i] = uniform((height, width, mixtures + channels), blank, own)
     u, v = draws.to(like.device).split([mixtures, channels], dim=-1)
     return PixelNoise(u.log().neg_().log_().neg_(), torch.logit(v))
