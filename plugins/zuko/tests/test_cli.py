@@ -36,21 +36,8 @@ def test_a_run_of_all_stages(cli: Cli) -> None:
     cli("fit-baseline", *architecture, "--dataset", "rings", "--out", "run", *FAST)
     cli("fit-prior", *architecture, "--dataset", "rings", "--out", "run", *FAST)
     cli("fit-denoiser", "--out", "run", *FAST)
-    scores = json.loads(
-        cli(
-            "score",
-            "run",
-            "--limit",
-            "20",
-            "--draws",
-            "4",
-            "--quadrature",
-            "0",
-            "--samples",
-            "50",
-            "--json",
-        )
-    )
+    few = ["--limit", "20", "--draws", "4", "--quadrature", "0", "--samples", "50"]
+    scores = json.loads(cli("score", "run", *few, "--json"))
     values = [entry["nats"] for entry in scores["likelihood"]]
     assert len(values) >= 3
     assert all(math.isfinite(value) for value in values)

@@ -1,0 +1,104 @@
+"""RealNVP with and without a continuous index, plain and smoothed, at equal size and steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smoothctl.datasets import open_dataset
+from smoothctl.metrics.likelihood import latent_bounds
+from smoothctl.randomness import generator
+from smoothctl.reproduce.base import (
+    Claim,
+    Experiment,
+    Result,
+    Row,
+    Scale,
+    better,
+    collect,
+    evaluate_baseline,
+    evaluate_two_step,
+    parameters,
+)
+from smoothctl.runs import Run
+from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+from smoothctl.training.loop import Reporter
+
+__all__ = ["experiment"]
+
+_SIGMA = {"rings": 0.3, "olympics": 0.2}
+_STEPS = 2000
+"""Of each of two stages; a plain flow is given both stages' steps."""
+_DRAWS = 100
+"""Of the plain flow's latent variables, as in the paper."""
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """Settings of the plain flow and of each stage: two stages have as many parameters."""
+
+    plain: Mapping[str, Any]
+    stage: Mapping[str, Any]
+
+
+_FLOWS = {
+    "realnvp": _Flow({"width": 64}, {"width": 44}),
+    "cif-realnvp": _Flow({"width": 60}, {"width": 38}),
+}
+
+
+def _evaluate_plain(run: Run, scale: Scale) -> dict[str, float]:
+    """Returns −log p(x) in nats, exact or bounded by many draws and by one."""
+    density = run.density("baseline")
+    if density.tractable:
+        return evaluate_baseline(run, scale)
+    dataset = run.dataset()
+    x = dataset.test.head(scale.examples)
+    found = latent_bounds("baseline", density, x, scale.draws or _DRAWS, seed=0)
+    samples = density.sample(len(x), generator=generator(0, "baseline"))
+    return {
+        "nats": found[-1].nats,
+        "bound, 1 draw": found[0].nats,
+        "off support, %": 100 * float(dataset.off_support(samples).float().mean()),
+    }
+
+
+def _fit(where: Path, dataset: str, name: str, seed: int, scale: Scale, reporter: Reporter) -> Run:
+    """Fits the plain flow and both stages of the smoothed one."""
+    flow = _FLOWS[name]
+    shared: dict[str, Any] = {"out": where / f"{dataset}-{name}-{seed}", "seed": seed}
+    what = {"dataset": dataset, "architecture": name, **shared}
+    training, twice = {"steps": scale.of(_STEPS)}, {"steps": scale.of(2 * _STEPS)}
+    fit_baseline(reporter, **what, options=flow.plain, training=twice)
+    stage = {"options": flow.stage, "training": training}
+    fit_prior(reporter, **what, **stage, sigma=_SIGMA[dataset])
+    return fit_denoiser(reporter, **shared, **stage)
+
+
+def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+    rows: list[Row] = []
+    claims: list[Claim] = []
+    truth: dict[str, float] = {}
+    for dataset in _SIGMA:
+        truth[f"{dataset}, true entropy, nats"] = open_dataset(dataset).true_entropy()
+        nats: dict[str, list[float]] = {}
+        for name in _FLOWS:
+            runs = [_fit(folder, dataset, name, seed, scale, reporter) for seed in seeds]
+            plain = collect([_evaluate_plain(run, scale) for run in runs])
+            smoothed = collect([evaluate_two_step(run, scale) for run in runs])
+            both = parameters(runs[0], "prior", "denoiser")
+            rows.append(Row(f"{dataset}: {name}", parameters(runs[0], "baseline"), plain))
+            rows.append(Row(f"{dataset}: two-step {name}", both, smoothed))
+            nats |= {name: plain["nats"], f"two-step {name}": smoothed["nats"]}
+        for prefix in ("", "two-step "):
+            first, second = f"{prefix}cif-realnvp", f"{prefix}realnvp"
+            claims.append(better(f"{dataset}: {first}", nats[first], second, nats[second]))
+    return Result("cif", list(seeds), truth, rows, claims)
+
+
+experiment = Experiment(
+    "cif",
+    "CIF-RealNVP against RealNVP on rings and olympics, plain and smoothed, at equal size",
+    "after Cornish et al. 2020, section 5, and ARDS (Meng et al. 2021), table 1",
+    _run,
+)
