@@ -161,7 +161,7 @@ def _tried(plugin: Plugin, trial: Trial) -> Plugin:
     if plugin.status is Status.DUPLICATE:
         return plugin
     if trial.noisy:
-        error = "It prints when it is imported, which would spoil the output of --json."
+        error = "It prints when it is imported, which may spoil what smoothctl prints."
         return replace(plugin, status=Status.NOISY, error=error)
     return replace(plugin, status=Status.OK)
 
