@@ -39,4 +39,12 @@ def test_it_is_undone_far_from_the_data() -> None:
     assert torch.allclose(transformation.inv(transformation(x)), x, atol=1e-5)
 
 
+def test_zukos_own_ends_within_thirty_standard_deviations() -> None:
+    """Why this plugin computes in log-space; where this fails, zuko's own will do."""
+    shift, scale = (parameter.float() for parameter in _PHI)
+    y, log_slope = GaussianizationTransform(shift, scale).call_and_ladj(torch.tensor([30.0]))
+    assert y < 5
+    assert log_slope == -torch.inf
+
+
 _TRANSFORMATIONS = (LogGaussianization, GaussianizationTransform)

@@ -2,6 +2,7 @@
 
 import torch
 from smoothctl_zuko import NAF
+from zuko.flows import NAF as NAF_OF_ZUKO
 
 
 def test_normal_draws_of_any_size_come_back() -> None:
@@ -26,3 +27,13 @@ def test_its_settings_reach_the_networks() -> None:
             [2, 1],
         ]
         assert layer.hyper[0].weight.shape == (7, 2)
+
+
+def test_zukos_own_squeezes_the_reals_into_too_little() -> None:
+    """Why this plugin leaves the squeezing out; where this fails, zuko's own will do."""
+    torch.manual_seed(0)
+    flow = NAF_OF_ZUKO(2, transforms=2, signal=4, network={"hidden_features": (16,)})
+    ends = torch.tensor([[-1e9, -1e9], [1e9, 1e9]])
+    with torch.no_grad():
+        image = flow().transform(ends)
+    assert image.abs().max() < 5

@@ -68,7 +68,7 @@ class CIFRealNVP(StandardisedDensity):
         """Raises NotAvailable, as `score` does: the integral over u has no closed form."""
         del x, context
         raise NotAvailable(
-            "CIFRealNVP has no exact likelihood and no score of it, as it is an integral over latent "
+            "CIFRealNVP has no exact likelihood, and no score, as it integrates over latent "
             "variables: `bound` gives a lower bound, tighter with more draws."
         )
 

@@ -21,7 +21,7 @@ class LogGaussianization(GaussianizationTransform):
     """f(x) = Φ⁻¹(1/K Σₖ Φ(exp(aₖ) x + bₖ)), finite however far x is (Meng et al. 2020, eq. 5).
 
     zuko's own goes through Φ itself and stops at ±4.9: further transformations then miss a part
-    of the normal distribution, and log |f'| is −∞ from some ten standard deviations on.
+    of the normal distribution, and log |f'| is −∞ from a few tens of standard deviations on.
     """
 
     def f(self, x: Tensor) -> Tensor:

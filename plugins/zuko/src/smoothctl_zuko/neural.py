@@ -58,7 +58,7 @@ class NAF(_NeuralFlow):
     """Networks with positive weights (Huang et al. 2018).
 
     Between its transformations zuko's own NAF squeezes the reals into ±11, whose image may miss a
-    part of the normal distribution: the density's total can then be as low as 0.6. The networks
+    part of the normal distribution: the density then integrates to less than one. The networks
     have linear tails, which make them bijections of the reals without that.
     """
 
