@@ -62,7 +62,8 @@ class TestHelp:
     @pytest.mark.parametrize(
         "verb",
         ["fit-prior", "fit-denoiser", "fit-joint", "fit-baseline", "sample", "denoise", "inpaint",
-         "score", "sigma-heuristic", "quickstart", "reproduce", "kernels", "datasets"],
+         "score", "sigma-heuristic", "quickstart", "reproduce", "kernels", "datasets", "plugins",
+         "architectures", "features", "neighbours", "compare", "report"],
     )  # fmt: skip
     def test_every_verb_has_help(self, cli, verb: str) -> None:
         code, out, _ = cli(verb, "--help")
