@@ -26,10 +26,10 @@ class TestVectorNCSN(ScoreModelContract):
 
 
 class TestSlicedVectorNCSN(ScoreModelContract):
-    """Sliced score matching, as NCSN puts it: the output is not divided by σ."""
+    """Sliced score matching, as NCSN puts it: the network gives the score itself."""
 
     density_class = VectorNCSN
-    options: ClassVar = {"width": 16, "loss": "sliced", "scaled": False, "noise_levels": 1}
+    options: ClassVar = {"width": 16, "loss": "sliced", "output": "raw", "noise_levels": 1}
 
 
 class TestTwoModes(DatasetContract):

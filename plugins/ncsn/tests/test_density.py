@@ -39,11 +39,11 @@ class GaussianScore(VectorNCSN):
     def network_output(self, x: Tensor, index: Tensor) -> Tensor:
         sigma = self.sigmas[index].view(-1, 1, 1)
         precision = torch.linalg.inv(self.covariance + sigma**2 * torch.eye(2))
-        return -(precision @ x[:, :, None])[:, :, 0] * sigma[:, :, 0]
+        return -(precision @ x[:, :, None])[:, :, 0]
 
 
 def gaussian(prior_sigma: float | None = None, **options: Any) -> GaussianScore:
-    model = GaussianScore((2,), None, None, VectorNCSN.Config(**options))
+    model = GaussianScore((2,), None, None, VectorNCSN.Config(output="raw", **options))
     x = data(2000, 2) @ torch.linalg.cholesky(GaussianScore.covariance).T
     if prior_sigma is None:
         model.initialize(x)
@@ -114,14 +114,15 @@ class TestLevels:
 class TestScore:
     """What training makes of it."""
 
-    def test_a_fit_learns_the_smoothed_score(self) -> None:
+    @pytest.mark.parametrize("output", ["raw", "scaled", "residual"])
+    def test_a_fit_learns_the_smoothed_score(self, output: str) -> None:
         """On correlated Gaussian data, at the last level of a prior."""
-        model, source = vectors(steps=1), generator("fit")
+        model, source = vectors(output=output), generator("fit")
         root = torch.linalg.cholesky(GaussianScore.covariance)
         model.initialize_prior(data(2000, 2) @ root.T, Gaussian(0.5))
         adam = torch.optim.Adam(model.parameters(), lr=1e-2)
-        for step in range(800):
-            adam.param_groups[0]["lr"] = 1e-2 * (1 - step / 800)
+        for step in range(500):
+            adam.param_groups[0]["lr"] = 1e-2 * (1 - step / 500)
             x = torch.randn(512, 2, generator=source) @ root.T
             loss = model.prior_loss(x, Gaussian(0.5), source).mean()
             adam.zero_grad()
@@ -130,6 +131,18 @@ class TestScore:
         x = data(1000, 2) @ root.T
         true = -x @ torch.linalg.inv(GaussianScore.covariance + 0.25 * torch.eye(2))
         assert ((model.score(x) - true).norm() / true.norm()).item() < 0.15
+
+    def test_a_silent_residual_network_is_a_gaussian(self) -> None:
+        """With the data's mean and spread, smoothed by the level; its loss is as for unit data."""
+        model, x = vectors(), 3 * data(4000, 2) + 1
+        model.initialize(x)
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        for index in (0, len(model.sigmas) - 1):
+            true = -(x - x.mean(0)) / (model.spread**2 + model.sigmas[index] ** 2)
+            assert torch.allclose(model.level_score(x, torch.full((4000,), index)), true, rtol=1e-4)
+        loss = model.training_loss(x, generator=generator("loss")).mean().item()
+        assert loss == pytest.approx(0.5 * 2, rel=0.06)
 
     def test_the_last_level_is_the_score(self) -> None:
         model = gaussian(prior_sigma=0.5)
@@ -143,7 +156,7 @@ class TestSamples:
 
     def test_a_prior_draws_smoothed_data(self) -> None:
         """The covariance is that of data and kernel together, with no final denoising."""
-        x = gaussian(prior_sigma=0.7, steps=150, step_size=0.02).sample(
+        x = gaussian(prior_sigma=0.7, steps=300, step_size=0.05).sample(
             20_000, generator=generator("x")
         )
         expected = GaussianScore.covariance + 0.49 * torch.eye(2)

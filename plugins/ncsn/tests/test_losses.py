@@ -10,6 +10,7 @@ from torch import Tensor
 from smoothctl.randomness import generator
 
 LEVELS = torch.tensor([2.0, 0.7, 0.2], dtype=torch.float64)
+ONES = torch.ones(3, dtype=torch.float64)
 COVARIANCE = torch.tensor([[1.0, 0.6], [0.6, 0.8]], dtype=torch.float64)
 Loss = Callable[..., Tensor]
 
@@ -32,7 +33,7 @@ def test_the_smoothed_score_is_the_minimiser(loss: Loss) -> None:
     x = data(100_000)
 
     def mean(scale: float) -> float:
-        losses = loss(lambda y, i: true_score(y, i, scale), x, LEVELS, generator("loss"))
+        losses = loss(lambda y, i: true_score(y, i, scale), x, LEVELS, ONES, generator("loss"))
         assert losses.shape == (len(x),)
         return losses.mean().item()
 
@@ -46,7 +47,7 @@ def test_excess_is_the_fisher_divergence(loss: Loss) -> None:
     """L(s) − L(true) = ½ E λ(σ) ‖s − true‖², exactly known for a scaled score."""
     x, scale = data(400_000), 1.5
     losses = [
-        loss(lambda y, i, k=k: true_score(y, i, k), x, LEVELS, generator("loss")).mean()
+        loss(lambda y, i, k=k: true_score(y, i, k), x, LEVELS, ONES, generator("loss")).mean()
         for k in (scale, 1.0)
     ]
     eye = torch.eye(2, dtype=torch.float64)
@@ -61,7 +62,9 @@ def test_both_losses_have_the_same_gradient() -> None:
     gradients = []
     for loss in (denoising_score_matching, sliced_score_matching):
         scale = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
-        loss(lambda y, i, k=scale: true_score(y, i, k), x, LEVELS, generator("g")).mean().backward()
+        loss(
+            lambda y, i, k=scale: true_score(y, i, k), x, LEVELS, ONES, generator("g")
+        ).mean().backward()
         assert scale.grad is not None
         gradients.append(scale.grad.item())
     assert gradients[0] == pytest.approx(gradients[1], rel=0.1)
@@ -74,5 +77,13 @@ def test_every_level_is_drawn() -> None:
         seen.append(index)
         return torch.zeros_like(x)
 
-    denoising_score_matching(score, torch.zeros(200, 1, 2, 2), LEVELS, generator("levels"))
+    denoising_score_matching(score, torch.zeros(200, 1, 2, 2), LEVELS, ONES, generator("levels"))
     assert seen[0].unique().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("loss", [denoising_score_matching, sliced_score_matching])
+def test_weights_scale_the_loss_of_their_level(loss: Loss) -> None:
+    x, twice = data(50), torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64)
+    plain, weighted = (loss(true_score, x, LEVELS, w, generator("w")) for w in (ONES, twice))
+    factors = (weighted / plain).round(decimals=6)
+    assert factors.unique().tolist() == [1.0, 2.0]

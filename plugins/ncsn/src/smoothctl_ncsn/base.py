@@ -47,8 +47,10 @@ class ScoreModel(Density):
         loss: Literal["denoising", "sliced"] = Field(
             "denoising", description="denoising or sliced score matching"
         )
-        scaled: bool = Field(
-            True, description="the network's output is divided by σ (technique 3 of NCSNv2)"
+        output: Literal["raw", "scaled", "residual"] = Field(
+            "residual",
+            description="the network gives the score (raw, NCSN), the score times σ (scaled, "
+            "technique 3 of NCSNv2), or what it differs by from a Gaussian's (residual)",
         )
         sampler: Literal["annealed", "langevin"] = Field(
             "annealed",
@@ -103,11 +105,24 @@ class ScoreModel(Density):
         self.sigmas = self.sigmas.new_full((count,), torch.nan)
 
     def level_score(self, x: Tensor, index: Tensor) -> Tensor:
-        """Returns s(x, σᵢ): (batch, *event), level indices (batch,) -> (batch, *event)."""
-        out = self.network_output(x, index)
-        if not self.config.scaled:
+        r"""Returns s(x, σᵢ): (batch, *event), level indices (batch,) -> (batch, *event).
+
+        With m and d the data's mean and root mean square deviation, the score of N(m, d² + σ²) is
+        the first guess of a `residual` network f: with v = d² + σ²,
+
+            s(x, σ) = (m − x)/v + d/(σ√v) · f((x − m)/√v, σ),
+
+        whose targets have about unit variance at all levels (Karras et al. 2022, table 1).
+        """
+        if self.config.output == "raw":
+            return self.network_output(x, index)
+        sigma = self.sigmas[index].view(-1, *[1] * (x.ndim - 1))
+        total = (self.spread**2 + sigma**2).sqrt()
+        seen = (x - self.centre) / total
+        out = self.network_output(seen, index) / sigma
+        if self.config.output == "scaled":
             return out
-        return out / self.sigmas[index].view(-1, *[1] * (x.ndim - 1))
+        return self.spread / total * out - seen / total
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Chooses the levels of a baseline from clean data, (batch, *event)."""
@@ -174,7 +189,8 @@ class ScoreModel(Density):
     ) -> Tensor:
         """Returns the score matching loss of clean examples, at one random level each: (batch,)."""
         del context, labels
-        return _LOSSES[self.config.loss](self.level_score, x, self._levels(), generator)
+        loss, levels = _LOSSES[self.config.loss], self._levels()
+        return loss(self.level_score, x, levels, self._weights(levels), generator)
 
     def prior_loss(
         self,
@@ -263,6 +279,12 @@ class ScoreModel(Density):
                 f"This {type(self).__name__} has no noise levels yet: initialise it with data."
             )
         return self.sigmas
+
+    def _weights(self, levels: Tensor) -> Tensor:
+        """Returns λ(σ)/σ²: 1 as in NCSN, or what weighs a residual network's errors alike."""
+        if self.config.output != "residual":
+            return torch.ones_like(levels)
+        return 1 + (levels / self.spread) ** 2
 
     def _chain(
         self,

@@ -20,7 +20,7 @@ _PAPER: Mapping[str, Any] = {
     "sigma_begin": 2.0,
     "sigma_end": 0.02,
     "noise_levels": 10,
-    "scaled": False,
+    "output": "raw",
     "steps": 100,
     "step_size": 0.2,
     "denoise": False,
@@ -133,10 +133,8 @@ class VectorNCSN(ScoreModel):
         self.network = LevelMLP(self.event_shape[0], self.config.width, self.config.layers)
 
     def network_output(self, x: Tensor, index: Tensor) -> Tensor:
-        """Returns the perceptron's vector of each x, which it sees centred and of unit scale."""
-        sigma = self.sigmas[index][:, None]
-        scale = (self.spread**2 + sigma**2).sqrt()
-        out: Tensor = self.network((x - self.centre) / scale, sigma)
+        """Returns the perceptron's vector of each x."""
+        out: Tensor = self.network(x, self.sigmas[index][:, None])
         return out
 
     def noise_like(self, x: Tensor, generator: Generator | None) -> Noise:

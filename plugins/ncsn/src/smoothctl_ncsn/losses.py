@@ -14,9 +14,13 @@ LevelScore = Callable[[Tensor, Tensor], Tensor]
 
 
 def denoising_score_matching(
-    score: LevelScore, x: Tensor, levels: Tensor, generator: Generator | None = None
+    score: LevelScore,
+    x: Tensor,
+    levels: Tensor,
+    weights: Tensor,
+    generator: Generator | None = None,
 ) -> Tensor:
-    r"""Returns ½ λ(σ) ‖s(x + σz, σ) + z/σ‖² with λ(σ) = σ² and a random level an example.
+    r"""Returns ½ λ(σ) ‖s(x + σz, σ) + z/σ‖² at a random level an example.
 
     NCSN eq. 5 and 6; in expectation least where s is the score of the smoothed data (Vincent
     2011).
@@ -25,6 +29,7 @@ def denoising_score_matching(
         score: the model.
         x: clean examples, (batch, *event).
         levels: σ₁ > … > σ_L, (L,).
+        weights: λ(σ)/σ² of each level, (L,): ones in NCSN.
         generator: draws levels and noise.
 
     Returns:
@@ -33,13 +38,17 @@ def denoising_score_matching(
     index, sigma = _draw_levels(x, levels, generator)
     noise = normal(x.shape, x, generator)
     error = sigma * score(x + sigma * noise, index) + noise
-    return 0.5 * error.flatten(1).square().sum(1)
+    return 0.5 * weights[index] * error.flatten(1).square().sum(1)
 
 
 def sliced_score_matching(
-    score: LevelScore, x: Tensor, levels: Tensor, generator: Generator | None = None
+    score: LevelScore,
+    x: Tensor,
+    levels: Tensor,
+    weights: Tensor,
+    generator: Generator | None = None,
 ) -> Tensor:
-    r"""Returns λ(σ) [vᵀ ∇s(x̃, σ) v + ½ ‖s(x̃, σ)‖²] with v ~ N(0, I) and λ(σ) = σ².
+    r"""Returns λ(σ) [vᵀ ∇s(x̃, σ) v + ½ ‖s(x̃, σ)‖²] with v ~ N(0, I) at a random level an example.
 
     The variance-reduced form of sliced score matching (Song et al. 2019b; NCSN eq. 3), at
     x̃ = x + σz. It needs no known noise, but a second derivative.
@@ -48,6 +57,7 @@ def sliced_score_matching(
         score: the model.
         x: clean examples, (batch, *event).
         levels: σ₁ > … > σ_L, (L,).
+        weights: λ(σ)/σ² of each level, (L,): ones in NCSN.
         generator: draws levels, noise and projections.
 
     Returns:
@@ -61,7 +71,7 @@ def sliced_score_matching(
         found = score(noisy, index)
         (gradient,) = torch.autograd.grad((found * projection).sum(), noisy, create_graph=True)
     per_coordinate = gradient * projection + 0.5 * found.square()
-    return (sigma.square() * per_coordinate).flatten(1).sum(1)
+    return weights[index] * (sigma.square() * per_coordinate).flatten(1).sum(1)
 
 
 def _draw_levels(x: Tensor, levels: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
