@@ -118,14 +118,15 @@ def _picture(runs: dict[str, Run]) -> "Figure":
 
     figure = Figure(figsize=(3.4 * len(_MODELS), 3.4), layout="constrained")
     axes = figure.subplots(1, len(_MODELS), squeeze=False)[0]
-    x, few = _grid(), slice(None, None, 8)
+    side, few = (_POINTS, _POINTS), slice(None, None, 8)
+    places = _grid().view(*side, 2).numpy()
     for axis, (title, (fit, level)) in zip(axes, _MODELS.items(), strict=True):
         found, true = _scores(runs[fit], level)
-        error = ((found - true).norm(dim=1) / true.norm(dim=1).mean()).view(_POINTS, _POINTS)
-        shown = axis.pcolormesh(*x.view(_POINTS, _POINTS, 2).unbind(2), error, cmap="Reds", vmin=0)
-        places = x.view(_POINTS, _POINTS, 2)[few, few].flatten(0, 1)
-        arrows = found.view(_POINTS, _POINTS, 2)[few, few].flatten(0, 1)
-        axis.quiver(*places.T, *arrows.T, width=0.004)
+        error = ((found - true).norm(dim=1) / true.norm(dim=1).mean()).view(side).numpy()
+        shown = axis.pcolormesh(places[..., 0], places[..., 1], error, cmap="Reds", vmin=0)
+        arrows = found.view(*side, 2).numpy()[few, few]
+        at = places[few, few]
+        axis.quiver(at[..., 0], at[..., 1], arrows[..., 0], arrows[..., 1], width=0.004)
         axis.set_title(title, fontsize=9)
         axis.set_aspect("equal")
         axis.tick_params(labelsize=7)

@@ -1,0 +1,64 @@
+"""What the plugin reproduces: claims where it is quick, and that the rest runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from smoothctl_ncsn.experiments.regions import _regions
+from smoothctl_ncsn.experiments.two_modes import TwoModes
+
+from smoothctl import reproduce
+from smoothctl.randomness import generator
+from smoothctl.reproduce.base import Scale
+from smoothctl.training.fit import Quiet
+
+TINY = Scale(steps=0.001, examples=40)
+
+
+def test_weights_of_the_modes() -> None:
+    data = TwoModes()
+    assert data.share_of_small(data.sample(20_000, generator("x"))) == pytest.approx(0.2, abs=0.01)
+
+
+def test_smoothed_score_is_that_of_smoothed_data() -> None:
+    """Where one mode rules, it is that of a Gaussian of variance 1 + σ²."""
+    x = torch.tensor([[6.0, 4.0]], dtype=torch.float64)
+    expected = -torch.tensor([[1.0, -1.0]], dtype=torch.float64) / 1.25
+    assert torch.allclose(TwoModes().smoothed_score(x, 0.5), expected, atol=1e-6)
+
+
+def test_regions_part_the_plane() -> None:
+    near, far = _regions(torch.tensor([[5.0, 7.9], [5.0, 8.1], [0.0, 0.0]])).values()
+    assert near.tolist() == [True, False, False]
+    assert torch.equal(far, ~near)
+
+
+def test_only_annealing_gets_the_weights_right(tmp_path: Path) -> None:
+    """NCSN figure 3, with the exact scores: both claims hold."""
+    result = reproduce.load("ncsn-mixture").run(tmp_path, [0], Scale(), Quiet())
+    assert all(claim.holds for claim in result.claims), result.claims
+    assert Path(result.pictures[0]).is_file()
+
+
+@pytest.mark.parametrize("name", ["ncsn-regions", "ncsn-rings"])
+def test_the_others_run(name: str, tmp_path: Path) -> None:
+    """A few steps of everything: rows with a figure a seed, claims, a picture."""
+    result = reproduce.load(name).run(tmp_path, [0], TINY, Quiet())
+    assert result.name == name
+    assert all(len(values) == 1 for row in result.rows for values in row.figures.values())
+    assert result.claims
+    assert Path(result.pictures[0]).is_file()
+
+
+@pytest.mark.slow
+def test_images_run_as_well(tmp_path: Path) -> None:
+    result = reproduce.load("ncsn-digits").run(tmp_path, [0], TINY, Quiet())
+    assert len(result.rows) == 6
+    assert Path(result.pictures[0]).is_file()
+
+
+@pytest.mark.slow
+def test_scores_are_wrong_between_the_modes(tmp_path: Path) -> None:
+    """NCSN figure 2: both claims hold."""
+    result = reproduce.load("ncsn-regions").run(tmp_path, [0], Scale(), Quiet())
+    assert all(claim.holds for claim in result.claims), result.claims
