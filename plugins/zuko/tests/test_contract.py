@@ -37,7 +37,7 @@ class TestNAF(DensityContract):
 
 class TestUNAF(DensityContract):
     density_class = smoothctl_zuko.UNAF
-    options: ClassVar = {**_NEURAL, "transforms": 1, "monotonic_width": 4}
+    options: ClassVar = {**_NEURAL, "transforms": 1, "signal": 2, "monotonic_width": 2}
 
 
 class TestNICE(DensityContract):
@@ -52,7 +52,7 @@ class TestRealNVP(DensityContract):
 
 class TestCNF(DensityContract):
     density_class = smoothctl_zuko.CNF
-    options: ClassVar = {"width": 8, "layers": 1, "absolute": 1e-7, "relative": 1e-7}
+    options: ClassVar = {"width": 4, "layers": 1, "absolute": 1e-6, "relative": 1e-6}
 
 
 class TestGF(DensityContract):
