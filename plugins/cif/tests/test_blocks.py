@@ -53,11 +53,15 @@ def test_the_log_terms_are_the_jacobian_and_the_densities(dims: int, context: in
         assert torch.allclose(log_joint[row], generative + log_determinant)
 
 
-def test_an_index_density_starts_as_the_standard_normal_and_is_capped() -> None:
-    density = IndexDensity(3, 2, 8, 1, cap=0.5)
-    given, index = torch.randn(5, 3), torch.randn(5, 2)
-    expected = Normal(0.0, 1.0).log_prob(index).sum(1)
-    assert torch.allclose(density.log_prob(index, given), expected)
+def test_a_draw_has_the_log_density_that_it_is_given() -> None:
+    density = IndexDensity(3, 2, 8, 1, cap=3.0)
+    given, noise = torch.randn(5, 3), torch.randn(5, 2)
+    index, log_density = density.draw(given, noise)
+    assert torch.allclose(density.log_prob(index, given), log_density, atol=1e-5)
+
+
+def test_log_deviations_are_capped() -> None:
+    density, given = IndexDensity(3, 2, 8, 1, cap=0.5), torch.randn(5, 3)
     for parameter in density.parameters():
         parameter.data.normal_(0, 100)
     assert density(given)[1].abs().max() <= 0.5

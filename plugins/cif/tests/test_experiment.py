@@ -14,7 +14,10 @@ def test_all_models_have_as_many_parameters(
 ) -> None:
     monkeypatch.setattr(module, "_SIGMA", {"rings": 0.3})
     result = module.experiment.run(tmp_path, [0], Scale(steps=0.001, examples=20, draws=2), Quiet())
-    assert len(result.rows) == 4
+    assert len(result.rows) == 8
+    assert len(result.claims) == 4
+    for size in (result.rows[:4], result.rows[4:]):
+        for row in size:
+            assert row.parameters == pytest.approx(size[0].parameters, rel=0.05)
     for row in result.rows:
-        assert row.parameters == pytest.approx(result.rows[0].parameters, rel=0.02)
         assert set(row.figures) >= {"nats", "off support, %"}

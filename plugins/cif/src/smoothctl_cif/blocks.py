@@ -14,7 +14,7 @@ __all__ = ["IndexDensity", "IndexedBlock"]
 class IndexDensity(nn.Module):
     """N(u; m(y), diag e^(2r(y))): p(u|z) of the model, or q(u|x) of the inference.
 
-    It starts as the standard normal; the log-deviations r are softly capped.
+    The log-deviations r are softly capped.
 
     Args:
         given: coordinates of y.
@@ -28,7 +28,6 @@ class IndexDensity(nn.Module):
         super().__init__()
         self.cap = cap
         self.network = mlp(given, width, layers, 2 * latents)
-        _start_at_zero(self.network)
 
     def forward(self, given: Tensor) -> tuple[Tensor, Tensor]:
         """Returns means and log-deviations, each (batch, latents), given (batch, given)."""
@@ -52,7 +51,8 @@ class IndexedBlock(nn.Module):
     r"""z ↦ f(e^(−s(u)) ⊙ z − t(u)) with an index u ~ p(u|z) (Cornish et al. 2020, section 3).
 
     f undoes two affine couplings, so that together they move every coordinate. Everything but s
-    and t sees the context too. Coordinates are in the order even, odd.
+    and t sees the context too. Coordinates are in the order even, odd. The couplings start as the
+    identity, but s and t do not start at zero: from there the index would never come into use.
 
     Args:
         dims: coordinates of z, at least 2.
@@ -83,7 +83,6 @@ class IndexedBlock(nn.Module):
         self.generative = IndexDensity(dims + context, latents, index_width, layers, cap)
         self.inference = IndexDensity(dims + context, latents, index_width, layers, cap)
         self.shift_and_scale = mlp(latents, index_width, layers, 2 * dims)
-        _start_at_zero(self.shift_and_scale)
 
     def inwards(
         self, z: Tensor, context: Tensor | None, noise: Tensor
@@ -132,8 +131,3 @@ def _capped(raw: Tensor, cap: float) -> Tensor:
 
 def _standard_log_prob(noise: Tensor) -> Tensor:
     return -0.5 * (noise**2).sum(1) - 0.5 * noise.shape[1] * math.log(2 * math.pi)
-
-
-def _start_at_zero(network: nn.Sequential) -> None:
-    for parameter in network[-1].parameters():
-        nn.init.zeros_(parameter)

@@ -31,7 +31,7 @@ class CIFRealNVP(StandardisedDensity):
         blocks: int = Field(4, ge=1, description="layers, each of two affine couplings")
         width: int = Field(64, ge=1, description="units in the couplings' hidden layers")
         layers: int = Field(2, ge=1, description="hidden layers of every network")
-        latents: int = Field(1, ge=1, description="coordinates of each layer's index u")
+        latents: int = Field(2, ge=1, description="coordinates of each layer's index u")
         index_width: int = Field(
             16, ge=1, description="units in the hidden layers of s and t, p(u|z) and q(u|x)"
         )

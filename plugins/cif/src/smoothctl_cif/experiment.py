@@ -37,13 +37,20 @@ _DRAWS = 100
 class _Flow:
     """Settings of the plain flow and of each stage: two stages have as many parameters."""
 
+    architecture: str
     plain: Mapping[str, Any]
     stage: Mapping[str, Any]
 
 
 _FLOWS = {
-    "realnvp": _Flow({"width": 64}, {"width": 44}),
-    "cif-realnvp": _Flow({"width": 60}, {"width": 38}),
+    "realnvp": _Flow("realnvp", {"width": 64}, {"width": 44}),
+    "cif-realnvp": _Flow("cif-realnvp", {"width": 59}, {"width": 37}),
+    "small realnvp": _Flow("realnvp", {"couplings": 4, "width": 25}, {"couplings": 4, "width": 17}),
+    "small cif-realnvp": _Flow(
+        "cif-realnvp",
+        {"blocks": 2, "width": 10, "index_width": 16},
+        {"blocks": 2, "width": 7, "index_width": 10},
+    ),
 }
 
 
@@ -66,8 +73,9 @@ def _evaluate_plain(run: Run, scale: Scale) -> dict[str, float]:
 def _fit(where: Path, dataset: str, name: str, seed: int, scale: Scale, reporter: Reporter) -> Run:
     """Fits the plain flow and both stages of the smoothed one."""
     flow = _FLOWS[name]
-    shared: dict[str, Any] = {"out": where / f"{dataset}-{name}-{seed}", "seed": seed}
-    what = {"dataset": dataset, "architecture": name, **shared}
+    out = where / f"{dataset}-{name.replace(' ', '-')}-{seed}"
+    shared: dict[str, Any] = {"out": out, "seed": seed}
+    what = {"dataset": dataset, "architecture": flow.architecture, **shared}
     training, twice = {"steps": scale.of(_STEPS)}, {"steps": scale.of(2 * _STEPS)}
     fit_baseline(reporter, **what, options=flow.plain, training=twice)
     stage = {"options": flow.stage, "training": training}
@@ -90,7 +98,7 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
             rows.append(Row(f"{dataset}: {name}", parameters(runs[0], "baseline"), plain))
             rows.append(Row(f"{dataset}: two-step {name}", both, smoothed))
             nats |= {name: plain["nats"], f"two-step {name}": smoothed["nats"]}
-        for prefix in ("", "two-step "):
+        for prefix in ("", "two-step ", "small ", "two-step small "):
             first, second = f"{prefix}cif-realnvp", f"{prefix}realnvp"
             claims.append(better(f"{dataset}: {first}", nats[first], second, nats[second]))
     return Result("cif", list(seeds), truth, rows, claims)
