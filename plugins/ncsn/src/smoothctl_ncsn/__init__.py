@@ -1,0 +1,1 @@
+"""Noise conditional score networks (NCSN) for smoothctl."""
