@@ -252,12 +252,11 @@ def unsmoothed_single_steps(
 
     Raises:
         UsageError: a σ that is not positive and finite.
+        NotAvailable: the model has no score.
     """
     for sigma in sigmas:
         if not (math.isfinite(sigma) and sigma > 0):
             raise UsageError(f"Each sigma must be positive and finite, not {sigma:g}.")
-    if not density.tractable and type(density).score is Density.score:
-        raise NotAvailable(f"{type(density).__name__} has no likelihood to differentiate.")
     rows = rows_that_fit(density, gradient=True)
     score = evaluate(density.score, rows, x, labels=labels)
     return {sigma: x + sigma**2 * score for sigma in sigmas}

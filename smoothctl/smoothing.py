@@ -238,7 +238,8 @@ class TwoStep:
             NotAvailable: the kernel's posterior mean needs an exactly known density, or more
                 evaluations than an image allows.
         """
-        self.check_single_step()
+        if self.prior.tractable:
+            self.check_single_step()
         if not len(x_smooth):
             return x_smooth
 
@@ -258,9 +259,7 @@ class TwoStep:
             NotAvailable: see `single_step`.
         """
         if not self.prior.tractable:
-            if type(self.prior).score is Density.score:
-                raise NotAvailable(f"{type(self.prior).__name__} has no score for single steps.")
-            self.kernel.posterior_mean_from_score(torch.empty(0), torch.empty(0))
+            self.single_step(self._probe())
             return
         name = type(self.kernel).__name__
         if self.kernel.exact_density_only:
@@ -380,6 +379,11 @@ class TwoStep:
             estimate = partial(density.bound, generator=generator)
             return evaluate(estimate, _LATENT_ROWS, *tensors, **given)
         return evaluate_shared(self.processes, density.log_prob, rows, *tensors, **given)
+
+    def _probe(self) -> Tensor:
+        """Returns one event of zeros, like those of the prior."""
+        like = next(self.prior.parameters(), torch.empty(0))
+        return like.new_zeros(1, *self.prior.event_shape)
 
     def _denoiser(self) -> Density:
         if self.denoiser is None:

@@ -264,5 +264,5 @@ class TestLatentModels:
             ("two-step", "bound, 2 draws"),
             ("two-step", "bound, 8 draws"),
         ]
-        with pytest.raises(NotAvailable, match="no score for single steps"):
+        with pytest.raises(NotAvailable, match="sums its latent coordinate"):
             load_run("a").method().check_single_step()

@@ -25,6 +25,8 @@ class AnyDensityContract(ABC):
 
     density_class: ClassVar[type[Density]]
     options: ClassVar[dict[str, Any]] = {}
+    perturbation: ClassVar[float] = 0.2
+    """Standard deviation of what `build` adds to every weight."""
 
     @property
     @abstractmethod
@@ -52,7 +54,7 @@ class AnyDensityContract(ABC):
         x = 0.5 * torch.randn(500, *shape, dtype=dtype)
         density.initialize(x, x + 0.3 * torch.randn_like(x) if conditional else None)
         for parameter in density.parameters():
-            parameter.data += 0.2 * torch.randn_like(parameter)
+            parameter.data += self.perturbation * torch.randn_like(parameter)
         return density.eval()
 
     @pytest.fixture(params=["prior", "denoiser"])
