@@ -19,7 +19,7 @@ from smoothctl.randomness import generator
 
 def vectors(**options: Any) -> VectorNCSN:
     torch.manual_seed(0)
-    return VectorNCSN((2,), None, None, VectorNCSN.Config(width=16, **options))
+    return VectorNCSN((2,), None, None, VectorNCSN.Config(**{"width": 16, **options}))
 
 
 def images(shape: tuple[int, int, int] = (1, 8, 8), **options: Any) -> ImageNCSN:
@@ -117,7 +117,7 @@ class TestScore:
     @pytest.mark.parametrize("output", ["raw", "scaled", "residual"])
     def test_a_fit_learns_the_smoothed_score(self, output: str) -> None:
         """On correlated Gaussian data, at the last level of a prior."""
-        model, source = vectors(output=output), generator("fit")
+        model, source = vectors(output=output, sigma_begin=3.0, width=64), generator("fit")
         root = torch.linalg.cholesky(GaussianScore.covariance)
         model.initialize_prior(data(2000, 2) @ root.T, Gaussian(0.5))
         adam = torch.optim.Adam(model.parameters(), lr=1e-2)

@@ -56,7 +56,7 @@ class ScoreModel(Density):
             "annealed",
             description="annealed Langevin dynamics, or as many plain steps at the last level",
         )
-        steps: int = Field(5, ge=1, description="T, Langevin steps at each level")
+        steps: int = Field(3, ge=1, description="T, Langevin steps at each level")
         step_size: float = Field(
             0.0, ge=0, description="ε in units of the last level's σ²; 0: by technique 4 of NCSNv2"
         )

@@ -52,9 +52,9 @@ class ImageNCSN(ScoreModel):
     suggested_sigma = 0.02
     first_batch = 2048
     training_defaults: ClassVar = {
-        "steps": 3000,
+        "steps": 5000,
         "batch_size": 64,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "warmup": 100,
         "ema": 0.999,
         "clip": 1000.0,
@@ -133,7 +133,9 @@ class VectorNCSN(ScoreModel):
         self.network = LevelMLP(self.event_shape[0], self.config.width, self.config.layers)
 
     def network_output(self, x: Tensor, index: Tensor) -> Tensor:
-        """Returns the perceptron's vector of each x."""
+        """Returns the perceptron's vector of each x, which it sees at unit scale."""
+        if self.config.output == "raw":
+            x = (x - self.centre) / self.spread
         out: Tensor = self.network(x, self.sigmas[index][:, None])
         return out
 

@@ -30,7 +30,7 @@ __all__ = ["experiment"]
 _DATASET, _SIGMA, _SAMPLES = "digits", 0.383, 1000
 """σ is what the heuristic gives for these images."""
 
-_NCSN, _NCSN_STEPS = "smoothctl-ncsn:ncsn", 3500
+_NCSN, _NCSN_STEPS = "smoothctl-ncsn:ncsn", {"baseline": 5000, "prior": 3000}
 _PIXELS_STEPS = {"baseline": 700, "prior": 700, "denoiser": 900}
 _PLAIN, _TWO_STEP = ({"filters": filters, "dropout": 0.5} for filters in (45, 32))
 """As in the experiment `digits`."""
@@ -42,18 +42,20 @@ _PAIR, _SINGLE = "NCSN to σ, then PixelCNN++", "NCSN to σ, single step"
 def _fits(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> dict[str, tuple[Run, str]]:
     """Returns the run and the method of each row."""
     data = {"dataset": _DATASET}
-    ncsn = {"architecture": _NCSN, "training": {"steps": scale.of(_NCSN_STEPS)}}
 
     def common(name: str) -> dict[str, Any]:
         return {"out": folder / f"{name}-seed{seed}", "seed": seed}
+
+    def ncsn(stage: str) -> dict[str, Any]:
+        return {"architecture": _NCSN, "training": {"steps": scale.of(_NCSN_STEPS[stage])}}
 
     def pixels(stage: str) -> dict[str, Any]:
         training = {"steps": scale.of(_PIXELS_STEPS[stage]), "clip": 10.0}
         options = _PLAIN if stage == "baseline" else _TWO_STEP
         return {"architecture": "pixelcnnpp", "options": options, "training": training}
 
-    fit_baseline(reporter, **common("ncsn"), **data, **ncsn)
-    fit_prior(reporter, **common("ncsn"), **data, **ncsn, sigma=_SIGMA)
+    fit_baseline(reporter, **common("ncsn"), **data, **ncsn("baseline"))
+    fit_prior(reporter, **common("ncsn"), **data, **ncsn("prior"), sigma=_SIGMA)
     alone = fit_denoiser(reporter, **common("ncsn"), **pixels("denoiser"))
     fit_baseline(reporter, **common("digits"), **data, **pixels("baseline"))
     fit_prior(reporter, **common("digits"), **data, **pixels("prior"), sigma=_SIGMA)
