@@ -29,7 +29,13 @@ class TestSlicedVectorNCSN(ScoreModelContract):
     """Sliced score matching, as NCSN puts it: the network gives the score itself."""
 
     density_class = VectorNCSN
-    options: ClassVar = {"width": 16, "loss": "sliced", "output": "raw", "noise_levels": 1}
+    options: ClassVar = {
+        "width": 16,
+        "loss": "sliced",
+        "output": "raw",
+        "noise_levels": 1,
+        "activation": "silu",
+    }
 
 
 class TestTwoModes(DatasetContract):

@@ -234,6 +234,11 @@ def test_images_must_have_sides_to_halve() -> None:
         images((1, 1, 9))
 
 
+def test_sliced_score_matching_needs_a_smooth_network() -> None:
+    with pytest.raises(UsageError, match="silu"):
+        vectors(loss="sliced")
+
+
 def test_sampler_settings_leave_the_weights_alone() -> None:
     """A model with other sampler settings loads the same state."""
     model = vectors()

@@ -11,7 +11,7 @@ from smoothctl.configs import config
 from smoothctl.errors import UsageError
 from smoothctl_ncsn.base import ScoreModel
 from smoothctl_ncsn.langevin import ImageNoise, Noise, vector_noise
-from smoothctl_ncsn.mlp import LevelMLP
+from smoothctl_ncsn.mlp import Activation, LevelMLP
 from smoothctl_ncsn.refinenet import RefineNet
 
 __all__ = ["ImageNCSN", "VectorNCSN"]
@@ -116,6 +116,12 @@ class VectorNCSN(ScoreModel):
         )
         width: int = Field(128, ge=1, description="units in each hidden layer")
         layers: int = Field(3, ge=1, description="hidden layers")
+        octaves: int = Field(
+            5, ge=0, le=12, description="waves sin 2ᵏx and cos 2ᵏx of each coordinate that it sees"
+        )
+        activation: Activation = Field(
+            "relu", description="relu or, smooth as sliced score matching needs it, silu"
+        )
 
     summary = "noise conditional score network for vectors, sampled by Langevin dynamics (NCSN)"
     suggested_sigma = 0.02
@@ -130,7 +136,13 @@ class VectorNCSN(ScoreModel):
         config: Any = None,
     ) -> None:
         super().__init__(event_shape, context_shape, levels, config)
-        self.network = LevelMLP(self.event_shape[0], self.config.width, self.config.layers)
+        c = self.config
+        if c.loss == "sliced" and c.activation == "relu":
+            raise UsageError(
+                "Sliced score matching differentiates the network twice, and relu has no second "
+                "derivative: set activation=silu."
+            )
+        self.network = LevelMLP(self.event_shape[0], c.width, c.layers, c.octaves, c.activation)
 
     def network_output(self, x: Tensor, index: Tensor) -> Tensor:
         """Returns the perceptron's vector of each x, which it sees at unit scale."""

@@ -1,13 +1,17 @@
 """The score network of NCSN for vectors: a perceptron that sees waves of x and the noise level."""
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LevelMLP"]
+__all__ = ["Activation", "LevelMLP"]
 
-_OCTAVES, _LEVEL_WAVES = 5, 8
+Activation = Literal["relu", "silu"]
+
+_ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
+_LEVEL_WAVES = 8
 
 
 class LevelMLP(nn.Module):
@@ -21,19 +25,23 @@ class LevelMLP(nn.Module):
         dims: D, coordinates of x, which should be of about unit scale.
         width: units in each hidden layer.
         layers: hidden layers.
+        octaves: how many waves of each coordinate, k = 0, 1, …
+        activation: between layers; smooth for sliced score matching, which differentiates twice.
     """
 
     octaves: Tensor
     frequencies: Tensor
 
-    def __init__(self, dims: int, width: int, layers: int) -> None:
+    def __init__(
+        self, dims: int, width: int, layers: int, octaves: int = 5, activation: Activation = "relu"
+    ) -> None:
         super().__init__()
-        octaves, frequencies = torch.arange(_OCTAVES), torch.linspace(-3, 1, _LEVEL_WAVES)
-        self.register_buffer("octaves", 2.0**octaves, persistent=False)
+        frequencies = torch.linspace(-3, 1, _LEVEL_WAVES)
+        self.register_buffer("octaves", 2.0 ** torch.arange(octaves), persistent=False)
         self.register_buffer("frequencies", 2.0**frequencies, persistent=False)
-        sizes = [dims * (1 + 2 * _OCTAVES) + 2 * _LEVEL_WAVES, *[width] * layers]
+        sizes = [dims * (1 + 2 * octaves) + 2 * _LEVEL_WAVES, *[width] * layers]
         hidden = [
-            nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
+            nn.Sequential(nn.Linear(inputs, outputs), _ACTIVATIONS[activation]())
             for inputs, outputs in pairwise(sizes)
         ]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, dims))

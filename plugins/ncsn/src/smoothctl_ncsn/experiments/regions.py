@@ -23,9 +23,16 @@ __all__ = ["experiment"]
 
 _DATA = TwoModes()
 _REACH, _POINTS, _NEAR = 8.0, 81, 3.0
+_SMOOTH = {"octaves": 0, "activation": "silu"}
 _FITS: dict[str, dict[str, Any]] = {
-    "sliced": {"loss": "sliced", "output": "raw", "noise_levels": 1, "sigma_end": 0.1},
-    "ncsn": {"sigma_begin": 20.0, "sigma_end": 1.0, "noise_levels": 10},
+    "sliced": {
+        **_SMOOTH,
+        "loss": "sliced",
+        "output": "raw",
+        "noise_levels": 1,
+        "sigma_end": 0.1,
+    },
+    "ncsn": {**_SMOOTH, "sigma_begin": 20.0, "sigma_end": 1.0, "noise_levels": 10},
 }
 """One score of (almost) clean data, as in the figure, and one for ten levels of noise."""
 
