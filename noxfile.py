@@ -48,7 +48,7 @@ def _test_plugins(session: nox.Session, *arguments: str) -> None:
                 session,
                 "pytest",
                 *arguments,
-                env={"PYTHONPATH": str(TARGET)},
+                env={"PYTHONPATH": str(TARGET), "OMP_NUM_THREADS": "1"},  # for tiny networks
                 success_codes=[0, no_tests],
             )
 
