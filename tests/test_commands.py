@@ -16,6 +16,7 @@ from smoothctl.errors import RunError
 from smoothctl.runs import Run
 from smoothctl.stages import StageConfig, to_toml
 from smoothctl.training import fit
+from smoothctl.training.settings import resolve as resolve_settings
 
 VECTORS: list[dict[str, Any]] = [
     {},
@@ -36,7 +37,7 @@ IMAGES: list[dict[str, Any]] = [
 
 def resolve(name: Any, **settings: Any) -> StageConfig:
     """Returns what a fit would write, without fitting."""
-    return fit._resolve(name, fit.FitSettings(**settings), {}, fit.Quiet())[0]
+    return resolve_settings(name, fit.FitSettings(**settings), {}, fit.Quiet())[0]
 
 
 def write(config: StageConfig, out: Path) -> None:
@@ -51,7 +52,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
     found: list[StageConfig] = []
 
     def only_resolve(name: Any, settings: fit.FitSettings, reporter: Any) -> Run:
-        config, _, run = fit._resolve(name, settings, dict(settings.sources), reporter)
+        config, _, run = resolve_settings(name, settings, dict(settings.sources), reporter)
         found.append(config)
         return run
 
