@@ -29,8 +29,8 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_prior_of_vectors(cli) -> None:
     """Fit at its own sigma, draw by both methods, refuse a likelihood."""
-    fit = ["fit-prior", "--arch", "ncsn-mlp", "--dataset", "rings", "--out", "r", *FAST]
-    code, _, err = cli(*fit)
+    fit = ["fit-prior", "--arch", "ncsn-mlp", "--dataset", "rings", "--out", "r"]
+    code, _, err = cli(*fit, "--set", "steps=2", *FAST)
     assert code == 0
     assert "0.02" in err
     for method in ("smoothed", "single-step"):
