@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MANIFEST",
     "append_line",
+    "cannot_write",
     "move",
     "new_folder",
     "read_weights",
@@ -50,7 +51,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         beside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -66,7 +67,7 @@ def append_line(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -93,7 +94,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         beside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     except RunError as error:
         raise RunError(str(error).replace(str(beside), str(path))) from error
     finally:
@@ -181,7 +182,7 @@ def move(path: Path, target: Path) -> None:
     try:
         path.rename(target)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
 
 
 def remove(path: Path) -> None:
@@ -195,7 +196,8 @@ def remove(path: Path) -> None:
         raise RunError(f"Cannot remove {path}: {error.strerror or error}.") from error
 
 
-def _cannot_write(path: Path, error: OSError) -> RunError:
+def cannot_write(path: Path, error: OSError) -> RunError:
+    """Returns the error that says in a sentence why a path cannot be written."""
     return RunError(f"Cannot write {path}: {error.strerror or error}.")
 
 

@@ -2,13 +2,20 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from smoothctl.errors import TrainingError
 
-__all__ = ["ALONE", "Processes", "check_launch", "launched"]
+__all__ = ["ALONE", "Processes", "check_launch", "is_first", "launched"]
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(minutes=10)
+"""How long a process waits for the others, whose network may be gone, before it gives up."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,28 @@ class Processes:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def first(self, value: T) -> T:
+        """Returns the first process's value; every one of them must call for it."""
+        values = [value]
+        if self.count > 1:
+            torch.distributed.broadcast_object_list(values)
+        return values[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Returns the values of all processes by index; every one of them must call for them."""
+        values = [value] * self.count
+        if self.count > 1:
+            torch.distributed.all_gather_object(values, value)
+        return values
+
 
 ALONE = Processes()
 """One process by itself."""
+
+
+def is_first() -> bool:
+    """Returns whether this is the process that prints and writes, before they see each other."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def check_launch(seen: int) -> None:
@@ -74,6 +100,6 @@ def launched(device: str) -> Processes:
         return ALONE
     from accelerate import PartialState
 
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
     check_launch(state.num_processes)
     return Processes(state.process_index, state.num_processes)

@@ -33,7 +33,7 @@ _PLAIN = {"filters": 45, "dropout": 0.5}
 """As many parameters as prior and denoiser together."""
 
 _STEPS = {"baseline": 700, "prior": 700, "denoiser": 900}
-_DRAWS, _SAMPLES = 16, 1000
+_DRAWS, _SAMPLES = 16, 4000
 
 
 def _fit(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> Run:
