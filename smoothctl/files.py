@@ -1,5 +1,6 @@
 """Atomic, verified files: written beside, synced, renamed; weights as safetensors only."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.errors import RunError
+from smoothctl.reading import check_format, check_inside, read_json
+from smoothctl.weights import packed, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +34,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-METADATA_KEY = "smoothctl"
-"""All our metadata is one sorted JSON string under this key, so that files are reproducible."""
+_LARGEST_MANIFEST = 2**20
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,7 +45,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with beside.open("xb") as file:
             file.write(content)
             file.flush()
@@ -58,15 +60,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds one line to a text file.
+    """Adds one line to a text file, all of it or nothing.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: it cannot be written, or is a link, which is not followed.
     """
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        descriptor = os.open(path, how, 0o666)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            before, content = file.tell(), (line + "\n").encode()
+            if file.write(content) != len(content):  # a disk that is nearly full takes a part
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RunError(f"{path} is a link, and not followed: remove it.") from error
         raise cannot_write(path, error) from error
 
 
@@ -82,15 +91,16 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         RunError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    name = f".{path.name}.{uuid.uuid4().hex[:8]}"
+    beside, old = path.with_name(f"{name}.tmp"), path.with_name(f"{name}.old.tmp")
     try:
-        beside.mkdir(parents=True)
+        _make_folder(beside)
         yield beside
         hashes = {file.name: _sha256(file) for file in sorted(beside.iterdir())}
         write_json(beside / MANIFEST, {"format": 1, "sha256": hashes})
         _sync_folder(beside)
-        if path.exists():
-            shutil.rmtree(path)
+        with suppress(FileNotFoundError):
+            path.replace(old)
         beside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -98,8 +108,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     except RunError as error:
         raise RunError(str(error).replace(str(beside), str(path))) from error
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
+        if os.path.lexists(old) and not os.path.lexists(path):
+            old.replace(path)
+        with suppress(RunError):
+            remove(beside)
+            remove(old)
 
 
 def verify_manifest(folder: Path, *required: str) -> None:
@@ -110,61 +123,35 @@ def verify_manifest(folder: Path, *required: str) -> None:
         required: names that the manifest must list.
 
     Raises:
-        RunError: the manifest or a file is missing, or a file was changed.
+        RunError: the manifest or a file is missing, damaged, of a newer format, or a link out.
     """
     try:
-        hashes = json.loads((folder / MANIFEST).read_text())["sha256"]
-        expected = {Path(name).name: str(value) for name, value in hashes.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder} is incomplete: its manifest cannot be read.") from error
+        manifest = read_json(check_inside(folder / MANIFEST, folder.parent), _LARGEST_MANIFEST)
+    except RunError as error:
+        raise RunError(f"{folder} is incomplete: its manifest cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
+        raise RunError(f"{folder} is incomplete: its manifest lists no files.")
+    check_format(manifest.get("format"), str(folder / MANIFEST))
+    expected = manifest["sha256"]
     for name in required:
         if name not in expected:
             raise RunError(f"{folder} is incomplete: its manifest does not list {name}.")
     for name, value in expected.items():
-        if not (folder / name).is_file():
+        if name in ("", ".", "..") or {"/", "\0"} & set(name):
+            raise RunError(f"{folder} is damaged: its manifest lists {name!r:.80}, no file of it.")
+        if not check_inside(folder / name, folder.parent).is_file():
             raise RunError(f"{folder} is incomplete: {name} is missing.")
-        if _sha256(folder / name) != value:
+        try:
+            digest = _sha256(folder / name)
+        except OSError as error:
+            raise RunError(f"{folder / name} cannot be read: {error.strerror}.") from error
+        if digest != value:
             raise RunError(f"{folder / name} is damaged: its SHA-256 is not the manifest's.")
 
 
 def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, Any]) -> None:
     """Writes tensors and one sorted JSON string of metadata as safetensors, atomically."""
-    from safetensors.torch import save
-
-    text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    write_bytes(path, save(plain, metadata={METADATA_KEY: text}))
-
-
-def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
-    """Returns the tensors and our metadata of a safetensors file; nothing in it can run code.
-
-    Raises:
-        RunError: missing, truncated, of another format, or not written by smoothctl.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise RunError(f"There is no weights file {path}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(
-            f"{path} is no complete safetensors file ({error}); it may be truncated: "
-            "restore it, or fit the stage again."
-        ) from error
-    try:
-        ours = json.loads(metadata[METADATA_KEY])
-    except (KeyError, ValueError) as error:
-        raise RunError(
-            f"{path} was not written by smoothctl: it has no '{METADATA_KEY}' metadata."
-        ) from error
-    if not isinstance(ours, dict) or ours.get("format") != 1:
-        found = ours.get("format") if isinstance(ours, dict) else None
-        raise RunError(f"{path} has format {found!r}; this version reads format 1.")
-    return tensors, ours
+    write_bytes(path, packed(tensors, metadata))
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -204,6 +191,14 @@ def cannot_write(path: Path, error: OSError) -> RunError:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; each one's name is on the disk when it returns."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
