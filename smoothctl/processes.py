@@ -1,21 +1,59 @@
-"""The processes of one launch: which of them this is, and sums over all of them."""
+"""The processes of one launch: which of them this is, and what they tell each other."""
 
 import os
+import socket
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor
+from smoothctl.errors import RunError, TrainingError, UsageError
 
-from smoothctl.errors import TrainingError
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["ALONE", "Processes", "check_launch", "is_first", "launched"]
+__all__ = [
+    "ALONE",
+    "PATIENCE",
+    "Processes",
+    "check_launch",
+    "is_first",
+    "launched",
+    "leave",
+    "lost",
+    "patience",
+    "started",
+    "this_process",
+]
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(minutes=10)
-"""How long a process waits for the others, whose network may be gone, before it gives up."""
+PATIENCE = "SMOOTHCTL_PATIENCE"
+"""Environment variable: seconds that a process waits for the others before it gives up."""
+
+_SECONDS = 600.0
+
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Connection was likely closed",
+    "Broken pipe",
+    "No route to host",
+    "Network is unreachable",
+    "Timed out waiting",
+    "Timed out after",
+    "socket has timed out",
+    "Socket Timeout",
+    "Wait timeout",
+    "wait timeout",
+    "timeout caused pair closure",
+    "ncclRemoteError",
+    "ncclSystemError",
+    "communicator was aborted",
+    "collective operation timeout",
+)
+"""What gloo, NCCL and torch's store say when another process is gone."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +77,53 @@ class Processes:
         """Returns (start, stop) of this process's share of `total` rows; all shares are one cut."""
         return self.index * total // self.count, (self.index + 1) * total // self.count
 
-    def total(self, tensor: Tensor) -> Tensor:
+    def total(self, tensor: "Tensor") -> "Tensor":
         """Returns the sum over all processes, which every one of them must call for."""
         if self.count > 1:
-            torch.distributed.all_reduce(tensor)
+            import torch.distributed as dist
+
+            on_gpu = dist.get_backend() == "nccl"  # which knows no other tensors
+            shared = tensor.cuda() if on_gpu else tensor
+            dist.all_reduce(shared)
+            tensor.copy_(shared)
         return tensor
 
     def first(self, value: T) -> T:
         """Returns the first process's value; every one of them must call for it."""
         values = [value]
         if self.count > 1:
-            torch.distributed.broadcast_object_list(values)
+            import torch.distributed as dist
+
+            dist.broadcast_object_list(values)
         return values[0]
 
     def gather(self, value: T) -> list[T]:
         """Returns the values of all processes by index; every one of them must call for them."""
         values = [value] * self.count
         if self.count > 1:
-            torch.distributed.all_gather_object(values, value)
+            import torch.distributed as dist
+
+            dist.all_gather_object(values, value)
         return values
+
+    def check_sees(self, path: Path) -> None:
+        """Checks that all processes see a file or folder that the first has made.
+
+        Every one of them must call it.
+
+        Args:
+            path: as this process names it.
+
+        Raises:
+            RunError: some do not, as on hosts that do not share the folder.
+        """
+        seen = self.gather((path.exists(), socket.gethostname(), str(path.resolve())))
+        blind = [f"process {i} on {host}" for i, (sees, host, _) in enumerate(seen) if not sees]
+        if blind:
+            raise RunError(
+                f"{seen[0][2]} on {seen[0][1]} is not seen by {', '.join(blind)}: all processes "
+                "need one run folder, on a file system that their hosts share; see --out."
+            )
 
 
 ALONE = Processes()
@@ -69,6 +135,41 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def started() -> int:
+    """Returns how many processes the launcher started; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def this_process() -> str:
+    """Returns such as 'process 1 on HOST', for messages."""
+    return f"process {os.environ.get('RANK', '0')} on {socket.gethostname()}"
+
+
+def patience() -> timedelta:
+    """Returns how long a process waits for the others, whose host may be gone.
+
+    Raises:
+        UsageError: the environment says something else than a positive number.
+    """
+    text = os.environ.get(PATIENCE, str(_SECONDS))
+    try:
+        found = timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        found = timedelta()
+    if found <= timedelta():
+        raise UsageError(f"{PATIENCE} is a positive number of seconds, not '{text}'.")
+    return found
+
+
+def lost(error: BaseException) -> bool:
+    """Returns whether an error says that another process has ended or cannot be reached.
+
+    Args:
+        error: raised by something that all processes do together.
+    """
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _LOST)
+
+
 def check_launch(seen: int) -> None:
     """Checks that the processes of a launch see each other.
 
@@ -78,12 +179,12 @@ def check_launch(seen: int) -> None:
     Raises:
         TrainingError: the launcher started more.
     """
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != seen:
+    if started() != seen:
         raise TrainingError(
-            f"The launcher started {started} processes, but each believes that it is one of "
-            f"{seen}; on CPUs set ACCELERATE_USE_CPU=true and launch with "
-            f"--multi_gpu --num_processes {started}."
+            f"The launcher started {started()} processes, but {this_process()} believes that it is "
+            f"one of {seen}, as it sees no GPU (nvidia-smi and CUDA_VISIBLE_DEVICES say why); on "
+            "CPUs set ACCELERATE_USE_CPU=true on every host and launch with "
+            f"--multi_gpu --num_processes {started()}."
         )
 
 
@@ -94,12 +195,55 @@ def launched(device: str) -> Processes:
         device: "auto" (what Accelerate finds) or "cpu".
 
     Raises:
-        TrainingError: several were started that do not see each other.
+        TrainingError: several were started that do not see or cannot reach each other.
+        UsageError: the environment's patience is no number of seconds.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if started() == 1:
         return ALONE
+    if "MASTER_ADDR" not in os.environ:
+        raise TrainingError(
+            f"WORLD_SIZE={started()} says that there are other processes, but not MASTER_ADDR "
+            "where: start them with 'accelerate launch', or unset WORLD_SIZE."
+        )
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
-    state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+    cpu = device == "cpu" or bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+    _check_gpus(cpu)
+    try:
+        state = PartialState(cpu=cpu, timeout=patience())
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        raise TrainingError(
+            f"Not all {started()} processes met within {patience().total_seconds():g} seconds "
+            f"({PATIENCE}): start the launcher on every host, check --main_process_ip, and name "
+            "the network between them in GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME."
+        ) from error
     check_launch(state.num_processes)
     return Processes(state.process_index, state.num_processes)
+
+
+def _check_gpus(cpu: bool) -> None:
+    """Checks that there is a GPU for this process, where there are any.
+
+    Raises:
+        TrainingError: more processes were started on this host than it has GPUs.
+    """
+    import torch
+
+    count, index = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if not cpu and 0 < count <= index:
+        raise TrainingError(
+            f"No GPU is left for {this_process()}, which has {count} (CUDA_VISIBLE_DEVICES may "
+            "hide others): launch as many processes on a host as it has GPUs."
+        )
+
+
+def leave() -> None:
+    """Leaves the other processes, at the end of the program; does nothing where there are none."""
+    if "torch.distributed" in sys.modules:
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()

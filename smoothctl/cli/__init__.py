@@ -2,8 +2,8 @@
 
 import os
 import sys
-import traceback
-from typing import NoReturn
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import typer
 
@@ -25,13 +25,12 @@ from smoothctl.cli import (
     score,
     sigma_heuristic,
 )
+from smoothctl.cli.endings import Stopped, fail, raised_signals
+from smoothctl.cli.launching import by_first, by_one
 from smoothctl.cli.options import version_option
-from smoothctl.errors import SmoothctlError
+from smoothctl.processes import is_first, leave
 
 __all__ = ["app", "main"]
-
-DEBUG = "SMOOTHCTL_DEBUG"
-"""Environment variable: set it to see the traceback of an error."""
 
 app = typer.Typer(
     name="smoothctl",
@@ -44,53 +43,44 @@ app = typer.Typer(
 app.callback()(version_option)
 
 METHOD, FIGURES, DATA = "The method", "Figures", "What there is"
-app.command("quickstart", rich_help_panel="Start here")(quickstart.command)
+app.command("quickstart", rich_help_panel="Start here")(by_one(quickstart.command))
 app.command("fit-prior", rich_help_panel=METHOD)(fit_prior.command)
 app.command("fit-denoiser", rich_help_panel=METHOD)(fit_denoiser.command)
 app.command("fit-joint", rich_help_panel=METHOD)(fit_joint.command)
 app.command("fit-baseline", rich_help_panel=METHOD)(fit_baseline.command)
 app.command("sample", rich_help_panel=METHOD)(sample.command)
-app.command("denoise", rich_help_panel=METHOD)(denoise.command)
-app.command("inpaint", rich_help_panel=METHOD)(inpaint.command)
-app.command("sigma-heuristic", rich_help_panel=METHOD)(sigma_heuristic.command)
+app.command("denoise", rich_help_panel=METHOD)(by_first(denoise.command))
+app.command("inpaint", rich_help_panel=METHOD)(by_first(inpaint.command))
+app.command("sigma-heuristic", rich_help_panel=METHOD)(by_first(sigma_heuristic.command))
 app.command("score", rich_help_panel=FIGURES)(score.command)
-app.command("neighbours", rich_help_panel=FIGURES)(neighbours.command)
-app.command("compare", rich_help_panel=FIGURES)(compare.command)
-app.command("report", rich_help_panel=FIGURES)(report.command)
-app.command("reproduce", rich_help_panel=FIGURES)(reproduce.command)
+app.command("neighbours", rich_help_panel=FIGURES)(by_first(neighbours.command))
+app.command("compare", rich_help_panel=FIGURES)(by_first(compare.command))
+app.command("report", rich_help_panel=FIGURES)(by_first(report.command))
+app.command("reproduce", rich_help_panel=FIGURES)(by_one(reproduce.command))
 for group in registries.GROUPS:
     app.add_typer(registries.verbs(group), name=group.plural, rich_help_panel=DATA)
-app.command("plugins", rich_help_panel=DATA)(plugins.command)
+app.command("plugins", rich_help_panel=DATA)(by_first(plugins.command))
 
 
 def main() -> None:
     """Runs the command line; the entry point of the `smoothctl` script."""
     try:
-        app()
-    except SmoothctlError as error:
-        _fail(str(error), error.exit_code, error)
-    except KeyboardInterrupt as error:
-        _fail("Interrupted.", 130, error)
-    except UnicodeEncodeError as error:
-        _fail(f"{error.object!r} is not valid text: rename it.", 2, error)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}.", 1, error)
-    except MemoryError as error:
-        _fail("Out of memory; take a smaller model, batch or number of samples.", 1, error)
-    except Exception as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error):
-            _fail("Out of memory; take a smaller model, batch or number of samples.", 1, error)
-        _fail(
-            f"Internal error, please report it: {type(error).__name__}: {error} "
-            f"({DEBUG}=1 shows the traceback).",
-            1,
-            error,
-        )
+        with raised_signals():
+            _run()
+    except (Exception, Stopped) as error:
+        fail(error)
 
 
-def _fail(message: str, code: int, error: BaseException) -> NoReturn:
-    if os.environ.get(DEBUG):
-        traceback.print_exception(error)
-    sys.stderr.write(f"Error: {message}\n")
-    sys.exit(code)
+def _run() -> None:
+    """Runs the verb; of several processes of a launch the first alone prints."""
+    try:
+        if is_first():
+            app()
+        else:
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+                app(standalone_mode=False)  # which raises wrong options as errors
+    except SystemExit:
+        sys.stdout.flush()  # here and not later, where nobody could say what went wrong
+        raise
+    finally:
+        leave()

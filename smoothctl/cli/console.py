@@ -1,7 +1,6 @@
 """What a person sees: results on stdout; notes, warnings and progress bars on stderr."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,15 +19,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from smoothctl.processes import is_first as is_main_process
+
 if TYPE_CHECKING:
     from smoothctl.metrics.scores import ProgressFor
 
 __all__ = ["Notes", "is_main_process", "print_json", "print_table", "work"]
-
-
-def is_main_process() -> bool:
-    """Returns whether this is the process that prints, of several that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: Any) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from smoothctl.cli import options
 from smoothctl.cli.console import print_json, print_table
+from smoothctl.cli.launching import by_first
 from smoothctl.entries import Entry, printable
 from smoothctl.plugins.groups import registry_of
 from smoothctl.registry import Registry
@@ -122,12 +123,14 @@ def verbs(group: Group) -> typer.Typer:
     app = typer.Typer(help=f"List the {group.plural}, or show one.", no_args_is_help=True)
 
     @app.command("list")
+    @by_first
     def list_(as_json: options.Json = False) -> None:
         """List every installed one, its package and what it is."""
         rows = rows_of(group.registry)
         print_json(rows) if as_json else print_rows(group.plural, rows)
 
     @app.command("show")
+    @by_first
     def show(
         name: Annotated[str, typer.Argument(help="Its name, or package:name.")],
         as_json: options.Json = False,

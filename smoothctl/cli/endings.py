@@ -1,0 +1,123 @@
+"""How a command ends: whatever stops it becomes one sentence on stderr and an exit code."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+from smoothctl.errors import SmoothctlError
+from smoothctl.processes import PATIENCE, is_first, lost, started, this_process
+
+__all__ = ["Stopped", "fail", "raised_signals"]
+
+DEBUG = "SMOOTHCTL_DEBUG"
+"""Environment variable: set it to see the traceback of an error."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_COURTESY = 2.0
+"""Seconds in which the launcher ends the other processes if the first had the same error."""
+
+_NO_MEMORY = "Out of memory; take a smaller model, batch or number of samples."
+
+
+class Stopped(BaseException):
+    """A signal, raised where it finds the program, so that it cleans up on its way out.
+
+    Args:
+        signum: the signal's number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextmanager
+def raised_signals() -> Iterator[None]:
+    """Raises Ctrl-C, SIGTERM and SIGHUP as `Stopped` for the time of the block.
+
+    Only the first is raised: a launcher sends its own after a terminal's, and that would cut the
+    cleaning up short. A signal that the caller ignores (nohup) stays ignored.
+    """
+    before = {s: signal.getsignal(s) for s in _SIGNALS}
+    heard = [s for s, handler in before.items() if handler != signal.SIG_IGN]
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del frame
+        for each in heard:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(signum)
+
+    for each in heard:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each in heard:
+            signal.signal(each, before[each])
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Ends the program: says on stderr what the error was, and exits with its code.
+
+    Of several processes one that is not the first waits a moment, in which the launcher ends it
+    if the first one had the same error: then it is said once.
+    """
+    message, code = _ending(error)
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to flush goes nowhere
+    elif is_first():
+        sys.stderr.write(f"Error: {message}\n")
+    elif not isinstance(error, Stopped):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_COURTESY)
+        sys.stderr.write(f"Error: {this_process()}: {message}\n")
+    with suppress(OSError):
+        sys.stderr.flush()
+    sys.exit(code)
+
+
+def _ending(error: BaseException) -> tuple[str, int]:
+    """Returns what to say of an error, and the exit code."""
+    match error:
+        case SmoothctlError():
+            return str(error), error.exit_code
+        case Stopped():
+            return _stopped(error.signum), 128 + error.signum
+        case UnicodeEncodeError():
+            return f"{error.object!r} is not valid text: rename it.", 2
+        case OSError():
+            where = f" ({error.filename})" if error.filename else ""
+            return f"{error.strerror or error}{where}.", 1
+        case MemoryError():
+            return _NO_MEMORY, 1
+        case RecursionError():
+            return f"Something that was read is nested too deeply ({DEBUG}=1 shows where).", 1
+    if lost(error):
+        return (
+            "Another process of this launch has ended or cannot be reached: see what it said; the "
+            f"same command may be run again. {PATIENCE} sets how many seconds to wait for it."
+        ), 1
+    if "allocate memory" in str(error) or "out of memory" in str(error):
+        return _NO_MEMORY, 1
+    if (code := getattr(error, "exit_code", None)) is not None:  # typer's, of wrong options
+        return str(error), code
+    return (
+        f"Internal error, please report it: {type(error).__name__}: {error} "
+        f"({DEBUG}=1 shows the traceback)."
+    ), 1
+
+
+def _stopped(signum: int) -> str:
+    if signum == signal.SIGTERM and started() > 1:
+        return "Stopped by the launcher, which does so when one of its processes has ended."
+    return {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Terminated."}.get(
+        signal.Signals(signum), "Stopped, as the terminal was closed."
+    )
