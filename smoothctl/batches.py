@@ -1,6 +1,7 @@
 """How many examples a network takes at once, and working through more of them in parts."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,13 +9,19 @@ from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress
 from smoothctl.errors import UsageError
-from smoothctl.processes import Processes
+from smoothctl.parts import Parts
+from smoothctl.processes import ALONE, Processes
+from smoothctl.randomness import skipped
 
 __all__ = [
     "complete",
     "device_of",
     "evaluate",
+    "evaluate_kept",
     "evaluate_shared",
+    "images_at_once",
+    "in_batches",
+    "most_images",
     "part_of",
     "rows_that_fit",
     "sample",
@@ -29,6 +36,9 @@ _GRADIENT = 4
 
 _MOST_IMAGES = {"cpu": 64, "cuda": 512}
 """Images to draw at once: beyond this many a larger batch is no faster."""
+
+_KEPT_ROWS = {"image": 512, "vector": 2**16}
+"""Rows of a part that is kept: constants, so that free memory doesn't change the parts."""
 
 
 def device_of(density: Density) -> torch.device:
@@ -106,6 +116,35 @@ def evaluate_shared(
     return processes.total(found)
 
 
+def evaluate_kept(
+    parts: Parts,
+    name: str,
+    processes: Processes,
+    function: Callable[..., Tensor],
+    rows: int,
+    *tensors: Tensor,
+    labels: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Does `evaluate_shared` in parts that are kept under a name, so that stopped work goes on.
+
+    The other arguments are those of `evaluate_shared`.
+    """
+    n, found = len(tensors[0]), []
+
+    def values(start: int, stop: int) -> dict[str, Tensor]:
+        mine = [tensor[start:stop] for tensor in tensors]
+        given = None if labels is None else labels[start:stop]
+        return {"values": evaluate_shared(processes, function, rows, *mine, labels=given)}
+
+    for start, stop in spans(n, _KEPT_ROWS["image" if tensors[0].ndim == 4 else "vector"]):
+        part = parts.part(f"{name}-{start:08d}", partial(values, start, stop))
+        found.append(part["values"].to(tensors[0].device))
+        if progress is not None:
+            progress(stop, n)
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
 def part_of(progress: Progress | None, part: int, parts: int) -> Progress | None:
     """Returns what tells `progress` about one of several equal parts of the work, in percent.
 
@@ -124,8 +163,12 @@ def sample(
     progress: Progress | None = None,
     labels: Tensor | None = None,
     batch_size: int | None = None,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """Draws n samples, images in batches: (n, *event). The batch size doesn't change them.
+
+    Several processes draw whole batches of images, and vectors all alike; all must call it with
+    the same arguments and get all samples.
 
     Args:
         density: the model.
@@ -135,19 +178,31 @@ def sample(
         progress: told (done, total).
         labels: classes, int64 (n,), for a class-conditional model.
         batch_size: images at once; as many as fit into memory, at most 64 on a CPU, if None.
+        processes: those that share the batches.
 
     Raises:
         UsageError: a batch size below one, or one for vectors.
     """
+    at = 0  # the row that the generator comes to next
 
     def draw(start: int, stop: int, progress: Progress | None) -> Tensor:
+        nonlocal at
         given = density.given(None if labels is None else labels[start:stop])
         part = None if context is None else context[start:stop]
+        if generator is not None:
+            skipped(generator, start - at)
+        at = stop
         return density.sample(
             stop - start, context=part, generator=generator, progress=progress, **given
         )
 
-    return _in_batches(draw, n, _batch_size(density, n, batch_size), progress)
+    size = images_at_once(density, n, batch_size)
+    if density.domain == "vector":
+        return draw(0, n, progress)
+    found = in_batches(draw, n, processes.first(size), progress, processes)
+    if generator is not None:
+        skipped(generator, n - at)
+    return found.to(device_of(density))
 
 
 def complete(
@@ -168,25 +223,56 @@ def complete(
         mask = known if len(known) == 1 else known[start:stop]
         return density.complete(x[start:stop], mask, part, generator, progress, **given)
 
-    return _in_batches(draw, len(x), _batch_size(density, len(x), batch_size), progress)
+    return in_batches(draw, len(x), images_at_once(density, len(x), batch_size), progress)
 
 
-def _in_batches(
-    draw: Callable[[int, int, Progress | None], Tensor],
+def in_batches(
+    work: Callable[[int, int, Progress | None], Tensor],
     n: int,
     size: int,
-    progress: Progress | None,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Tensor:
-    parts = list(spans(n, size))
-    if len(parts) < 2:
-        return draw(0, n, progress)
-    return torch.cat(
-        [draw(a, b, part_of(progress, i, len(parts))) for i, (a, b) in enumerate(parts)]
-    )
+    """Works through n rows batch by batch and joins the results, (n, …).
+
+    Several processes take whole batches, since the last bits of a row may depend on how many there
+    are beside it; so the results are one process's to the bit.
+
+    Args:
+        work: called with (start, stop, progress) of one batch after the other.
+        n: rows.
+        size: rows of a batch, the same in all processes.
+        progress: told (done, total) of this process's batches.
+        processes: those that share the batches; all get all results.
+    """
+    cuts = list(spans(n, size)) or [(0, 0)]
+    first, last = processes.span(len(cuts))
+    mine = [
+        work(start, stop, part_of(progress, part, last - first))
+        for part, (start, stop) in enumerate(cuts[first:last])
+    ]
+    if processes.count == 1:
+        return mine[0] if len(mine) == 1 else torch.cat(mine)
+    shares = processes.gather([batch.cpu() for batch in mine])
+    return torch.cat([batch for share in shares for batch in share])
 
 
-def _batch_size(density: Density, n: int, chosen: int | None) -> int:
-    """Returns the batch: vectors are drawn all at once, as their noise is shared."""
+def most_images(device: torch.device) -> int:
+    """Returns how many images are at most drawn at once on a device, unless one asks for more."""
+    return _MOST_IMAGES.get(device.type, _MOST_IMAGES["cpu"])
+
+
+def images_at_once(density: Density, n: int, chosen: int | None = None) -> int:
+    """Returns the batch: vectors are drawn all at once, as their noise is shared.
+
+    Args:
+        density: the model.
+        n: rows in all.
+        chosen: by the user; what fits into memory, and is no slower, if None.
+
+    Raises:
+        UsageError: a batch size below one, or one for vectors.
+    """
     if chosen is not None and chosen < 1:
         raise UsageError(f"The batch size must be at least 1, not {chosen}.")
     if density.domain == "vector":
@@ -195,8 +281,7 @@ def _batch_size(density: Density, n: int, chosen: int | None) -> int:
         return max(1, n)
     if chosen is not None:
         return chosen
-    most = _MOST_IMAGES.get(device_of(density).type, _MOST_IMAGES["cpu"])
-    return max(1, min(most, rows_that_fit(density) // 2))
+    return max(1, min(most_images(device_of(density)), rows_that_fit(density) // 2))
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -19,6 +19,9 @@ _PART = "{}.safetensors"
 class Parts:
     """Results of named parts of one piece of work, kept in a folder until the work is done.
 
+    Every part is a file that appears when it is whole, and that names itself and the work's key,
+    so that a kill at any moment loses at most the part that was being computed.
+
     Args:
         folder: where they are; None keeps nothing.
         key: what the results are a function of; parts of another key are removed.
@@ -39,7 +42,7 @@ class Parts:
     def part(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Returns a part: from disk where it is, else computed, and kept.
 
-        All processes must call it alike, and `compute` must give all of them the whole result.
+        All processes must call it alike, and `compute` must give the first the whole result.
 
         Args:
             name: of the part, a file's name.
@@ -59,6 +62,12 @@ class Parts:
             write_weights(self._file(name), found, {"format": 1, "part": name, "key": self.key})
         return found
 
+    def names(self) -> list[str]:
+        """Returns the names of the parts that there seem to be, sorted."""
+        if self.folder is None:
+            return []
+        return sorted(file.stem for file in self.folder.glob(_PART.format("[!.]*")))
+
     def done(self) -> None:
         """Removes the parts, as the whole has been written."""
         if self.folder is not None and self.processes.is_first:
@@ -74,10 +83,14 @@ class Parts:
             return None
         try:
             tensors, metadata = read_weights(file)
-            if metadata.get("part") != name or metadata.get("key") != self.key:
-                raise RunError(f"{file} is of other work.")
-        except RunError as error:
-            self.note(f"Does a part again: {error}")
+        except RunError:
+            tensors, metadata = {}, {}
+        if metadata.get("part") != name:
+            self.note(f"Does a part again, as its file is damaged: {file}.")
+            return None
+        if metadata.get("key") != self.key:
+            self.note(f"Starts anew: {self.folder} is of other weights, versions or settings.")
+            self.done()
             return None
         return tensors
 

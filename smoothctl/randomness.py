@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["generator", "normal", "row_generators", "seed_from", "uniform"]
+__all__ = ["generator", "normal", "row_generators", "seed_from", "skipped", "uniform"]
 
 
 def seed_from(*keys: int | str) -> int:
@@ -33,8 +33,18 @@ def row_generators(n: int, source: Generator | None = None) -> list[Generator]:
     if source is None:
         source = torch.Generator()
         source.seed()
-    seeds = torch.randint(2**62, (n,), generator=source, device=source.device)
-    return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+    return [torch.Generator().manual_seed(seed) for seed in _seeds(n, source).tolist()]
+
+
+def skipped(source: Generator, rows: int) -> Generator:
+    """Returns the source after it has given the seeds of so many rows, which are not drawn.
+
+    Args:
+        source: moved on in place.
+        rows: how many; each takes one number, as in `row_generators`.
+    """
+    _seeds(rows, source)
+    return source
 
 
 def normal(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
@@ -50,3 +60,7 @@ def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = No
     draws = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=device)
     tiny = torch.finfo(like.dtype).eps / 4
     return draws.clamp_(tiny, 1 - 2 * tiny).to(like.device)
+
+
+def _seeds(n: int, source: Generator) -> Tensor:
+    return torch.randint(2**62, (n,), generator=source, device=source.device)

@@ -1,24 +1,28 @@
 """Samples of a run by method: what is available, and drawing from it."""
 
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smoothctl import batches
+from smoothctl import __version__, batches
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.batches import evaluate, part_of, rows_that_fit
+from smoothctl.batches import evaluate, part_of, rows_that_fit, spans
 from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
 from smoothctl.files import write_bytes
+from smoothctl.parts import NOWHERE, Parts
 from smoothctl.pictures import check_folder
+from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
-from smoothctl.smoothing import TwoStep
+from smoothctl.shards import FRAMED, METHODS, Drawn, Method, Source, class_labels
 
 __all__ = [
     "METHODS",
@@ -31,27 +35,21 @@ __all__ = [
     "draw_all",
     "draw_frames",
     "event_shape",
+    "images_kept",
     "is_image_run",
+    "samples_key",
     "save_arrays",
     "save_samples",
+    "shard_size",
     "unsmoothed_single_steps",
     "usable_methods",
 ]
 
-Method = Literal["two-step", "single-step", "smoothed", "baseline"]
-METHODS: tuple[Method, ...] = get_args(Method)
-FRAMED: tuple[Method, ...] = ("smoothed", "baseline")
-"""The methods whose samples may have intermediate states."""
+_BATCHES = 8
+"""Batches of a shard."""
 
-
-class Drawn(NamedTuple):
-    """Samples (n, *event) with what belongs to them."""
-
-    samples: Tensor
-    smoothed: Tensor | None = None
-    """The x̃ of each, for methods that start from it."""
-    labels: Tensor | None = None
-    """The class that each was drawn for, (n,), where the model has classes."""
+_NAME = "images-{:08d}-{:08d}"
+"""Of the part that holds a shard: its first image, and the one after its last."""
 
 
 def event_shape(run: Run) -> tuple[int, ...]:
@@ -135,37 +133,77 @@ def draw_all(
     *,
     batch_size: int | None = None,
     label: int | None = None,
+    parts: Parts = NOWHERE,
+    processes: Processes = ALONE,
 ) -> dict[str, Drawn]:
-    """Draws n samples by each of several methods from the same x̃; see `draw`."""
+    """Draws n samples by each of several methods from the same x̃; see `draw`.
+
+    Images are drawn shard by shard, each of which may be kept, as the noise of a shard is skipped
+    to: neither shards nor processes change any image.
+
+    Args:
+        run: an opened run.
+        methods: some of METHODS.
+        n: how many of each.
+        seed: determines the samples.
+        progress: told (done, total).
+        batch_size: see `draw`.
+        label: see `draw`.
+        parts: keeps shards of images; `samples_key` says what they are a function of.
+        processes: those that share the batches of images; the first alone draws vectors.
+
+    Returns:
+        By method; nothing in processes other than the first.
+    """
     _check(run, methods, n)
-    found: dict[str, Drawn] = {}
-    smoothing = [method for method in methods if method != "baseline"]
-    passes = bool(smoothing) + ("two-step" in methods) + ("baseline" in methods)
-    parts = [part_of(progress, part, passes) for part in range(passes)]
-    if smoothing:
-        two_step = run.method()
-        assert two_step is not None
-        if "single-step" in methods:
-            two_step.check_single_step()
-        labels = class_labels(two_step, n, label)
-        rest = (labels, batch_size)
-        x_smooth = two_step.sample_smoothed(n, generator(seed, "smoothed"), parts.pop(0), *rest)
-        for method in smoothing:
-            if method == "smoothed":
-                found[method] = Drawn(x_smooth, None, labels)
-            elif method == "single-step":
-                found[method] = Drawn(two_step.single_step(x_smooth, labels), x_smooth, labels)
-            else:
-                stream = generator(seed, "denoised")
-                samples = two_step.denoise(x_smooth, stream, parts.pop(0), *rest)
-                found[method] = Drawn(samples, x_smooth, labels)
-    if "baseline" in methods:
-        density = run.density("baseline")
-        labels = class_labels(density, n, label)
-        stream = generator(seed, "baseline")
-        samples = batches.sample(density, n, None, stream, parts.pop(0), labels, batch_size)
-        found["baseline"] = Drawn(samples, None, labels)
-    return {method: found[method] for method in methods}
+    images = is_image_run(run)
+    if not (images or processes.is_first):
+        return {}
+    source = Source.of(run, methods, seed, label, batch_size, processes if images else ALONE)
+    cuts = list(spans(n, shard_size(run))) if images else [(0, n)]
+    shards, goes_on = [], False
+
+    def shard(number: int, start: int, stop: int) -> dict[str, Tensor]:
+        nonlocal goes_on
+        if start and not goes_on and parts.folder is not None:
+            parts.note(f"Goes on at image {start + 1} of {n}.")
+        goes_on = True
+        return source.draw(start, stop, part_of(progress, number, len(cuts)))
+
+    for number, (start, stop) in enumerate(cuts):
+        part = parts.part(_NAME.format(start, stop), partial(shard, number, start, stop))
+        shards.append(part if processes.is_first else {})
+    return source.joined(shards, n) if processes.is_first else {}
+
+
+def shard_size(run: Run) -> int:
+    """Returns how many images are drawn and kept at once: a kill loses no more.
+
+    They are eight batches, so that as many processes have something to share.
+    """
+    return _BATCHES * batches.most_images(torch.device(run.device))
+
+
+def images_kept(parts: Parts) -> int:
+    """Returns how many images the shards that are kept seem to hold."""
+    cuts = [name.split("-")[1:] for name in parts.names() if name.startswith("images-")]
+    return sum(int(stop) - int(start) for start, stop in cuts)
+
+
+def samples_key(run: Run) -> dict[str, Any]:
+    """Returns what a run's samples and figures are a function of, beside the choices of a command.
+
+    Raises:
+        RunError: a weights file cannot be read.
+    """
+    files = {name: run.stage(name).weights_file(run.weights) for name in run.stages()}
+    return {
+        "smoothctl": __version__,
+        "torch": torch.__version__,
+        "device": torch.device(run.device).type,
+        "weights": {name: _sha256(file) for name, file in files.items() if file.is_file()},
+        "sampler": dict(run.sampler),
+    }
 
 
 def draw_frames(
@@ -212,28 +250,6 @@ def _check(run: Run, methods: Sequence[str], n: int) -> None:
             raise RunError(
                 f"{run.path} lacks the stages for '{method}' samples; it allows: {have}."
             )
-
-
-def class_labels(model: TwoStep | Density, n: int, label: int | None = None) -> Tensor | None:
-    """Returns the classes of n samples: the given one, or all in turn; None without classes.
-
-    Returns:
-        int64 (n,), on the model's device.
-
-    Raises:
-        UsageError: there is no such class, or the model has none.
-    """
-    classes = model.classes
-    if classes is None:
-        if label is not None:
-            raise UsageError("This run was fitted without classes: leave --label out.")
-        return None
-    if label is not None and not 0 <= label < classes:
-        raise UsageError(f"There is no class {label}; this run has 0 to {classes - 1}.")
-    device = batches.device_of(model.prior if isinstance(model, TwoStep) else model)
-    if label is None:
-        return torch.arange(n, device=device) % classes
-    return torch.full((n,), label, device=device)
 
 
 def unsmoothed_single_steps(
@@ -309,3 +325,11 @@ def save_arrays(path: Path, arrays: Mapping[str, Tensor | None]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **plain)  # type: ignore[arg-type]
     write_bytes(path, buffer.getvalue())
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}.") from error

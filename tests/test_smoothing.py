@@ -103,7 +103,7 @@ def test_quadrature_integrates_to_one(method: TwoStep) -> None:
 
 
 def test_chunks_do_not_change_the_result(method: TwoStep, monkeypatch) -> None:
-    import smoothctl.smoothing as module
+    import smoothctl.bounds as module
 
     x = _moons(10)
     whole = method.importance_weighted_bound(x, 8, generator(0))
