@@ -36,6 +36,9 @@ class TrainingConfig:
         0.999995, gt=0, le=1, description="factor a step of the exponential schedule"
     )
     clip: float = Field(5.0, ge=0, description="gradient norm to clip at; 0: never")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="at a loss or gradient that is not finite: end, or leave the step out"
+    )
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0: none")
     accumulate: int = Field(1, ge=1, description="parts that a step's batch is split into")
     validate_every: int = Field(0, ge=0, description="steps; 0: a twentieth of the run")
@@ -131,9 +134,12 @@ class StageConfig:
                 )
 
     def differences(self, other: "StageConfig") -> list[str]:
-        """Returns 'key: mine → other' for each value that differs."""
+        """Returns 'key: mine → other' for each value that differs and matters for the weights.
+
+        What is done at a loss that is not finite may change: a run that it ended can go on.
+        """
         mine, others = _flatten(self.to_dict()), _flatten(other.to_dict())
-        keys = sorted((mine.keys() | others.keys()) - {"smoothctl", "preset"})
+        keys = sorted((mine.keys() | others.keys()) - {"smoothctl", "preset", "training.on_nan"})
         return [
             f"{key}: {mine.get(key, 'none')} → {others.get(key, 'none')}"
             for key in keys

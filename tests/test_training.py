@@ -366,37 +366,6 @@ def test_batch_larger_than_the_data(tmp_path: Path) -> None:
         )
 
 
-def test_processes_that_do_not_see_each_other_are_refused(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    from accelerate import Accelerator
-
-    from smoothctl.training import loop
-
-    class Alone:
-        num_processes = 1
-
-        def __init__(self, **_: object) -> None: ...
-
-    monkeypatch.setattr(loop, "Accelerator", Alone)
-    config = load_config(tmp_path)
-    with pytest.raises(TrainingError, match="started 2 processes.*one of 1"):
-        loop.accelerator_for("cpu", config)
-    assert Accelerator is not Alone
-
-
-def load_config(tmp_path: Path) -> Any:
-    from smoothctl.stages import StageConfig
-
-    return StageConfig(
-        stage="baseline",
-        dataset="rings",
-        event_shape=(2,),
-        architecture="made",
-        training=TrainingConfig(),
-    )
-
-
 class TestSchedule:
     """Learning rates are a function of the step."""
 

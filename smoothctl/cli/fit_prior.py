@@ -19,6 +19,7 @@ def command(
     steps: options.Steps = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
+    on_nan: options.OnNan = None,
     compiled: options.Compile = False,
     seed: options.FitSeed = None,
     precision: options.FitPrecision = None,

@@ -134,7 +134,7 @@ def fit_stage(stage: "StageName", flags: dict[str, Any]) -> None:
 
     begun = time.monotonic()
     notes = Notes(flags["quiet"])
-    training = {key: flags[key] for key in ("steps", "batch_size", "learning_rate")}
+    training = {key: flags[key] for key in ("steps", "batch_size", "learning_rate", "on_nan")}
     training["compile"] = flags["compiled"] or None
     chosen = {name: flags.get(flag) for name, flag in _FLAGS.items()}
     data = data_settings(flags["data"], flags["skip_corrupt"])

@@ -23,6 +23,7 @@ __all__ = [
     "Json",
     "KernelName",
     "LearningRate",
+    "OnNan",
     "Out",
     "Overwrite",
     "Preset",
@@ -45,6 +46,13 @@ class PrecisionChoice(StrEnum):
     float32 = "float32"
     float64 = "float64"
     bf16 = "bf16"
+
+
+class OnNanChoice(StrEnum):
+    """Values of --on-nan."""
+
+    stop = "stop"
+    skip = "skip"
 
 
 class DeviceChoice(StrEnum):
@@ -150,6 +158,15 @@ BatchSize = Annotated[
 LearningRate = Annotated[
     float | None,
     typer.Option("--learning-rate", help="Peak learning rate of Adam.", rich_help_panel=_HOW),
+]
+OnNan = Annotated[
+    OnNanChoice | None,
+    typer.Option(
+        "--on-nan",
+        help="At a loss or gradient that is not finite: end, or leave the step out and count it.",
+        show_default="stop",
+        rich_help_panel=_HOW,
+    ),
 ]
 Compile = Annotated[
     bool,

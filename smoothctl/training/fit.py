@@ -1,19 +1,21 @@
 """Fitting each stage into a run folder: the Python side of the fit verbs."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from smoothctl import kernels
 from smoothctl.architectures.base import Density
 from smoothctl.datasets.base import Dataset
-from smoothctl.errors import RunError, UsageError
-from smoothctl.files import move, remove, write_bytes
-from smoothctl.runs import STAGES, Run, Stage, build_density
-from smoothctl.stages import StageConfig, StageName, to_toml
-from smoothctl.training.loop import Reporter, Trainer, accelerator_for
-from smoothctl.training.objectives import OBJECTIVES
+from smoothctl.errors import TrainingError, UsageError
+from smoothctl.processes import launched, lost
+from smoothctl.runs import Run, Stage, build_density
+from smoothctl.stages import StageConfig, StageName
+from smoothctl.training.agreement import check_same_config
+from smoothctl.training.devices import accelerator_for, check_strategy
+from smoothctl.training.folder import claimed, clear_replaced, is_settled, last_good, prepare
+from smoothctl.training.loop import Reporter, Trainer
+from smoothctl.training.objectives import OBJECTIVES, Objective
 from smoothctl.training.settings import FitSettings, resolve, sources_of
 
 __all__ = ["FitSettings", "Quiet", "fit_baseline", "fit_denoiser", "fit_joint", "fit_prior"]
@@ -91,17 +93,58 @@ def fit_joint(reporter: Reporter | None = None, **settings: Any) -> Run:
 
 
 def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
+    check_strategy()
+    processes, sources = launched(settings.device), sources_of(settings)
+    config, dataset, run = resolve(name, settings, sources, reporter)
+    stage = run.stage(name)
+    with _lost_noticed(stage), claimed(stage, processes, reporter.note) as lock:
+        settled = lock is not None and is_settled(run, config, settings.overwrite)
+        if processes.first(settled):
+            reporter.note(f"{stage.path} is already complete with this configuration.")
+        else:
+            check_same_config(processes, config)
+            views = (dataset.train, dataset.validation)
+            objective, accelerator = (
+                _objective(config, dataset),
+                accelerator_for(settings.device, config.precision),
+            )
+            trainer = Trainer(
+                config, objective, *views, stage, accelerator, reporter, processes, lock
+            )
+            if lock is not None:
+                prepare(stage, config, sources, settings.overwrite)
+            processes.first(None)  # from here on all find the configuration
+            trainer.run()
+        if lock is not None:
+            clear_replaced(stage)
+        processes.first(None)  # and now the weights
+    return run
+
+
+@contextmanager
+def _lost_noticed(stage: Stage) -> Iterator[None]:
+    """Turns what is raised where another process has ended into a sentence.
+
+    Raises:
+        TrainingError: another process has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        raise TrainingError(
+            "Another process of this launch has ended or cannot be reached; "
+            f"{last_good(stage)}, and the same command goes on from there."
+        ) from error
+
+
+def _objective(config: StageConfig, dataset: Dataset) -> Objective:
+    """Returns the untrained model of a configuration with what it is fitted to."""
     import torch
 
     from smoothctl.randomness import seed_from
 
-    sources = sources_of(settings)
-    config, dataset, run = resolve(name, settings, sources, reporter)
-    stage = run.stage(name)
-    if _is_settled(stage, run, config, settings.overwrite):
-        reporter.note(f"{stage.path} is already complete with this configuration.")
-        return run
-    accelerator = accelerator_for(settings.device, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from(config.seed, "weights"))
         density = build_density(config)
@@ -109,12 +152,7 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
     kernel = None
     if config.kernel is not None and config.sigma is not None:
         kernel = kernels.load(config.kernel)(config.sigma)
-    objective = OBJECTIVES[name](density, kernel)
-    views = (dataset.train, dataset.validation)
-    trainer = Trainer(config, objective, *views, stage, accelerator, reporter)
-    with _stage_folder(stage, config, sources, settings.overwrite):
-        trainer.run()
-    return run
+    return OBJECTIVES[config.stage](density, kernel)
 
 
 def _check_classes(density: Density, dataset: Dataset) -> None:
@@ -134,49 +172,3 @@ def _check_classes(density: Density, dataset: Dataset) -> None:
             f"{dataset.name} has {dataset.classes} classes, more than classes={density.classes}: "
             f"set classes={dataset.classes}."
         )
-
-
-def _is_settled(stage: Stage, run: Run, config: StageConfig, overwrite: bool) -> bool:
-    """Returns whether the stage is complete already; refuses what must not be written into.
-
-    Of several processes only the first looks; an error there ends them all.
-    """
-    if not _is_main_process():
-        return stage.complete and not overwrite
-    for name in STAGES:
-        if name != config.stage and run.stage(name).started:
-            config.check_same_smoothing(run.stage(name).config(), str(run.path))
-    if stage.path.is_dir() and any(stage.path.iterdir()) and not stage.started:
-        raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
-    if overwrite or not stage.fitted:
-        return False
-    changed = stage.config().differences(config)
-    if changed:
-        raise RunError(
-            f"{stage.path} was fitted with another configuration ({'; '.join(changed)}): "
-            "choose another --out, or --overwrite it."
-        )
-    return stage.complete
-
-
-@contextmanager
-def _stage_folder(
-    stage: Stage, config: StageConfig, sources: Mapping[str, str], overwrite: bool
-) -> Iterator[None]:
-    """Writes config.toml first; a stage that is replaced is kept until the new one is complete."""
-    if not _is_main_process():
-        yield
-        return
-    replaced = stage.path.with_name(f".{stage.path.name}.replaced")
-    if overwrite and stage.complete:
-        remove(replaced)
-        move(stage.path, replaced)
-    elif overwrite and stage.started and stage.config().differences(config):
-        remove(stage.path)
-    write_bytes(stage.config_file, to_toml(config, sources).encode())
-    yield
-    remove(replaced)
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"

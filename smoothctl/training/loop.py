@@ -4,8 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import zip_longest
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -13,18 +12,27 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from smoothctl.datasets.base import View
-from smoothctl.errors import DataError, Interrupted, TrainingError
-from smoothctl.files import append_line, remove, remove_leftovers, write_bytes, write_weights
-from smoothctl.processes import check_launch
-from smoothctl.randomness import generator, seed_from
-from smoothctl.runs import Stage
+from smoothctl.errors import Interrupted, TrainingError
+from smoothctl.files import append_line, remove, write_bytes, write_weights
+from smoothctl.locks import Lock
+from smoothctl.processes import ALONE, Processes
+from smoothctl.randomness import generator
+from smoothctl.runs import Stage, Weights
 from smoothctl.stages import StageConfig
+from smoothctl.training.agreement import Agreement, check_same_folder
+from smoothctl.training.feed import Feed, Pass
+from smoothctl.training.folder import last_good
+from smoothctl.training.memory import Room
 from smoothctl.training.objectives import Objective
 from smoothctl.training.schedule import learning_rate
-from smoothctl.training.signals import caught
+from smoothctl.training.signals import Received, caught
 from smoothctl.training.state import Checkpoints, Progress, load_optimizer, optimizer_tensors
+from smoothctl.training.validation import Validation
 
-__all__ = ["Reporter", "Trainer", "accelerator_for"]
+__all__ = ["Reporter", "Trainer"]
+
+_LOST_AFTER = 100
+"""Steps in a row that are left out before the weights count as lost."""
 
 
 class Reporter(Protocol):
@@ -43,25 +51,6 @@ class Reporter(Protocol):
         """Training of a stage has ended."""
 
 
-def accelerator_for(device: str, config: StageConfig) -> Accelerator:
-    """Returns the Accelerator that owns device, precision, accumulation and processes.
-
-    Args:
-        device: "auto" (what Accelerate finds) or "cpu".
-        config: the stage's configuration.
-
-    Raises:
-        TrainingError: the launcher started several processes that do not see each other.
-    """
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
-        gradient_accumulation_steps=config.training.accumulate,
-    )
-    check_launch(accelerator.num_processes)
-    return accelerator
-
-
 class Trainer:
     """Fits one stage.
 
@@ -71,8 +60,10 @@ class Trainer:
         train: the examples to fit.
         validation: the examples to validate on.
         stage: the stage's folder.
-        accelerator: device, precision and processes.
+        accelerator: device and precision.
         reporter: told about progress.
+        processes: those that share each step; the first alone writes.
+        lock: on the stage's folder, checked before anything is written.
     """
 
     def __init__(
@@ -84,13 +75,18 @@ class Trainer:
         stage: Stage,
         accelerator: Accelerator,
         reporter: Reporter,
+        processes: Processes = ALONE,
+        lock: Lock | None = None,
     ) -> None:
-        self.config, self.training = config, config.training
-        self.train_view, self.stage = train, stage
+        self.config, self.training, self.stage = config, config.training, stage
         self.accelerator, self.reporter = accelerator, reporter
-        self.dtype = torch.float64 if config.precision == "float64" else torch.float32
-        self.share = self._share_of_batch()
-        self.objective = objective.to(accelerator.device)
+        self.processes, self.lock = processes, lock
+        device, labelled = accelerator.device, objective.density.classes is not None
+        self.feed = Feed(
+            config, train, objective.kernel, labelled, processes, device, reporter.note
+        )
+        self.room = Room(self.feed.share, self.training.accumulate, processes, reporter.note)
+        self.objective = objective.to(device)
         self._initialize()
         self.parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
@@ -98,66 +94,22 @@ class Trainer:
         adam = torch.optim.Adam(self.parameters, lr=0.0, betas=betas, fused=True)
         forward = torch.compile(objective) if self.training.compile else objective
         self.model, self.optimizer = accelerator.prepare(forward, adam)
-        self.checkpoints = Checkpoints(
-            stage.checkpoints, self.training.keep, config.to_dict(), reporter.note
-        )
+        self.checkpoints = Checkpoints(stage.checkpoints, self.training.keep, config, reporter.note)
         self.progress = Progress()
-        self.held_out = validation.head(self.training.validation_limit)
-        self.held_out_labels = (
-            validation.head_labels(self.training.validation_limit) if self._conditional else None
+        self.validation = Validation(
+            self.objective, validation, self.training.validation_limit, self.feed, self.room.within
         )
-
-    def _share_of_batch(self) -> int:
-        parts = int(self.accelerator.num_processes) * self.training.accumulate
-        size = min(self.training.batch_size, len(self.train_view))
-        if size < parts:
-            raise DataError(
-                f"{self.config.dataset} has {len(self.train_view)} training examples and a batch "
-                f"{self.training.batch_size}: too few for {parts} parts a step."
-            )
-        share = size // parts
-        if share * parts != self.training.batch_size:
-            self.reporter.note(
-                f"A step takes {share * parts} examples, not {self.training.batch_size}: the data "
-                f"has {len(self.train_view)}, and a step is split into {parts} equal parts."
-            )
-        return share
 
     def _initialize(self) -> None:
-        n = min(self.objective.density.first_batch, len(self.train_view))
-        x = self._to_device(self.train_view.batch(self.config.seed, 0, 0, n))
+        x = self.feed.first(self.objective.density.first_batch)
         with torch.no_grad():
             self.objective.initialize(x, generator(self.config.seed, "initialise"))
-
-    def _to_device(self, x: Tensor) -> Tensor:
-        return x.to(self.accelerator.device, self.dtype)
-
-    def _labels_to_device(self, labels: Tensor | None) -> Tensor | None:
-        return None if labels is None else labels.to(self.accelerator.device)
-
-    @property
-    def _conditional(self) -> bool:
-        return self.objective.density.classes is not None
-
-    def batch(self, step: int, part: int) -> tuple[Tensor, Tensor | None]:
-        """Returns this process's examples of one part of a step, and their classes if needed.
-
-        A pure function of the seed, the step and the process.
-        """
-        parts = self.accelerator.num_processes * self.training.accumulate
-        whole = self.share * parts
-        epoch, position = divmod(step, len(self.train_view) // whole)
-        index = part * self.accelerator.num_processes + self.accelerator.process_index
-        start = position * whole + index * self.share
-        where = (self.config.seed, epoch, start, start + self.share)
-        labels = self.train_view.labels(*where) if self._conditional else None
-        return self._to_device(self.train_view.batch(*where)), self._labels_to_device(labels)
 
     def run(self) -> None:
         """Trains from the last good checkpoint to the end and writes model.safetensors.
 
         Raises:
-            TrainingError: a loss or gradient is not finite.
+            TrainingError: a loss or gradient is not finite, or the processes do not fit.
             Interrupted: Ctrl-C or SIGTERM, after a checkpoint was saved.
             RunError: a file cannot be written.
         """
@@ -167,42 +119,61 @@ class Trainer:
         self._clock = (time.monotonic(), self.progress.step)
         try:
             with torch.random.fork_rng(devices=self._gpus()), caught() as received:
-                for step in range(self.progress.step, total):
-                    loss, norm = self._step(step)
-                    self._after(step + 1, loss, norm)
-                    if received.signum and step + 1 < total:
-                        self._stop(received.signum)
-                self._finish()
+                self._train(received)
                 if received.signum:
                     raise Interrupted(f"Stopped; {self.stage.path} is complete.", received.signum)
         finally:
             self.reporter.finish()
 
+    def _train(self, received: Received) -> None:
+        agreement = Agreement(self.processes, received)
+        for step in range(self.progress.step, self.training.steps):
+            loss, norm = self._step(step, agreement)
+            self._after(step + 1, loss, norm)
+            if agreement.signum and step + 1 < self.training.steps:
+                self._stop(agreement.signum)
+        self._finish()
+
     def _gpus(self) -> list[int]:
         device = self.accelerator.device
         return [device.index or 0] if device.type == "cuda" else []
 
-    def _step(self, step: int) -> tuple[float, float]:
+    def _step(self, step: int, agreement: Agreement) -> tuple[float, float]:
         """Takes one optimiser step; returns the mean loss in nats and the gradient norm."""
-        seed, rank = self.config.seed, self.accelerator.process_index
-        total, norm = 0.0, math.nan
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.training)
-        for part in range(self.training.accumulate):
-            noise = generator(seed, "noise", step, rank, part)
-            self._seed_dropout(seed_from(seed, "dropout", step, rank, part))
-            with self.accelerator.accumulate(self.model):
-                x, labels = self.batch(step, part)
-                losses = self.model(x, noise, labels)
-                loss = losses.mean()
-                total += self._finite(loss, losses, step, part)
-                self.accelerator.backward(loss)
-                if self.accelerator.sync_gradients:
-                    norm = self._clip(step)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
+        loss = self.room.within(lambda rows: self._gradient(step, rows, agreement))
+        if not math.isfinite(loss):
+            return loss, math.nan
+        clip = self.training.clip or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, clip))
+        if not math.isfinite(norm):
+            self._leave_out(step, "gradient", "")
+            return loss, norm
+        self.optimizer.step()
+        self.progress.in_a_row = 0
         self._update_average(step)
-        return total / self.training.accumulate, norm
+        return loss, norm
+
+    def _gradient(self, step: int, rows: int, agreement: Agreement) -> float:
+        """Computes the gradient of a step in passes of at most `rows`; returns the mean loss.
+
+        It stops at a loss that is not finite, in all processes alike.
+        """
+        self.optimizer.zero_grad()
+        total = 0.0
+        for part in self.feed.passes(step, rows):
+            self._seed_dropout(part.dropout)
+            with nullcontext() if part.last else self.accelerator.no_sync(self.model):
+                losses = self.model(part.x, part.draws, part.labels, part.noise)
+                loss = losses.mean() * part.weight
+                value = agreement.mean(float(loss.detach()))
+                total += value
+                if not math.isfinite(value):
+                    self._leave_out(step, "loss", self._rows_not_finite(part, losses))
+                    return value
+                self.accelerator.backward(loss)
+        return total
 
     def _seed_dropout(self, seed: int) -> None:
         """Seeds the global generator; `torch.manual_seed` formats the call stack on every call."""
@@ -210,28 +181,32 @@ class Trainer:
         if self.accelerator.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _finite(self, loss: Tensor, losses: Tensor, step: int, part: int) -> float:
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            rows = (~losses.detach().isfinite()).nonzero().flatten()[:8].tolist()
-            where = f"rows {rows} of batch part {part}" if rows else "the batch's mean"
+    def _rows_not_finite(self, part: Pass, losses: Tensor) -> str:
+        """Returns which rows of the step's batch have no finite loss, in whatever process."""
+        mine = (~losses.detach().isfinite()).nonzero().flatten() + part.first
+        rows = sorted(row for rows in self.processes.gather(mine.tolist()) for row in rows)
+        return f" (rows {rows[:8]} of its batch)" if rows else " (the batch's mean)"
+
+    def _leave_out(self, step: int, what: str, where: str) -> None:
+        """Counts a step whose loss or gradient is not finite.
+
+        Raises:
+            TrainingError: such steps end the run, or there were too many in a row.
+        """
+        if self.training.on_nan == "stop":
             raise TrainingError(
-                f"The loss is not finite at step {step} ({where}); {self._last_good()}"
+                f"The {what} is not finite at step {step}{where}; {last_good(self.stage)}; a lower "
+                "learning rate or more clipping may help, or --on-nan skip, which leaves such "
+                "steps out."
             )
-        return value
-
-    def _clip(self, step: int) -> float:
-        if not self.training.clip:
-            return math.nan
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.training.clip))
-        if not math.isfinite(norm):
-            raise TrainingError(f"The gradient is not finite at step {step}; {self._last_good()}")
-        return norm
-
-    def _last_good(self) -> str:
-        paths = self.checkpoints.paths()
-        kept = f"the last good checkpoint is {paths[-1]}" if paths else "no checkpoint was saved"
-        return f"{kept}; a lower learning rate or more clipping may help."
+        self.progress.skipped += 1
+        self.progress.in_a_row += 1
+        if self.progress.in_a_row == _LOST_AFTER:
+            raise TrainingError(
+                f"The {what} was not finite in {_LOST_AFTER} steps in a row, the last of them "
+                f"{step}{where}: the weights are lost; {last_good(self.stage)}; a lower learning "
+                "rate or more clipping may help."
+            )
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -250,21 +225,10 @@ class Trainer:
             with torch.no_grad():
                 torch._foreach_copy_(self.parameters, current)
 
-    @torch.no_grad()
     def validate(self) -> float:
         """Returns the mean loss of the averaged weights on the validation examples, in nats."""
-        noise, size = generator(self.config.seed, "validation"), 4 * self.share
-        rows, labels = self.held_out.split(size), [None]
-        if self.held_out_labels is not None:
-            labels = self.held_out_labels.split(size)
-        self.objective.eval()
         with self._averaged():
-            parts = [
-                self.objective(self._to_device(x), noise, self._labels_to_device(y)).double()
-                for x, y in zip_longest(rows, labels)
-            ]
-        self.objective.train()
-        return float(torch.cat(parts).mean())
+            return self.validation.loss()
 
     def _after(self, done: int, loss: float, norm: float) -> None:
         self.progress.step = done
@@ -275,14 +239,19 @@ class Trainer:
             entry["validation"] = self._validated(done)
         if "validation" in entry or done == 1 or done % self.training.log_every == 0:
             self._log(entry)
-        if last or done % self.training.checkpoint_interval == 0:
+        if last or self._is_due(done):
             self._save()
+
+    def _is_due(self, done: int) -> bool:
+        """Returns whether a checkpoint is; none replaces a good one while steps are left out."""
+        return done % self.training.checkpoint_interval == 0 and not self.progress.in_a_row
 
     def _validated(self, done: int) -> float:
         value = self.validate()
         if not math.isfinite(value):
             raise TrainingError(
-                f"The validation loss is not finite at step {done}; {self._last_good()}"
+                f"The validation loss is not finite at step {done}; {last_good(self.stage)}; a "
+                "lower learning rate or more clipping may help."
             )
         if not value >= self.progress.best:
             self.progress.best, self.progress.best_step = value, done
@@ -290,13 +259,15 @@ class Trainer:
         return value
 
     def _log(self, entry: dict[str, float]) -> None:
-        if not self.accelerator.is_main_process:
+        if not self._writes():
             return
         (then, before), now = self._clock, time.monotonic()
         self._clock = (now, int(entry["step"]))
         rate = (entry["step"] - before) / max(now - then, 1e-9)
         entry["learning_rate"] = learning_rate(int(entry["step"]) - 1, self.training)
         entry["steps_per_second"] = round(rate, 2)
+        if self.progress.skipped:
+            entry["skipped"] = self.progress.skipped
         finite = {key: value for key, value in entry.items() if math.isfinite(value)}
         append_line(self.stage.log_file, json.dumps(finite))
 
@@ -305,16 +276,21 @@ class Trainer:
         average = {f"average.{i}": tensor for i, tensor in enumerate(self.average)}
         return model | average | optimizer_tensors(self.optimizer)
 
+    def _writes(self) -> bool:
+        """Returns whether this process writes; checks that the folder is still its own."""
+        if self.lock is not None:
+            self.lock.check()
+        return self.processes.is_first
+
     def _save(self) -> None:
-        if self.accelerator.is_main_process:
+        if self._writes():
             self.checkpoints.save(self._tensors(), self.progress)
 
     def _resume(self) -> None:
-        if self.accelerator.is_main_process:
-            remove_leftovers(self.stage.path)
         found = self.checkpoints.latest()
+        check_same_folder(self.processes, self.stage, 0 if found is None else found[1].step)
         if found is None:
-            if self.accelerator.is_main_process:
+            if self._writes():
                 remove(self.stage.log_file)
             return
         tensors, self.progress = found
@@ -324,17 +300,21 @@ class Trainer:
             average.copy_(tensors[f"average.{i}"])
         load_optimizer(self.optimizer, tensors)
         self.reporter.note(f"Resumes {self.stage.path} at step {self.progress.step}.")
-        self._rewind_log()
+        if self._writes():
+            self.checkpoints.prune(self.progress.step)
+            self._rewind_log()
 
     def _rewind_log(self) -> None:
         """Drops the lines that were written after the checkpoint."""
-        if self.accelerator.is_main_process:
-            kept = [e for e in self.stage.log() if e["step"] <= self.progress.step]
-            lines = "".join(json.dumps(entry) + "\n" for entry in kept)
-            write_bytes(self.stage.log_file, lines.encode())
+        kept = [e for e in self.stage.log() if e["step"] <= self.progress.step]
+        lines = "".join(json.dumps(entry) + "\n" for entry in kept)
+        write_bytes(self.stage.log_file, lines.encode())
 
     def _stop(self, signum: int) -> None:
-        self._save()
+        """Saves, unless that was just done, and ends; all processes wait for the first."""
+        if not self._is_due(self.progress.step):
+            self._save()
+        self.processes.first(None)
         raise Interrupted(
             f"Stopped at step {self.progress.step} of {self.training.steps} and saved it; "
             "the same command goes on from there.",
@@ -342,11 +322,15 @@ class Trainer:
         )
 
     def _finish(self) -> None:
-        self.accelerator.wait_for_everyone()
         self._write_weights("last")
+        if self.progress.skipped:
+            self.reporter.note(
+                f"{self.progress.skipped} of {self.training.steps} steps were left out, as their "
+                "loss or gradient was not finite."
+            )
 
-    def _write_weights(self, which: str) -> None:
-        if self.accelerator.is_main_process:
+    def _write_weights(self, which: Weights) -> None:
+        if self._writes():
             with self._averaged():
-                path = self.stage.weights_file("best" if which == "best" else "last")
-                write_weights(path, self.objective.density.state_dict(), self.config.to_dict())
+                weights = self.objective.density.state_dict()
+                write_weights(self.stage.weights_file(which), weights, self.config.to_dict())

@@ -1,6 +1,7 @@
 """What each stage is fitted to: the pairs (target, context) that it sees."""
 
 from abc import ABC, abstractmethod
+from copy import copy
 
 import torch
 from torch import Generator, Tensor, nn
@@ -28,20 +29,27 @@ class Objective(nn.Module, ABC):
         self.kernel = kernel
 
     @abstractmethod
-    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+    def pair(
+        self, x: Tensor, generator: Generator | None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Returns target and context for clean examples x, (batch, *event)."""
 
     def forward(
-        self, x: Tensor, generator: Generator | None = None, labels: Tensor | None = None
+        self,
+        x: Tensor,
+        generator: Generator | None = None,
+        labels: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of each example in nats: (batch, *event) -> (batch,).
 
         Args:
             x: clean examples.
-            generator: draws the smoothing.
+            generator: draws the smoothing, and what else the loss draws.
             labels: their classes, (batch,), where the density is conditioned on them.
+            noise: x̃ − x where the smoothing is drawn already, shape of x.
         """
-        target, context = self.pair(x, generator)
+        target, context = self.pair(x, generator, noise)
         return self.density.training_loss(target, context, generator, **self.density.given(labels))
 
     def initialize(self, x: Tensor, generator: Generator | None) -> None:
@@ -49,38 +57,50 @@ class Objective(nn.Module, ABC):
         target, context = self.pair(x, generator)
         self.density.initialize(target, context)
 
-    def smoothing(self) -> Kernel:
-        """Returns the kernel, which every stage but the baseline has."""
-        assert self.kernel is not None
-        return self.kernel
+    def smoothing(self, noise: Tensor | None = None) -> Kernel:
+        """Returns the kernel, which every stage but the baseline has.
 
-    def smooth(self, x: Tensor, generator: Generator | None) -> Tensor:
+        Args:
+            noise: what it draws next, where that is known.
+        """
+        assert self.kernel is not None
+        return self.kernel if noise is None else _drawn(self.kernel, noise)
+
+    def smooth(self, x: Tensor, generator: Generator | None, noise: Tensor | None) -> Tensor:
         """Draws x̃ ~ q(x̃|x)."""
-        return self.smoothing().sample(x, generator)
+        return self.smoothing(noise).sample(x, generator)
 
 
 class BaselineObjective(Objective):
     """−log p(x): a plain density of unsmoothed data."""
 
-    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+    def pair(
+        self, x: Tensor, generator: Generator | None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Returns (x, None)."""
-        del generator
+        del generator, noise
         return x, None
 
 
 class PriorObjective(Objective):
     """−log p(x̃), the first stage (ARDS section 3.2), or the score of p(x̃)."""
 
-    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+    def pair(
+        self, x: Tensor, generator: Generator | None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Returns (x̃, None)."""
-        return self.smooth(x, generator), None
+        return self.smooth(x, generator, noise), None
 
     def forward(
-        self, x: Tensor, generator: Generator | None = None, labels: Tensor | None = None
+        self,
+        x: Tensor,
+        generator: Generator | None = None,
+        labels: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of each example: (batch, *event) -> (batch,)."""
         given = self.density.given(labels)
-        return self.density.prior_loss(x, self.smoothing(), generator, **given)
+        return self.density.prior_loss(x, self.smoothing(noise), generator, **given)
 
     def initialize(self, x: Tensor, generator: Generator | None) -> None:
         """Fits the density's scales to a first batch of examples."""
@@ -90,17 +110,33 @@ class PriorObjective(Objective):
 class DenoiserObjective(Objective):
     """−log p(x|x̃), the second stage (ARDS section 3.2)."""
 
-    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+    def pair(
+        self, x: Tensor, generator: Generator | None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Returns (x, x̃)."""
-        return x, self.smooth(x, generator)
+        return x, self.smooth(x, generator, noise)
 
 
 class JointObjective(Objective):
     """−log p(x̃, x) by one network over both (ARDS section 4.1)."""
 
-    def pair(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor | None]:
+    def pair(
+        self, x: Tensor, generator: Generator | None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Returns ([x̃, x], None)."""
-        return torch.cat([self.smooth(x, generator), x], dim=1), None
+        return torch.cat([self.smooth(x, generator, noise), x], dim=1), None
+
+
+def _drawn(kernel: Kernel, noise: Tensor) -> Kernel:
+    """Returns a copy of the kernel whose noise is drawn already."""
+
+    def known(like: Tensor, generator: Generator | None = None) -> Tensor:
+        del like, generator
+        return noise
+
+    drawn = copy(kernel)
+    vars(drawn)["noise"] = known
+    return drawn
 
 
 OBJECTIVES: dict[StageName, type[Objective]] = {

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from smoothctl.errors import RunError
 from smoothctl.files import new_folder, read_weights, remove, verify_manifest, write_weights
+from smoothctl.stages import StageConfig
 
 __all__ = ["Checkpoints", "Progress", "load_optimizer", "optimizer_tensors"]
 
@@ -25,11 +26,15 @@ class Progress:
         step: optimiser steps done.
         best: the lowest validation loss so far, in nats; NaN before the first.
         best_step: the step of that validation.
+        skipped: steps that were left out, as their loss or gradient was not finite.
+        in_a_row: how many of them are the last ones.
     """
 
     step: int = 0
     best: float = math.nan
     best_step: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
 
 
 class Checkpoints:
@@ -46,13 +51,11 @@ class Checkpoints:
         self,
         folder: Path,
         keep: int,
-        config: Mapping[str, Any],
+        config: StageConfig,
         warn: Callable[[str], None],
     ) -> None:
-        self.folder = folder
-        self.keep = keep
-        self.config = {key: value for key, value in config.items() if key != "smoothctl"}
-        self.warn = warn
+        self.folder, self.keep = folder, keep
+        self.config, self.warn = config, warn
 
     def paths(self) -> list[Path]:
         """Returns the checkpoints' folders by step, complete or not."""
@@ -60,10 +63,16 @@ class Checkpoints:
 
     def save(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
         """Writes a checkpoint and, once it is complete, prunes the oldest ones."""
-        with new_folder(self.folder / f"step-{progress.step:08d}") as folder:
-            metadata = {"format": 1, "progress": _plain(progress), "config": self.config}
+        with new_folder(self._path(progress.step)) as folder:
+            config = self.config.to_dict()
+            metadata = {"format": 1, "progress": _plain(progress), "config": config}
             write_weights(folder / _STATE, tensors, metadata)
-        for old in self.paths()[: -self.keep]:
+        self.prune(progress.step)
+
+    def prune(self, step: int) -> None:
+        """Removes the oldest checkpoints up to that of a step, which is known to be whole."""
+        known = [path for path in self.paths() if path <= self._path(step)]
+        for old in known[: -self.keep]:
             remove(old)
 
     def latest(self) -> tuple[dict[str, Tensor], Progress] | None:
@@ -72,12 +81,16 @@ class Checkpoints:
             try:
                 verify_manifest(path, _STATE)
                 tensors, metadata = read_weights(path / _STATE)
-                if metadata["config"] != self.config:
+                config = StageConfig.from_dict(metadata["config"], "it")
+                if config.differences(self.config):
                     raise RunError("it belongs to a stage with another configuration.")
                 return tensors, _progress(metadata["progress"])
-            except (RunError, KeyError, TypeError, ValueError) as error:
+            except (RunError, KeyError, TypeError, ValueError, AttributeError) as error:
                 self.warn(f"Skipped the checkpoint {path.name}: {error}")
         return None
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -115,5 +128,9 @@ def _plain(progress: Progress) -> dict[str, Any]:
 def _progress(values: Mapping[str, Any]) -> Progress:
     best = values["best"]
     return Progress(
-        int(values["step"]), math.nan if best is None else float(best), int(values["best_step"])
+        step=int(values["step"]),
+        best=math.nan if best is None else float(best),
+        best_step=int(values["best_step"]),
+        skipped=int(values.get("skipped", 0)),
+        in_a_row=int(values.get("in_a_row", 0)),
     )

@@ -1,0 +1,100 @@
+"""The folder of a stage while it is fitted: who may write, what is there, what goes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from smoothctl.errors import RunError
+from smoothctl.files import move, remove, remove_leftovers, write_bytes
+from smoothctl.locks import Lock, hold
+from smoothctl.processes import Processes
+from smoothctl.runs import STAGES, Run, Stage
+from smoothctl.stages import StageConfig, to_toml
+
+__all__ = ["claimed", "clear_replaced", "is_settled", "last_good", "prepare"]
+
+
+@contextmanager
+def claimed(
+    stage: Stage, processes: Processes, note: Callable[[str], None]
+) -> Iterator[Lock | None]:
+    """Keeps everybody else from fitting the stage for the time of the block.
+
+    Yields:
+        The lock in the first process, which alone writes; None in the others.
+
+    Raises:
+        RunError: somebody else fits it, or its folder cannot be written.
+    """
+    if not processes.is_first:
+        yield None
+        return
+    path = stage.path.with_name(f".{stage.path.name}.lock")
+    with hold(path, str(stage.path), note) as lock:
+        yield lock
+
+
+def is_settled(run: Run, config: StageConfig, overwrite: bool) -> bool:
+    """Returns whether the stage is complete already; refuses what must not be written into.
+
+    Raises:
+        RunError: the folder holds something else, or another configuration.
+    """
+    stage = run.stage(config.stage)
+    for name in STAGES:
+        if name != config.stage and run.stage(name).started:
+            config.check_same_smoothing(run.stage(name).config(), str(run.path))
+    if _is_foreign(stage):
+        raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
+    if overwrite or not stage.fitted:
+        return False
+    changed = stage.config().differences(config)
+    if changed:
+        raise RunError(
+            f"{stage.path} was fitted with another configuration ({'; '.join(changed)}): "
+            "choose another --out, or --overwrite it."
+        )
+    return stage.complete
+
+
+def prepare(stage: Stage, config: StageConfig, sources: Mapping[str, str], overwrite: bool) -> None:
+    """Writes config.toml; a stage that is replaced is kept until the new one is complete.
+
+    Half a stage of another configuration is moved away before it is removed, so that whoever is
+    killed meanwhile leaves no folder without its configuration.
+    """
+    rest = stage.path.with_name(f".{stage.path.name}.tmp")
+    remove(rest)
+    if overwrite and stage.complete:
+        clear_replaced(stage)
+        move(stage.path, _replaced(stage))
+    elif overwrite and stage.started and stage.config().differences(config):
+        move(stage.path, rest)
+        remove(rest)
+    remove_leftovers(stage.path)
+    write_bytes(stage.config_file, to_toml(config, sources).encode())
+
+
+def clear_replaced(stage: Stage) -> None:
+    """Removes the stage that a complete one has replaced."""
+    remove(_replaced(stage))
+
+
+def last_good(stage: Stage) -> str:
+    """Returns 'the last good checkpoint is …', for messages."""
+    saved = sorted(stage.checkpoints.glob("step-*"))
+    return f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was saved"
+
+
+def _replaced(stage: Stage) -> Path:
+    return stage.path.with_name(f".{stage.path.name}.replaced")
+
+
+def _is_foreign(stage: Stage) -> bool:
+    """Returns whether there is something that smoothctl has not written.
+
+    A process that was killed in its first write has left a hidden .tmp and no configuration.
+    """
+    if stage.started or not stage.path.is_dir():
+        return False
+    return any(not (p.name[0] == "." and p.suffix == ".tmp") for p in stage.path.iterdir())
