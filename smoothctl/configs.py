@@ -39,14 +39,14 @@ def build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     known = [setting["name"] for setting in settings_of(cls)]
     for key in values:
         if key not in known:
-            raise UsageError(f"{where} has no setting '{key}'{near_misses(key, known)}")
+            raise UsageError(f"{where} has no setting '{key:.80}'{near_misses(key, known)}")
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(map(str, first["loc"]))[:80]
         said = first["msg"].removeprefix("Value error, ")
-        value = f", not {first['input']!r}" if key else ""
+        value = f", not {first['input']!r:.80}" if key else ""
         raise UsageError(f"{where}: the setting '{key}' is wrong: {said}{value}.") from error
 
 

@@ -1,17 +1,16 @@
 """The run folder: its stages, their files, and loading them back as models."""
 
-import json
-import tomllib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from smoothctl import architectures, datasets, kernels
-from smoothctl.configs import build
 from smoothctl.errors import RunError, UsageError, near_misses
-from smoothctl.files import read_weights
+from smoothctl.models import build_density, check_sizes, load_density
+from smoothctl.reading import check_format, check_inside, parse_json, read_toml
 from smoothctl.stages import StageConfig, StageName
 
 if TYPE_CHECKING:
@@ -37,31 +36,42 @@ STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")
 RUNS = Path("runs")
 """Where runs live unless --out says otherwise."""
 
+_LARGEST_CONFIG = 2**16
+_LONGEST_LOG = 2**26
+_LONGEST_LINE = 2**12
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One fitted or half-fitted stage: its folder and files."""
+    """One fitted or half-fitted stage: its folder and files.
+
+    A run may come from others, so each path is refused (RunError) where a link leads it out of the
+    run folder; that folder itself may be a link.
+    """
 
     path: Path
 
     @property
     def config_file(self) -> Path:
         """The resolved configuration, with the source of each value."""
-        return self.path / "config.toml"
+        return self._inner("config.toml")
 
     @property
     def log_file(self) -> Path:
         """One JSON object a line: step, loss, learning rate, validation."""
-        return self.path / "log.jsonl"
+        return self._inner("log.jsonl")
 
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
-        return self.path / "checkpoints"
+        return self._inner("checkpoints")
 
     def weights_file(self, weights: Weights = "last") -> Path:
         """The final (averaged) weights, or those of the best validation."""
-        return self.path / ("model.safetensors" if weights == "last" else "best.safetensors")
+        return self._inner("model.safetensors" if weights == "last" else "best.safetensors")
+
+    def _inner(self, name: str) -> Path:
+        return check_inside(self.path / name, self.path.parent)
 
     @property
     def started(self) -> bool:
@@ -82,21 +92,25 @@ class Stage:
         """Reads config.toml.
 
         Raises:
-            RunError: missing, damaged or of another format.
+            RunError: missing, damaged, of a newer format, or not of a stage that we would fit.
         """
-        try:
-            values = tomllib.loads(self.config_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.config_file} cannot be read ({error}): restore it, or remove {self.path}."
-            ) from error
-        return StageConfig.from_dict(values, str(self.config_file))
+        file = self.config_file
+        values = read_toml(file, _LARGEST_CONFIG)
+        check_format(values.get("format"), str(file))
+        config = StageConfig.from_dict(values, str(file))
+        check_sizes(config, str(file))
+        return config
 
     def log(self) -> list[dict[str, float]]:
-        """Reads log.jsonl; lines that were cut off or are foreign are left out."""
+        """Reads the numbers of log.jsonl; lines that were cut off or are foreign are left out.
+
+        Of a log beyond 64 MiB the end counts.
+        """
         if not self.log_file.is_file():
             return []
-        return list(_entries(self.log_file.read_text(encoding="utf-8", errors="replace")))
+        with self.log_file.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_LOG))
+            return list(_entries(file))
 
 
 @dataclass(frozen=True)
@@ -256,53 +270,13 @@ def newest_run(needs: StageName | None = None) -> Path:
     return max(files, key=lambda file: file.stat().st_mtime).parent.parent
 
 
-def build_density(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
-    """Returns the untrained model that a configuration describes, in its precision.
-
-    Args:
-        config: of one stage.
-        sampler: settings that change samples alone; those that the architecture has are taken.
-    """
-    import torch
-
-    cls = architectures.load(config.architecture)
-    chosen = {key: (sampler or {})[key] for key in cls.sampler_settings & (sampler or {}).keys()}
-    options = build(cls.Config, {**config.options, **chosen}, config.architecture)
-    if config.stage == "joint":
-        density = cls.joint(config.event_shape, options)
-    else:
-        context = config.event_shape if config.stage == "denoiser" else None
-        levels = config.levels if config.stage in ("denoiser", "baseline") else None
-        density = cls(config.event_shape, context, levels, options)
-    return density.to(torch.float64 if config.precision == "float64" else torch.float32)
-
-
-def load_density(
-    path: str | Path, sampler: Mapping[str, Any] | None = None
-) -> "tuple[Density, StageConfig]":
-    """Loads one model from its weights file alone, in evaluation mode.
-
-    Args:
-        path: the weights file.
-        sampler: settings that change samples alone, chosen anew.
-
-    Raises:
-        RunError: missing, truncated, foreign, or weights of another architecture.
-    """
-    tensors, metadata = read_weights(Path(path))
-    config = StageConfig.from_dict(metadata, str(path))
-    density = build_density(config, sampler)
-    try:
-        density.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{path} does not fit its own configuration: {reason}") from error
-    return density.eval().requires_grad_(False), config
-
-
-def _entries(text: str) -> Iterator[dict[str, float]]:
-    for line in text.splitlines():
+def _entries(file: IO[bytes]) -> Iterator[dict[str, float]]:
+    while line := file.readline(_LONGEST_LINE):
         with suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-                yield entry
+            entry = parse_json(line)
+            if isinstance(entry, dict) and _is_step(entry.get("step")):
+                yield {key: value for key, value in entry.items() if type(value) in (int, float)}
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53

@@ -153,7 +153,7 @@ class TestDamage:
 
     def test_damaged_config(self, copy: Run) -> None:
         copy.stage("prior").config_file.write_text("stage = ")
-        with pytest.raises(RunError, match=r"config\.toml cannot be read"):
+        with pytest.raises(RunError, match=r"config\.toml is damaged, no TOML"):
             copy.stage("prior").config()
 
     def test_stages_that_do_not_belong_together(self, copy: Run) -> None:

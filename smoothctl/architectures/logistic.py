@@ -27,9 +27,11 @@ class LogisticMixture(Density):
     class Config:
         """Settings of `logistic-mixture`."""
 
-        mixtures: int = Field(2, ge=1, description="number of logistics")
-        width: int = Field(64, ge=1, description="units in each of the context network's layers")
-        layers: int = Field(2, ge=1, description="hidden layers of the context network")
+        mixtures: int = Field(2, ge=1, le=10_000, description="number of logistics")
+        width: int = Field(
+            64, ge=1, le=65_536, description="units in each of the context network's layers"
+        )
+        layers: int = Field(2, ge=1, le=1000, description="hidden layers of the context network")
         min_log_scale: float = Field(-7.0, description="floor of log-scales, in standard units")
         max_log_scale: float = Field(1.0, description="ceiling of log-scales, in standard units")
 

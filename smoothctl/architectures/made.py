@@ -53,9 +53,9 @@ class MADE(Density):
     class Config:
         """Settings of `made`."""
 
-        mixtures: int = Field(3, ge=1, description="logistics per dimension")
-        width: int = Field(96, ge=1, description="units in each hidden layer")
-        layers: int = Field(3, ge=1, description="hidden layers")
+        mixtures: int = Field(3, ge=1, le=1000, description="logistics per dimension")
+        width: int = Field(96, ge=1, le=65_536, description="units in each hidden layer")
+        layers: int = Field(3, ge=1, le=1000, description="hidden layers")
         activation: Literal["relu", "silu", "gelu"] = Field("relu", description="nonlinearity")
         order: Literal["natural", "random"] = Field("natural", description="order of dimensions")
         order_seed: int = Field(0, ge=0, description="seed of the random order")

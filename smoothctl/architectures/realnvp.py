@@ -67,9 +67,9 @@ class RealNVP(StandardisedDensity):
     class Config:
         """Settings of `realnvp`."""
 
-        couplings: int = Field(8, ge=2, description="number of affine couplings")
-        width: int = Field(64, ge=1, description="units in each hidden layer")
-        layers: int = Field(2, ge=1, description="hidden layers of each coupling's network")
+        couplings: int = Field(8, ge=2, le=256, description="number of affine couplings")
+        width: int = Field(64, ge=1, le=65_536, description="units in each hidden layer")
+        layers: int = Field(2, ge=1, le=20, description="hidden layers of each coupling's network")
         scale_cap: float = Field(3.0, gt=0, description="bound of each coupling's |log-scale|")
         offset: bool = Field(True, description="a denoiser models x − x̃ rather than x")
 

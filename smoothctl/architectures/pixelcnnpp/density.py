@@ -50,7 +50,7 @@ class PixelCNNpp(Density):
     class Config:
         """Settings of `pixelcnnpp`."""
 
-        blocks: int = Field(2, ge=1, le=64, description="gated blocks of each stream and scale")
+        blocks: int = Field(2, ge=1, le=20, description="gated blocks of each stream and scale")
         filters: int = Field(32, ge=1, le=4096, description="channels of each stream")
         mixtures: int = Field(5, ge=1, le=1000, description="logistics per pixel")
         scales: int = Field(3, ge=1, le=8, description="resolutions, each half of the one before")
@@ -58,7 +58,7 @@ class PixelCNNpp(Density):
             0.5, ge=0, lt=1, description="probability that a channel is dropped inside a block"
         )
         classes: int = Field(
-            0, ge=0, description="number of classes to condition on; 0: unconditional"
+            0, ge=0, le=1_000_000, description="number of classes to condition on; 0: unconditional"
         )
         offset: bool = Field(
             False, description="a denoiser's means are offsets from x̃ rather than free"

@@ -1,0 +1,148 @@
+"""Models from configurations, and from weights files that others may have made."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoothctl import architectures
+from smoothctl.configs import build
+from smoothctl.errors import NotAvailable, RunError, UsageError
+from smoothctl.files import read_weights
+from smoothctl.stages import StageConfig
+
+if TYPE_CHECKING:
+    from smoothctl.architectures.base import Density
+
+__all__ = ["build_density", "check_sizes", "load_density"]
+
+_LARGEST_EVENT = 2**22
+"""Coordinates of an event: more than 1024×1024 pixels in three colours."""
+
+_MOST_LEVELS = 2**16
+_SMALL = 2**28
+
+
+def build_density(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
+    """Returns the untrained model that a configuration describes, in its precision.
+
+    Args:
+        config: of one stage.
+        sampler: settings that change samples alone; those that the architecture has are taken.
+    """
+    import torch
+
+    cls = architectures.load(config.architecture)
+    chosen = {key: (sampler or {})[key] for key in cls.sampler_settings & (sampler or {}).keys()}
+    options = build(cls.Config, {**config.options, **chosen}, config.architecture)
+    if config.stage == "joint":
+        density = cls.joint(config.event_shape, options)
+    else:
+        context = config.event_shape if config.stage == "denoiser" else None
+        levels = config.levels if config.stage in ("denoiser", "baseline") else None
+        density = cls(config.event_shape, context, levels, options)
+    return density.to(torch.float64 if config.precision == "float64" else torch.float32)
+
+
+def load_density(
+    path: str | Path, sampler: Mapping[str, Any] | None = None
+) -> "tuple[Density, StageConfig]":
+    """Loads one model from its weights file alone, in evaluation mode.
+
+    Nothing is allocated for a model before its shapes have been found in the file.
+
+    Args:
+        path: the weights file.
+        sampler: settings that change samples alone, chosen anew.
+
+    Raises:
+        RunError: missing, truncated, foreign, or weights of another architecture.
+    """
+    tensors, metadata = read_weights(Path(path))
+    config = StageConfig.from_dict(metadata, str(path))
+    check_sizes(config, str(path))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    expected = None if _is_small(config) else _shapes(config, str(path))
+    if expected is not None and expected != shapes:
+        raise _unfit(path, _difference(shapes, expected))
+    try:
+        density = build_density(config, sampler)
+        density.load_state_dict(tensors)
+    except UsageError as error:
+        if sampler:
+            raise
+        raise _undescribed(path, error) from error
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise _unfit(path, " ".join(str(error).split())[:300]) from error
+    return density.eval().requires_grad_(False), config
+
+
+def check_sizes(config: StageConfig, where: str) -> None:
+    """Checks that the events are of a size that a model may have.
+
+    Raises:
+        RunError: no coordinate, more than 2²², or an impossible number of levels.
+    """
+    shape = config.event_shape
+    if not shape or min(shape) < 1 or math.prod(shape) > _LARGEST_EVENT:
+        said = "×".join(f"{size:.3g}" for size in shape[:4]) or "nothing"
+        raise RunError(
+            f"{where} describes events of shape {said}: there must be 1 to {_LARGEST_EVENT:,} "
+            "coordinates."
+        )
+    if config.levels is not None and not 2 <= config.levels <= _MOST_LEVELS:
+        raise RunError(
+            f"{where} describes {config.levels:.3g} levels: there must be 2 to {_MOST_LEVELS:,}."
+        )
+
+
+def _shapes(config: StageConfig, where: str) -> dict[str, tuple[int, ...]] | None:
+    """Returns the shapes of a model's tensors by name, found without memory for them.
+
+    Returns:
+        None for an architecture that cannot be built without memory.
+
+    Raises:
+        RunError: the configuration describes no model.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            density = build_density(config)
+    except (NotAvailable, UsageError) as error:
+        raise _undescribed(where, error) from error
+    except (RuntimeError, TypeError, ValueError, ArithmeticError):
+        return None
+    return {name: tuple(tensor.shape) for name, tensor in density.state_dict().items()}
+
+
+def _difference(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Returns the first tensor that differs, and how."""
+    name = next(n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n))
+    have, want = (
+        "no such tensor" if shape is None else f"shape {'×'.join(map(str, shape)) or 'of a number'}"
+        for shape in (found.get(name), expected.get(name))
+    )
+    return f"{name:.80} is given as {have} and described as {want}."
+
+
+def _undescribed(path: str | Path, error: Exception) -> RunError:
+    return RunError(f"{path} describes no model: {error}")
+
+
+def _unfit(path: str | Path, reason: str) -> RunError:
+    return RunError(f"{path} does not fit its own configuration: {reason}")
+
+
+def _is_small(config: StageConfig) -> bool:
+    """Returns whether the settings are too small to describe a model that memory cannot hold.
+
+    Finding the shapes takes torch a second, most of it to get ready.
+    """
+    numbers = [*config.event_shape, *(config.options.values())]
+    sizes = [abs(number) for number in numbers if type(number) is int]
+    plain = all(isinstance(number, int | float | str) for number in numbers)
+    return plain and math.prod(size for size in sizes if size) ** 2 < _SMALL
