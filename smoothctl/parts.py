@@ -58,9 +58,23 @@ class Parts:
         if found is not None:
             return found
         found = compute()
-        if first:
-            write_weights(self._file(name), found, {"format": 1, "part": name, "key": self.key})
+        self._write(name, found)
         return found
+
+    def mark(self, name: str) -> None:
+        """Keeps an empty part, as a sign that the work came so far.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        self._write(name, {})
+
+    def has(self, name: str) -> bool:
+        """Returns whether a part is there and usable; nothing is said or removed."""
+        if self.folder is None:
+            return False
+        metadata = self._load(name)[1]
+        return (metadata.get("part"), metadata.get("key")) == (name, self.key)
 
     def names(self) -> list[str]:
         """Returns the names of the parts that there seem to be, sorted."""
@@ -77,22 +91,31 @@ class Parts:
         assert self.folder is not None
         return self.folder / _PART.format(name)
 
+    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        if self.folder is not None and self.processes.is_first:
+            write_weights(self._file(name), tensors, {"format": 1, "part": name, "key": self.key})
+
     def _read(self, name: str) -> dict[str, Tensor] | None:
+        """Returns a part if it can be used, and says why not."""
         file = self._file(name)
         if not file.is_file():
             return None
-        try:
-            tensors, metadata = read_weights(file)
-        except RunError:
-            tensors, metadata = {}, {}
+        tensors, metadata = self._load(name)
         if metadata.get("part") != name:
             self.note(f"Does a part again, as its file is damaged: {file}.")
-            return None
-        if metadata.get("key") != self.key:
+        elif metadata.get("key") != self.key:
             self.note(f"Starts anew: {self.folder} is of other weights, versions or settings.")
             self.done()
-            return None
-        return tensors
+        else:
+            return tensors
+        return None
+
+    def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Returns tensors and metadata of a part; none of one that is damaged."""
+        try:
+            return read_weights(self._file(name))
+        except RunError:
+            return {}, {}
 
 
 NOWHERE = Parts(None)

@@ -1,13 +1,16 @@
 """What the verbs that draw samples share: options, where the input comes from, and the output."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smoothctl.cli.console import Notes, print_json
-from smoothctl.errors import UsageError
+from smoothctl.cli.endings import Stopped
+from smoothctl.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +27,7 @@ __all__ = [
     "OutFile",
     "OverwriteFiles",
     "default_name",
+    "held",
     "named",
     "note_clipping",
     "print_files",
@@ -161,3 +165,31 @@ def named(sampler: Mapping[str, Any]) -> list[str]:
 def note_clipping(notes: Notes) -> None:
     """Says what a picture of x̃ leaves out."""
     notes.note("Pictures of x̃ are clipped to [−1, 1] for show; an .npz keeps every value.")
+
+
+@contextmanager
+def held(path: Path, notes: Notes, left: Callable[[], str]) -> Iterator[None]:
+    """Holds the files that --out names: nobody else writes them in the block.
+
+    What a killed process left half-written is removed.
+
+    Args:
+        path: the .npz or .png file, or the folder.
+        notes: told of a process that ended without a word.
+        left: returns a sentence of what is left where a signal stops the block.
+
+    Raises:
+        RunError: another process writes them.
+        Interrupted: by Ctrl-C or another signal.
+    """
+    from smoothctl.files import remove
+    from smoothctl.locks import hold
+
+    try:
+        with hold(path.with_name(f".{path.name}.lock"), str(path), notes.note):
+            for file in {path, path.with_suffix(".png")}:
+                for leftover in path.parent.glob(f".{escape(file.name)}.*.tmp"):
+                    remove(leftover)
+            yield
+    except Stopped as stop:
+        raise Interrupted(left(), stop.signum) from stop

@@ -1,5 +1,7 @@
 """`smoothctl sample`."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from smoothctl.datasets.base import Dataset
+    from smoothctl.parts import Parts
+    from smoothctl.processes import Processes
     from smoothctl.runs import Run
     from smoothctl.sampling import Drawn
 
@@ -88,7 +92,7 @@ def command(
     """
     from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
-    from smoothctl.pictures import write_folder
+    from smoothctl.processes import launched
     from smoothctl.sampling import (
         available_methods,
         check_target,
@@ -98,6 +102,7 @@ def command(
     )
 
     notes = Notes(quiet)
+    processes = launched(device.value)
     sampler = sampler_settings(assignments)
     opened = open_run(run, weights.value, device.value, notes, sampler)
     images = is_image_run(opened)
@@ -106,6 +111,7 @@ def command(
     count = n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT)
     extra = ["moved"] * bool(sigmas) + [f"{frames}-frames"] * bool(frames) + drawing.named(sampler)
     path = out or opened.path / "samples" / _name(chosen, weights.value, seed, count, label, extra)
+    replace = overwrite or out is None
     result = {
         "run": str(opened.path),
         "method": chosen,
@@ -114,33 +120,67 @@ def command(
         "weights": weights.value,
         "sampler": sampler,
     }
+    if not processes.is_first and (frames or not images):
+        return  # these are not shared
     if frames:
         if sigmas or label is not None or batch_size is not None:
             raise UsageError(
                 "--frames goes with -n, --seed and --set alone of the drawing options."
             )
-        check_target(path, overwrite or out is None, picture_alone=images)
-        with work(quiet) as progress:
-            drawn_frames = draw_frames(opened, chosen, count, frames, seed, progress(chosen))
-        _write_frames(opened, drawn_frames, path, {**result, "frames": frames}, notes, as_json)
+        check_target(path, replace, picture_alone=images)
+        with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
+            with work(quiet) as progress:
+                drawn_frames = draw_frames(opened, chosen, count, frames, seed, progress(chosen))
+            _write_frames(opened, drawn_frames, path, {**result, "frames": frames}, notes, as_json)
         return
     several = chosen == "all" or bool(sigmas)
     if several and not path.suffix:
         raise UsageError(f"A folder takes the samples of one method: name --out {path}.npz.")
-    check_target(path, overwrite or out is None, picture_alone=images, folder=images)
     methods = _all_methods(opened, notes) if chosen == "all" else [chosen]
-    with work(quiet) as progress:
-        drawn = draw_all(
-            opened, methods, count, seed, progress(chosen), batch_size=batch_size, label=label
-        )
-    if not path.suffix:
-        if chosen == "smoothed":
-            drawing.note_clipping(notes)
-        write_folder(path, drawn[chosen].samples)
-        files = {"samples": str(path), "picture": None}
-        print_json({**result, **files}) if as_json else print(path)
+    choices = {"methods": methods, "seed": seed, "label": label}
+    parts = _parts(opened, path, count, choices, notes, processes)
+    draw = partial(draw_all, opened, methods, count, seed, batch_size=batch_size, label=label)
+    draw = partial(draw, parts=parts, processes=processes)
+    if not processes.is_first:
+        draw()
         return
-    _write(opened, drawn, sigmas, path, result, notes, as_json)
+    complete = f"all-{count:08d}"
+    replace = replace or parts.has(complete)  # what is there is of the work that goes on
+    check_target(path, replace, picture_alone=images, folder=images)
+    with drawing.held(path, notes, lambda: _left(parts, count, path)):
+        with work(quiet) as progress:
+            drawn = draw(progress=progress(chosen))
+        parts.mark(complete)
+        _write(opened, drawn, sigmas, path, result, notes, as_json)
+        parts.done()
+
+
+def _parts(
+    run: "Run",
+    path: Path,
+    n: int,
+    choices: Mapping[str, object],
+    notes: Notes,
+    processes: "Processes",
+) -> "Parts":
+    """Returns where the shards of more images than one shard has are kept: beside the target."""
+    from smoothctl.parts import NOWHERE, Parts
+    from smoothctl.sampling import is_image_run, samples_key, shard_size
+
+    if not is_image_run(run) or n <= shard_size(run):
+        return NOWHERE
+    folder, key = path.with_name(f".{path.name}.parts"), {**samples_key(run), **choices}
+    return Parts(folder, key, notes.note, processes)
+
+
+def _left(parts: "Parts", n: int, path: Path) -> str:
+    """Says what is left of samples that were not drawn to their end."""
+    from smoothctl.sampling import images_kept
+
+    if parts.folder is None:
+        return f"Stopped before {path} was written."
+    kept = min(n, images_kept(parts))
+    return f"Stopped after {kept} of {n} images; the same command goes on from there."
 
 
 def _write_frames(
@@ -181,9 +221,18 @@ def _write(
     notes: Notes,
     as_json: bool,
 ) -> None:
+    from smoothctl.pictures import write_folder
     from smoothctl.plots import comparison, save, save_samples_picture
     from smoothctl.sampling import save_arrays
 
+    if not path.suffix:
+        ((method, (samples, *_)),) = drawn.items()
+        if method == "smoothed":
+            drawing.note_clipping(notes)
+        write_folder(path, samples)
+        files = {"samples": str(path), "picture": None}
+        print_json({**result, **files}) if as_json else print(path)
+        return
     moved = _moved(run, drawn, sigmas)
     arrays, titles = _arrays(drawn), {_TITLES[name]: drawn[name].samples for name in drawn}
     arrays |= {f"sigma_{sigma:g}": samples for sigma, samples in moved.items()}
