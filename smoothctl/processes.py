@@ -5,10 +5,9 @@ import socket
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from smoothctl.errors import RunError, TrainingError, UsageError
+from smoothctl.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,25 +105,6 @@ class Processes:
             dist.all_gather_object(values, value)
         return values
 
-    def check_sees(self, path: Path) -> None:
-        """Checks that all processes see a file or folder that the first has made.
-
-        Every one of them must call it.
-
-        Args:
-            path: as this process names it.
-
-        Raises:
-            RunError: some do not, as on hosts that do not share the folder.
-        """
-        seen = self.gather((path.exists(), socket.gethostname(), str(path.resolve())))
-        blind = [f"process {i} on {host}" for i, (sees, host, _) in enumerate(seen) if not sees]
-        if blind:
-            raise RunError(
-                f"{seen[0][2]} on {seen[0][1]} is not seen by {', '.join(blind)}: all processes "
-                "need one run folder, on a file system that their hosts share; see --out."
-            )
-
 
 ALONE = Processes()
 """One process by itself."""
@@ -161,7 +141,7 @@ def patience() -> timedelta:
     return found
 
 
-def lost(error: BaseException) -> bool:
+def lost(error: BaseException | None) -> bool:
     """Returns whether an error says that another process has ended or cannot be reached.
 
     Args:

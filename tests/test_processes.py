@@ -1,7 +1,6 @@
 """Several processes share the likelihoods of one score, and one of them speaks."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from smoothctl.batches import evaluate, evaluate_shared
-from smoothctl.errors import TrainingError
-from smoothctl.processes import ALONE, Processes, check_launch, launched
+from smoothctl.errors import TrainingError, UsageError
+from smoothctl.processes import ALONE, PATIENCE, Processes, check_launch, launched, lost, patience
 from smoothctl.runs import Run
+from tests.launches import ENVIRONMENT, launcher
 
 
 class Half(Processes):
@@ -53,13 +53,51 @@ def test_one_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         check_launch(1)
 
 
-def _score(run: Path, *launcher: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *launcher, "-m", "smoothctl", "score", str(run), "--limit", "301"]
-    command += ["--draws", "3,10", "--samples", "50", "--quadrature", "7", "--json"]
-    command += ["--device", "cpu"]
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_RANK": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match="No GPU is left.*which has 2"):
+        launched("auto")
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "1e300"])
+def test_patience_is_a_number_of_seconds(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PATIENCE, "2.5")
+    assert patience().total_seconds() == 2.5
+    monkeypatch.setenv(PATIENCE, text)
+    with pytest.raises(UsageError, match=PATIENCE):
+        patience()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [  # as gloo and torch's store of 2.14 said when a process was killed, stopped or never came
+        "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:16786. This is",
+        "[gloo/transport/tcp/pair.cc:544] Read error [10.0.0.2]:61: Connection reset by peer",
+        "[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 8000ms for recv operation",
+        "[gloo/transport/tcp/unbound_buffer.cc:129] Timed out waiting 8000ms for send operation",
+        "The client socket has timed out after 5000ms while trying to connect to (10.0.0.1, 29500)",
+        "NCCL error: ncclRemoteError: A call failed possibly due to a network error",
+    ],
+)
+def test_a_lost_process_is_recognised(said: str) -> None:
+    assert lost(RuntimeError(said))
+    assert not lost(ValueError(said))
+
+
+@pytest.mark.parametrize("said", ["", "CUDA out of memory", "mat1 and mat2 shapes cannot be"])
+def test_other_errors_lose_nobody(said: str) -> None:
+    assert not lost(RuntimeError(said))
+    assert not lost(None)
+
+
+def _score(run: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    options = ["--draws", "3,10", "--samples", "50", "--quadrature", "7", "--json"]
     return subprocess.run(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        [*command, "score", str(run), "--limit", "301", *options, "--device", "cpu"],
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=240,
@@ -71,10 +109,8 @@ def test_two_processes_score_as_one(trained_run: Run) -> None:
     """Two gloo ranks by Accelerate's launcher: same noise, half the rows each, one voice."""
     file = trained_run.path / "scores.json"
     file.unlink(missing_ok=True)
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--main_process_port", "0"]
-    two, one = _score(trained_run.path, *launcher), _score(trained_run.path)
+    two = _score(trained_run.path, *launcher())
+    one = _score(trained_run.path, sys.executable, "-m", "smoothctl")
     assert (two.returncode, one.returncode) == (0, 0), two.stderr + one.stderr
     shared, alone = json.loads(two.stdout), json.loads(one.stdout)
     assert len(json.loads(file.read_text())) == 2

@@ -22,6 +22,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COURTESY = 2.0
 """Seconds in which the launcher ends the other processes if the first had the same error."""
 
+_ECHO = 2.0
+"""Seconds in which a second signal is an echo of the first."""
+
 _NO_MEMORY = "Out of memory; take a smaller model, batch or number of samples."
 
 
@@ -41,22 +44,29 @@ class Stopped(BaseException):
 def raised_signals() -> Iterator[None]:
     """Raises Ctrl-C, SIGTERM and SIGHUP as `Stopped` for the time of the block.
 
-    Only the first is raised: a launcher sends its own after a terminal's, and that would cut the
-    cleaning up short. A signal that the caller ignores (nohup) stays ignored.
+    Another that follows at once is the same one: a launcher sends its own after a terminal's, and
+    that must not cut the cleaning up short. One that the caller ignores (nohup) stays ignored.
+    An error after a signal is its consequence: half an import, in a library that goes on.
     """
     before = {s: signal.getsignal(s) for s in _SIGNALS}
     heard = [s for s, handler in before.items() if handler != signal.SIG_IGN]
+    received: list[tuple[int, float]] = []
 
     def stop(signum: int, frame: FrameType | None) -> None:
         del frame
-        for each in heard:
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(signum)
+        now = time.monotonic()
+        if not received or now - received[-1][1] > _ECHO:
+            received.append((signum, now))
+            raise Stopped(signum)
 
     for each in heard:
         signal.signal(each, stop)
     try:
         yield
+    except Exception as error:
+        if received:
+            raise Stopped(received[0][0]) from error
+        raise
     finally:
         for each in heard:
             signal.signal(each, before[each])
@@ -66,7 +76,8 @@ def fail(error: BaseException) -> NoReturn:
     """Ends the program: says on stderr what the error was, and exits with its code.
 
     Of several processes one that is not the first waits a moment, in which the launcher ends it
-    if the first one had the same error: then it is said once.
+    if the first one had the same error: then it is said once. That it lost another it says at
+    once, as that may have been the first.
     """
     message, code = _ending(error)
     if os.environ.get(DEBUG):
@@ -76,8 +87,9 @@ def fail(error: BaseException) -> NoReturn:
     elif is_first():
         sys.stderr.write(f"Error: {message}\n")
     elif not isinstance(error, Stopped):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(_COURTESY)
+        if not (lost(error) or lost(error.__cause__)):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(_COURTESY)
         sys.stderr.write(f"Error: {this_process()}: {message}\n")
     with suppress(OSError):
         sys.stderr.flush()

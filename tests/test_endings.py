@@ -1,0 +1,153 @@
+"""However a command ends: one sentence, the right code, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from smoothctl.cli import endings
+from smoothctl.cli.endings import Stopped, fail, raised_signals
+
+SMOOTHCTL = [sys.executable, "-m", "smoothctl"]
+
+
+def ending(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Returns the exit code of an error and what was said of it."""
+    with pytest.raises(SystemExit) as stopped:
+        fail(error)
+    return int(stopped.value.code or 0), capsys.readouterr().err
+
+
+class TestSignals:
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_the_first_is_raised_and_others_wait(self, signum: int) -> None:
+        before = signal.getsignal(signum)
+        with pytest.raises(Stopped) as stopped, raised_signals():
+            try:
+                os.kill(os.getpid(), signum)
+                time.sleep(1)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)  # as a launcher sends it after Ctrl-C
+                cleaned = True
+        assert (stopped.value.signum, cleaned) == (signum, True)
+        assert signal.getsignal(signum) is before
+
+    def test_are_heard_again_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A library may swallow the first one."""
+        monkeypatch.setattr(endings, "_ECHO", 0.0)
+        with pytest.raises(Stopped), raised_signals():
+            with pytest.raises(Stopped):
+                os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def test_are_the_cause_of_later_errors(self) -> None:
+        with pytest.raises(Stopped) as stopped, raised_signals():
+            with pytest.raises(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("half an import")
+        assert stopped.value.signum == signal.SIGTERM
+
+    def test_ignored_ones_stay_ignored(self) -> None:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        try:
+            with raised_signals():
+                os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    @pytest.mark.parametrize(
+        ("signum", "code", "said"),
+        [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated"),
+         (signal.SIGHUP, 129, "terminal was closed")],
+    )  # fmt: skip
+    def test_are_said(
+        self, signum: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        found, err = ending(Stopped(signum), capsys)
+        assert found == code
+        assert said in err
+
+    @pytest.mark.parametrize(("signum", "seconds"), [(signal.SIGTERM, 0.7), (signal.SIGINT, 1.6)])
+    def test_at_any_moment_of_a_verb(self, signum: int, seconds: float, in_tmp: Path) -> None:
+        """While it imports or opens its data; half an import is no internal error."""
+        command = [*SMOOTHCTL, "sigma-heuristic", "--dataset", "two-gaussians"]
+        with subprocess.Popen(
+            [*command, "--tolerance", "1e-4"], stderr=subprocess.PIPE, text=True
+        ) as running:
+            time.sleep(seconds)
+            running.send_signal(signum)
+            err = running.communicate(timeout=30)[1]
+        assert running.returncode == 128 + signum, err
+        assert err.count("Error: ") == 1
+        assert "Traceback" not in err
+        assert not list(in_tmp.iterdir())
+
+    def test_leave_no_temporary_file(self, in_tmp: Path) -> None:
+        """A signal in the middle of a write: the old file stays, and nothing beside it."""
+        code = (
+            "import os, signal, sys\nfrom pathlib import Path\nfrom smoothctl import files\n"
+            "from smoothctl.cli import endings\nsync = os.fsync\n"
+            "def killed(descriptor):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "os.fsync = killed\ntry:\n    with endings.raised_signals():\n"
+            "        files.write_bytes(Path('a'), b'new')\n"
+            "except endings.Stopped as error:\n    endings.fail(error)\n"
+        )
+        Path("a").write_bytes(b"old")
+        done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (143, "Error: Terminated.\n")
+        assert [file.name for file in in_tmp.iterdir()] == ["a"]
+        assert Path("a").read_bytes() == b"old"
+
+
+class TestOutput:
+    def test_a_reader_that_leaves_ends_it_quietly(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [*SMOOTHCTL, "kernels", "list", "--json"]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (1, "")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+    def test_a_full_disk_is_said(self) -> None:
+        command = [*SMOOTHCTL, "kernels", "list", "--json"]
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (1, "Error: No space left on device.\n")
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (MemoryError(), "Out of memory"),
+            (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "Out of memory"),
+            (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "Out of memory"),
+            (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+            (OSError(28, "No space left on device", "x/y"), "No space left on device (x/y)"),
+            (RuntimeError("x.cc:1 Connection closed by peer [10.0.0.1]:5"), "Another process"),
+            (ValueError("strange"), "report it: ValueError: strange"),
+        ],
+    )
+    def test_is_one_sentence(
+        self, error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        code, err = ending(error, capsys)
+        assert code == 1
+        assert said in err
+        assert err.startswith("Error: ")
+        assert err.count("\n") == 1
+
+    def test_debug_shows_the_traceback(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv(endings.DEBUG, "1")
+        try:
+            json.loads("{")
+        except ValueError as error:
+            assert "Traceback" in ending(error, capsys)[1]
