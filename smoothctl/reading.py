@@ -11,6 +11,7 @@ from smoothctl.errors import RunError
 
 __all__ = ["check_format", "check_inside", "parse_json", "read_json", "read_text", "read_toml"]
 
+_REMEDY = "restore it, or move it away"
 _DEEPEST = 40
 """Levels of nesting: far more than we write, far fewer than Python's recursion takes."""
 
@@ -18,61 +19,62 @@ _WIDEST = 1000
 """Bits of a whole number: any that has fewer becomes a float without overflow."""
 
 
-def read_text(path: Path, most: int) -> str:
+def read_text(path: Path, most: int, remedy: str = _REMEDY) -> str:
     """Returns the text of a plain file.
 
     Args:
         path: the file.
         most: bytes that it may have.
+        remedy: what a person can do about a file that is wrong.
 
     Raises:
         RunError: missing, no plain file, empty, larger, or no UTF-8.
     """
     if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
-        raise RunError(f"{path} is no plain file: remove it.")
+        raise RunError(f"{path} is no plain file: {remedy}.")
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)
         text = content.decode()
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing: restore it.") from error
+        raise RunError(f"{path} is missing: {remedy}.") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged: it holds no text; restore it.") from error
+        raise RunError(f"{path} is damaged, no text: {remedy}.") from error
     if len(content) > most:
-        raise RunError(f"{path} is larger than {most:,} bytes, so it is not ours: remove it.")
+        raise RunError(f"{path} is larger than {most:,} bytes, so it is not ours: {remedy}.")
     if not text.strip():
-        raise RunError(f"{path} is empty: restore it, or remove it.")
+        raise RunError(f"{path} is empty: {remedy}.")
     return text
 
 
-def read_json(path: Path, most: int) -> Any:
+def read_json(path: Path, most: int, remedy: str = _REMEDY) -> Any:
     """Returns the value of a JSON file of at most so many bytes.
 
     Raises:
         RunError: see `read_text`, or no JSON that we would write.
     """
-    text = read_text(path, most)
+    text = read_text(path, most, remedy)
     try:
         return parse_json(text)
     except ValueError as error:
-        raise RunError(f"{path} is damaged, no JSON ({error}): restore or remove it.") from error
+        raise RunError(f"{path} is damaged, no JSON ({error}): {remedy}.") from error
 
 
-def read_toml(path: Path, most: int) -> dict[str, Any]:
+def read_toml(path: Path, most: int, remedy: str = _REMEDY) -> dict[str, Any]:
     """Returns the values of a TOML file of at most so many bytes.
 
     Raises:
         RunError: see `read_text`, or no TOML that we would write.
     """
-    text = read_text(path, most)
+    text = read_text(path, most, remedy)
     try:
         with _deep_is_wrong():
             values = tomllib.loads(text)
             _check(values)
     except ValueError as error:
-        raise RunError(f"{path} is damaged, no TOML ({error}): restore or remove it.") from error
+        raise RunError(f"{path} is damaged, no TOML ({error}): {remedy}.") from error
     return values
 
 

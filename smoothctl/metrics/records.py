@@ -1,7 +1,7 @@
 """Figures as files: what scores.json holds, how it is read, and how an entry is added."""
 
-import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from smoothctl import __version__
 from smoothctl.errors import RunError
-from smoothctl.files import write_json
+from smoothctl.files import remove, write_json
+from smoothctl.locks import hold
+from smoothctl.reading import check_inside, read_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -22,6 +24,15 @@ __all__ = ["SCORES", "append_scores", "plain", "read_scores", "stamp"]
 SCORES = "scores.json"
 """A run's figures, oldest first."""
 
+_LARGEST = 2**26
+_REMEDY = "move it away and score again"
+_ENTRY = {
+    **dict.fromkeys(("likelihood", "samples"), list),
+    **dict.fromkeys(("quality", "not_available", "sampler", "versions"), dict),
+    **dict.fromkeys(("limit", "quadrature", "samples_each", "seed"), int),
+}
+_ESTIMATE = {"examples": int}
+_QUALITY = {"rows": list, "not_available": dict, "warnings": list}
 _PACKAGES = ("torch", "numpy", "pillow", "clean-fid")
 
 
@@ -38,12 +49,15 @@ def stamp() -> dict[str, Any]:
 
 
 def append_scores(run: Path, entry: Mapping[str, Any]) -> None:
-    """Adds an entry to the run's scores.json; earlier ones stay.
+    """Adds an entry to the run's scores.json; earlier ones, and those of other processes, stay.
 
     Raises:
         RunError: the file is there but is no list of scores, or cannot be written.
     """
-    write_json(run / SCORES, [*read_scores(run), entry])
+    with hold(run / f".{SCORES}.lock", str(run / SCORES), wait=True):
+        for leftover in run.glob(f".{SCORES}.*.tmp"):
+            remove(leftover)
+        write_json(run / SCORES, [*read_scores(run), entry])
 
 
 def read_scores(run: Path) -> list[Mapping[str, Any]]:
@@ -52,25 +66,30 @@ def read_scores(run: Path) -> list[Mapping[str, Any]]:
     Raises:
         RunError: it is no list of scores.
     """
-    file = run / SCORES
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read ({error}): move it away and score again.") from error
+    file = check_inside(run / SCORES, run)
+    there = os.path.lexists(file)
+    entries = read_json(file, _LARGEST, _REMEDY) if there else []
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise RunError(f"{file} holds no list of scores: move it away and score again.")
+        raise RunError(f"{file} holds no list of scores: {_REMEDY}.")
     return entries
 
 
 def _is_entry(entry: Any) -> bool:
     """Returns whether what an entry has of our keys is of the right kind."""
-    if not isinstance(entry, dict):
-        return False
-    kinds = {"likelihood": list, "samples": list, "quality": dict, "not_available": dict}
-    if not all(isinstance(entry.get(key, kind()), kind | None) for key, kind in kinds.items()):
-        return False
-    items = [*(entry.get("likelihood") or []), *(entry.get("samples") or [])]
-    return all(isinstance(item, dict) for item in items)
+    return (
+        _is_of(_ENTRY, entry)
+        and all(_is_of(_ESTIMATE, item) for item in entry.get("likelihood") or [])
+        and all(_is_of({}, item) for item in entry.get("samples") or [])
+        and _is_of(_QUALITY, entry.get("quality") or {})
+        and all(_is_of({}, row) for row in (entry.get("quality") or {}).get("rows") or [])
+    )
+
+
+def _is_of(kinds: Mapping[str, type], values: Any) -> bool:
+    """Returns whether values are a table whose known keys are of these kinds, or null."""
+    return isinstance(values, dict) and all(
+        isinstance(values.get(key), kind | None) for key, kind in kinds.items()
+    )
 
 
 def _versions() -> dict[str, str]:
