@@ -14,6 +14,7 @@ from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import skipped
 
 __all__ = [
+    "KEPT_ROWS",
     "complete",
     "device_of",
     "evaluate",
@@ -37,7 +38,7 @@ _GRADIENT = 4
 _MOST_IMAGES = {"cpu": 64, "cuda": 512}
 """Images to draw at once: beyond this many a larger batch is no faster."""
 
-_KEPT_ROWS = {"image": 512, "vector": 2**16}
+KEPT_ROWS = {"image": 512, "vector": 2**16}
 """Rows of a part that is kept: constants, so that free memory doesn't change the parts."""
 
 
@@ -137,7 +138,7 @@ def evaluate_kept(
         given = None if labels is None else labels[start:stop]
         return {"values": evaluate_shared(processes, function, rows, *mine, labels=given)}
 
-    for start, stop in spans(n, _KEPT_ROWS["image" if tensors[0].ndim == 4 else "vector"]):
+    for start, stop in spans(n, KEPT_ROWS["image" if tensors[0].ndim == 4 else "vector"]):
         part = parts.part(f"{name}-{start:08d}", partial(values, start, stop))
         found.append(part["values"].to(tensors[0].device))
         if progress is not None:

@@ -33,6 +33,7 @@ __all__ = [
     "print_files",
     "read_input",
     "show_rows",
+    "stoppable",
 ]
 
 TEST = "test"
@@ -176,7 +177,7 @@ def held(path: Path, notes: Notes, left: Callable[[], str]) -> Iterator[None]:
     Args:
         path: the .npz or .png file, or the folder.
         notes: told of a process that ended without a word.
-        left: returns a sentence of what is left where a signal stops the block.
+        left: see `stoppable`.
 
     Raises:
         RunError: another process writes them.
@@ -185,11 +186,24 @@ def held(path: Path, notes: Notes, left: Callable[[], str]) -> Iterator[None]:
     from smoothctl.files import remove
     from smoothctl.locks import hold
 
+    with stoppable(left), hold(path.with_name(f".{path.name}.lock"), str(path), notes.note):
+        for file in {path, path.with_suffix(".png")}:
+            for leftover in path.parent.glob(f".{escape(file.name)}.*.tmp"):
+                remove(leftover)
+        yield
+
+
+@contextmanager
+def stoppable(left: Callable[[], str]) -> Iterator[None]:
+    """Says what is left where a signal stops the block.
+
+    Args:
+        left: returns a sentence.
+
+    Raises:
+        Interrupted: by Ctrl-C or another signal.
+    """
     try:
-        with hold(path.with_name(f".{path.name}.lock"), str(path), notes.note):
-            for file in {path, path.with_suffix(".png")}:
-                for leftover in path.parent.glob(f".{escape(file.name)}.*.tmp"):
-                    remove(leftover)
-            yield
+        yield
     except Stopped as stop:
         raise Interrupted(left(), stop.signum) from stop

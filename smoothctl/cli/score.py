@@ -1,11 +1,14 @@
 """`smoothctl score`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smoothctl.cli import judging, options
+from smoothctl.cli import drawing, judging, options
 from smoothctl.cli.console import Notes, is_main_process, print_json, work
 from smoothctl.cli.score_tables import print_quality, print_scores
 from smoothctl.errors import UsageError
@@ -13,6 +16,7 @@ from smoothctl.errors import UsageError
 if TYPE_CHECKING:
     from smoothctl.metrics.image_quality import Judging
     from smoothctl.metrics.image_sets import ImageSet
+    from smoothctl.parts import Parts
     from smoothctl.runs import Run
 
 __all__ = ["command"]
@@ -107,8 +111,9 @@ def command(
         return
     from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
+    from smoothctl.locks import hold
     from smoothctl.metrics.records import append_scores, read_scores
-    from smoothctl.metrics.scores import score_run
+    from smoothctl.metrics.scores import score_parts, score_run
     from smoothctl.processes import launched
     from smoothctl.sampling import is_image_run
 
@@ -119,22 +124,38 @@ def command(
         raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
-    with work(quiet or not processes.is_first) as progress:
-        scores = score_run(
-            run,
-            limit=limit,
-            draws=counts,
-            samples=samples,
-            quadrature=quadrature,
-            seed=seed,
-            judging=how,
-            progress=progress,
-            note=notes.note,
-            processes=processes,
-        )
-    if processes.is_first:
+    asked: dict[str, Any] = {
+        "limit": limit,
+        "draws": counts,
+        "samples": samples,
+        "quadrature": quadrature,
+    }
+    figures = partial(score_run, run, **asked, seed=seed, judging=how, processes=processes)
+    parts = score_parts(run, **asked, seed=seed, note=notes.note, processes=processes)
+    if not processes.is_first:
+        figures(parts=parts)
+        return
+    with _held(run, parts, notes):
+        with work(quiet) as progress:
+            scores = figures(progress=progress, note=notes.note, parts=parts)
         print_json(scores.to_dict()) if as_json else print_scores(scores)
-        append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
+        with hold(run.path / ".scores.lock", f"{run.path}/scores.json", wait=True):
+            append_scores(run.path, scores.to_dict())  # after printing: a full disk loses nothing
+        parts.done()
+
+
+@contextmanager
+def _held(run: "Run", parts: "Parts", notes: Notes) -> Iterator[None]:
+    """Holds the parts, so that nobody else removes them, and says what is left after a stop."""
+    from smoothctl.locks import hold
+
+    if parts.folder is None:
+        yield
+        return
+    left = f"Stopped before {run.path} was scored; the same command goes on from what it has."
+    lock = parts.folder.with_suffix(".lock")
+    with drawing.stoppable(lambda: left), hold(lock, f"this score of {run.path}", notes.note):
+        yield
 
 
 def _score_images(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.batches import evaluate, evaluate_shared, rows_that_fit
+from smoothctl.batches import evaluate, evaluate_kept, rows_that_fit
+from smoothctl.parts import NOWHERE, Parts
 from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.smoothing import TwoStep
@@ -72,6 +73,7 @@ def plain_likelihood(
     labels: Tensor | None = None,
     progress: Progress | None = None,
     processes: Processes = ALONE,
+    parts: Parts = NOWHERE,
 ) -> Estimate:
     """Returns the exact negative log-likelihood of a density of clean data.
 
@@ -82,9 +84,11 @@ def plain_likelihood(
         labels: their classes, int64 (batch,), for a class-conditional model.
         progress: told (examples done, examples).
         processes: those that share the examples.
+        parts: keeps what was evaluated, under the model's name.
     """
     given, rows = density.given(labels), rows_that_fit(density)
-    log_prob = evaluate_shared(processes, density.log_prob, rows, x, progress=progress, **given)
+    keep = (parts, model, processes)
+    log_prob = evaluate_kept(*keep, density.log_prob, rows, x, progress=progress, **given)
     return _estimate(model, "exact", -log_prob, _bit_dims(density))
 
 

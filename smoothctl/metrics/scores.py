@@ -1,13 +1,16 @@
 """All figures of one run: likelihoods beside the true entropy, samples beside a true sample."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from smoothctl.architectures.base import Density, Progress
+from smoothctl.batches import KEPT_ROWS
 from smoothctl.datasets.base import Dataset, Domain, Note
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.metrics.image_quality import Judge, Judging, Quality, score_images
@@ -26,10 +29,11 @@ from smoothctl.metrics.two_sample import (
     energy_distance,
     sliced_wasserstein,
 )
+from smoothctl.parts import NOWHERE, Parts
 from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
-from smoothctl.sampling import draw_all, usable_methods
+from smoothctl.sampling import draw_all, samples_key, usable_methods
 from smoothctl.smoothing import TwoStep
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "Effort",
     "SampleScore",
     "Scores",
+    "score_parts",
     "score_run",
 ]
 
@@ -135,6 +140,7 @@ def score_run(
     progress: ProgressFor = lambda _: None,
     note: Note = lambda _: None,
     processes: Processes = ALONE,
+    parts: Parts = NOWHERE,
 ) -> Scores:
     """Scores every complete stage of a run on its dataset.
 
@@ -152,7 +158,9 @@ def score_run(
         judging: how images are judged; None leaves it out.
         progress: makes progress callbacks.
         note: told what a person should know.
-        processes: those that share the likelihoods; the first alone draws and judges samples.
+        processes: those that share likelihoods and samples; the first alone judges them, and gets
+            their figures.
+        parts: keeps what was evaluated and drawn: those of `score_parts` for the same arguments.
 
     Raises:
         RunError: a stage's files are damaged.
@@ -169,12 +177,13 @@ def score_run(
     by: Judge | None = None
     if chosen.samples and judging is not None and processes.is_first and dataset.domain == "image":
         by = _judge(run, dataset, judging, note)  # what cannot be had is said before the work
-    likelihood = _likelihood(run, dataset, chosen, seed, progress, missing, processes)
+    share = (processes, parts)
+    likelihood = _likelihood(run, dataset, chosen, seed, progress, missing, *share)
     entropy = _or_missing(dataset.true_entropy, "true entropy", missing)
     drawn: dict[str, Tensor] = {}
-    if chosen.samples and processes.is_first:
-        methods = usable_methods(run, missing)
-        found = draw_all(run, methods, chosen.samples, seed, progress("samples"))
+    if chosen.samples:
+        methods, told = usable_methods(run, missing), progress("samples")
+        found = draw_all(run, methods, chosen.samples, seed, told, parts=parts, processes=processes)
         drawn = {name: each.samples.cpu() for name, each in found.items()}
     scored = _two_sample(dataset, drawn, chosen.samples, seed, missing)
     if dataset.domain == "image":  # nobody expects these of images
@@ -198,6 +207,32 @@ def score_run(
         quality=quality,
         not_available=missing,
     )
+
+
+def score_parts(
+    run: Run,
+    *,
+    limit: int | None = None,
+    draws: int | Sequence[int] | None = None,
+    samples: int | None = None,
+    quadrature: int | None = None,
+    seed: int = 0,
+    note: Note = lambda _: None,
+    processes: Processes = ALONE,
+) -> Parts:
+    """Returns where `score_run` with the same arguments may keep what it has, so that it goes on.
+
+    That is a hidden folder of the run, named by what the figures are a function of. Work that is
+    one block of evaluations is not kept.
+    """
+    dataset = run.dataset()
+    effort = _effort(dataset, limit, draws, samples, quadrature)
+    examples = min(len(dataset.test), effort.limit or len(dataset.test))
+    if examples * (1 + max(effort.draws)) + effort.samples <= KEPT_ROWS[dataset.domain]:
+        return NOWHERE
+    key = {**samples_key(run), "data": dataset.fingerprint, **asdict(effort), "seed": seed}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
+    return Parts(run.path / f".score-{digest}.parts", key, note, processes)
 
 
 def _effort(
@@ -226,6 +261,7 @@ def _likelihood(
     progress: ProgressFor,
     missing: dict[str, str],
     processes: Processes,
+    parts: Parts,
 ) -> list[Estimate]:
     x = dataset.test.head(effort.limit).to(run.device)
     labels = None
@@ -239,7 +275,8 @@ def _likelihood(
             if baseline.bounded:
                 found += latent_bounds("baseline", baseline, rows, effort.draws, seed, work)
             else:
-                found.append(plain_likelihood("baseline", baseline, rows, labels, work, processes))
+                given = (labels, work, processes, parts)
+                found.append(plain_likelihood("baseline", baseline, rows, *given))
     method = run.method()
     if method is None:
         return found
@@ -249,7 +286,7 @@ def _likelihood(
         _has_likelihood(stage, "two-step bound", missing)
         for stage in (method.prior, method.denoiser)
     ):
-        shared = replace(method, processes=processes)
+        shared = replace(method, processes=processes, parts=parts)
         found += _bounds(shared, x.to(_dtype(method.prior)), labels, effort, seed, progress)
     return found
 
