@@ -11,7 +11,7 @@ from smoothctl.architectures.base import Density, standardise
 from smoothctl.configs import config
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
-from smoothctl.randomness import normal
+from smoothctl.randomness import normal, row_generators
 
 
 class Walk(Density):
@@ -64,7 +64,8 @@ class Walk(Density):
     @torch.no_grad()
     def trajectory(self, n, frames, generator=None, progress=None):
         """The spread of a walk of k steps is too large by a share of 1/k."""
-        z = torch.cat([normal((1, *self.event_shape), self.mean, generator) for _ in range(n)])
+        own = row_generators(n, generator)
+        z = torch.stack([normal(self.event_shape, self.mean, each) for each in own])
         ends = torch.linspace(1, self.config.steps, frames + 1).round()[1:]
         if progress is not None:
             progress(n, n)

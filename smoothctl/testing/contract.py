@@ -12,7 +12,7 @@ from smoothctl.architectures.base import Density
 from smoothctl.configs import as_dict, build, settings_of
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
-from smoothctl.randomness import generator
+from smoothctl.randomness import generator, skipped
 
 __all__ = ["AnyDensityContract", "OfImages", "OfVectors"]
 
@@ -256,6 +256,21 @@ class OfImages(AnyDensityContract):
         whole = density.sample(3, generator=generator("contract"))
         parts = torch.cat([density.sample(k, generator=source) for k in (1, 2)])
         assert torch.allclose(whole, parts, atol=1e-9)
+
+    def test_an_image_takes_one_number_of_the_generator(
+        self, model: tuple[Density, Tensor | None]
+    ) -> None:
+        """Images are skipped to by skipping one number for each: work that was stopped goes on."""
+        density, context = model
+        source, start = generator("contract"), 2
+        whole = density.sample(4, context, source)
+        rest = None if context is None else context[start:]
+        skipping = skipped(generator("contract"), start)
+        parts = density.sample(4 - start, rest, skipping)
+        assert torch.allclose(whole[start:], parts, atol=1e-9)
+        after = skipped(generator("contract"), 4).get_state()
+        assert torch.equal(source.get_state(), after)
+        assert torch.equal(skipping.get_state(), after)
 
     def test_completion_keeps_what_is_known(self) -> None:
         """`complete` changes unknown pixels only, or says why it cannot."""
