@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from smoothctl.errors import SmoothctlError
+from smoothctl.errors import Interrupted, SmoothctlError
 from smoothctl.processes import PATIENCE, is_first, lost, started, this_process
 
 __all__ = ["Stopped", "fail", "raised_signals"]
@@ -63,6 +63,8 @@ def raised_signals() -> Iterator[None]:
         signal.signal(each, stop)
     try:
         yield
+    except Interrupted:
+        raise  # says what the signal left
     except Exception as error:
         if received:
             raise Stopped(received[0][0]) from error

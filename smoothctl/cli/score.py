@@ -111,7 +111,6 @@ def command(
         return
     from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
-    from smoothctl.locks import hold
     from smoothctl.metrics.records import append_scores, read_scores
     from smoothctl.metrics.scores import score_parts, score_run
     from smoothctl.processes import launched
@@ -139,8 +138,7 @@ def command(
         with work(quiet) as progress:
             scores = figures(progress=progress, note=notes.note, parts=parts)
         print_json(scores.to_dict()) if as_json else print_scores(scores)
-        with hold(run.path / ".scores.lock", f"{run.path}/scores.json", wait=True):
-            append_scores(run.path, scores.to_dict())  # after printing: a full disk loses nothing
+        append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
         parts.done()
 
 
