@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smoothctl.datasets.pixels import open_image, to_array
+from smoothctl.datasets.array_files import load, stored
+from smoothctl.datasets.pixels import FORMATS, open_image, to_array
 from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.files import MANIFEST, new_folder, write_bytes
 
@@ -176,6 +177,8 @@ def read_events(
         raise DataError(f"{path} must be an .npz or .npy file: this run models vectors.")
     if path.is_file():
         return _read_image(path, event_shape)[None]
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a file nor a folder.")
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
     files = [file for file in files if not file.name.startswith(".")]
     if not files:
@@ -228,7 +231,7 @@ def _read_image(path: Path, event_shape: Sequence[int]) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 size = image.size
             pixels = _pixels(open_image(path), channels) if size == (width, height) else None
     except Exception as error:  # Pillow's readers raise whatever their formats do
@@ -258,22 +261,18 @@ def read_array(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
         DataError: damaged, or several arrays and none of these names.
     """
     try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            with loaded:
-                found = [key for key in keys if key in loaded.files]
-                names = found or (loaded.files if len(loaded.files) == 1 else [])
-                held = ", ".join(loaded.files) or "nothing"
-                array: np.ndarray | None = loaded[names[0]] if names else None
+        held = list(stored(path))
+        found = [key for key in keys if key in held]
+        names = found or (held if len(held) == 1 else [])
+        arrays = load(path, names[:1])
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
         reason = str(error).removesuffix(".") or type(error).__name__
         raise DataError(f"{path} cannot be read as an array file: {reason}.") from error
-    if array is None:
+    if not arrays:
         wanted = " or ".join(keys) or "one array"
-        raise DataError(f"{path} must hold one array, or {wanted}; it holds {held}.")
-    return array
+        have = ", ".join(held) or "nothing"
+        raise DataError(f"{path} must hold one array, or {wanted}; it holds {have:.300}.")
+    return arrays[names[0]]
 
 
 def _from_array(path: Path, array: np.ndarray, event: tuple[int, ...], reach: float) -> Tensor:

@@ -1,12 +1,17 @@
 """What others may have made: nothing that is read runs code, exhausts the machine or gets out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from smoothctl.files import read_weights, write_weights
-from smoothctl.runs import Run
+import pytest
+
+from smoothctl import runs
+from smoothctl.errors import RunError
+from smoothctl.files import read_weights, verify_manifest, write_weights
+from smoothctl.runs import Run, load_run
 
 OPTIONS = [
     {"width": 10**9},
@@ -88,3 +93,72 @@ def test_a_weights_file_cannot_describe_the_machine_away(trained_run: Run, tmp_p
         assert seconds < 3, values
         assert peak < 1000, values
         print(f"{seconds:.2f} s {peak} MB {said.removeprefix(path)[:150]}")
+
+
+@pytest.fixture
+def copy(trained_run: Run, tmp_path: Path) -> Run:
+    """A copy of the shared run that a test may damage, its name hostile too."""
+    path = tmp_path / "-a run\n'ä\"; $(touch x)"
+    shutil.copytree(trained_run.path, path)
+    return Run(path)
+
+
+INNER = ["config.toml", "log.jsonl", "model.safetensors", "best.safetensors", "checkpoints"]
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_links_out_of_a_run_are_refused(copy: Run, tmp_path: Path, name: str) -> None:
+    """Each file, though its content is what belongs there; and a stage's whole folder."""
+    stage = copy.stage("prior")
+    (stage.path / name).rename(tmp_path / name)
+    (stage.path / name).symlink_to(tmp_path / name)
+    with pytest.raises(RunError, match="is a link out of"):
+        run = load_run(copy.path, weights="best" if name.startswith("best") else "last")
+        run.density("prior")
+        stage.config()
+        stage.log()
+        list(stage.checkpoints.iterdir())
+    (stage.path / name).unlink()
+    (tmp_path / name).rename(stage.path / name)
+    load_run(copy.path).density("prior")
+    stage.path.rename(tmp_path / "stage")
+    stage.path.symlink_to(tmp_path / "stage")
+    with pytest.raises(RunError, match="is a link out of"):
+        load_run(copy.path)
+
+
+def test_a_run_may_be_reached_by_a_link(copy: Run, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(copy.path)
+    assert load_run(tmp_path / "link").density("prior").event_shape == (2,)
+
+
+def test_a_link_in_a_checkpoint_is_not_followed(copy: Run, tmp_path: Path) -> None:
+    newest = sorted(copy.stage("prior").checkpoints.iterdir())[-1]
+    (newest / "state.safetensors").rename(tmp_path / "state")
+    (newest / "state.safetensors").symlink_to(tmp_path / "state")
+    with pytest.raises(RunError, match="is a link out of"):
+        verify_manifest(newest)
+
+
+class TestLog:
+    """log.jsonl gives numbers, whatever is in it."""
+
+    def test_foreign_lines(self, copy: Run) -> None:
+        lines = [
+            *('{"step": 1, "loss": 2.0, "x": [[]], "y": "z", "t": true}', "[" * 4000, "null"),
+            *('{"step": true}', '{"step": -1}', '{"step": 1e3}', '{"step": 3', "é\0"),
+            *('{"step": 2' + "0" * 300 + "}", '{"step": 5, "loss": 1' + "0" * 900 + "}"),
+            *('{"step": 6, "a": "' + "x" * 5000 + '"}', '{"step": 7, "loss": NaN}'),
+        ]
+        copy.stage("prior").log_file.write_text("\n".join(lines))
+        log = copy.stage("prior").log()
+        assert [entry["step"] for entry in log] == [1, 7]
+        assert log[0] == {"step": 1, "loss": 2.0}
+
+    def test_a_log_that_is_too_long_counts_from_its_end(self, copy: Run, monkeypatch) -> None:
+        monkeypatch.setattr(runs, "_LONGEST_LOG", 1000)
+        lines = "".join(f'{{"step": {step}}}\n' for step in range(10_000))
+        copy.stage("prior").log_file.write_text(lines)
+        steps = [entry["step"] for entry in copy.stage("prior").log()]
+        assert steps == list(range(10_000 - len(steps), 10_000))
+        assert 10 < len(steps) < 100

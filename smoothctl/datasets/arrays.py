@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smoothctl.datasets.array_files import load, stored
 from smoothctl.datasets.base import ArrayView, Dataset
 from smoothctl.errors import DataError
 from smoothctl.randomness import generator
 
 __all__ = ["ArrayDataset"]
 
+_WANTED = ("train", "test")
 _HELD_OUT = 0.1
 _LARGEST = 1e15
 _FINEST = 1e-5
@@ -44,8 +46,8 @@ class ArrayDataset(Dataset):
         arrays = _read(Path(path))
         if len(arrays) == 1:
             rest, test = _split(_vectors(path, *arrays.popitem()))
-        elif {"train", "test"} <= arrays.keys():
-            rest, test = (_vectors(path, key, arrays[key]) for key in ("train", "test"))
+        elif set(_WANTED) <= arrays.keys():
+            rest, test = (_vectors(path, key, arrays[key]) for key in _WANTED)
         else:
             keys = ", ".join(sorted(arrays)) or "nothing"
             raise DataError(
@@ -92,16 +94,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
     try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"data": loaded}
-            with loaded:
-                return {key: loaded[key] for key in loaded.files}
+        names = list(stored(path))
+        return load(path, _WANTED if set(_WANTED) <= set(names) else names)
     except (ValueError, OSError, EOFError, KeyError) as error:
-        raise DataError(
-            f"{path} is no array file that can be read: it is damaged, or holds Python objects."
-        ) from error
+        reason = str(error).removesuffix(".")
+        raise DataError(f"{path} is no array file that can be read: {reason}.") from error
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
 

@@ -3,15 +3,15 @@
 import hashlib
 import os
 import re
-import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
+from smoothctl.datasets.array_files import Stored, check, load, stored
 from smoothctl.datasets.pixels import Content
 from smoothctl.errors import DataError
 
@@ -157,19 +157,10 @@ def _files(files: list[Path], root: Path, classes: dict[str, int]) -> Iterator[I
         yield Item(str(file), file, classes.get(file.relative_to(root).parts[0]))
 
 
-class _Array(NamedTuple):
-    """One array of a file: its shape and type, and its bytes from the first value on."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    in_fortran_order: bool
-    open: Callable[[], BinaryIO]
-
-
 def holds_images(path: Path) -> bool:
     """Returns whether an .npy or .npz file has an array of three or four dimensions."""
     try:
-        return any(len(array.shape) in (3, 4) for array in _arrays(path).values())
+        return any(len(array.shape) in (3, 4) for array in stored(path).values())
     except Exception:  # whatever is wrong with it, ArrayDataset says so
         return False
 
@@ -177,7 +168,7 @@ def holds_images(path: Path) -> bool:
 def holds_numbers(path: Path) -> bool:
     """Returns whether an .npy or .npz file has an array of floats, as samples are written."""
     try:
-        return any(array.dtype.kind == "f" for array in _arrays(path).values())
+        return any(array.dtype.kind == "f" for array in stored(path).values())
     except Exception:  # whatever is wrong with it, its reader says so
         return False
 
@@ -204,7 +195,7 @@ class ArraySource(Source):
 
     def splits(self) -> dict[str, Iterable[Item]]:
         """Returns the splits in the order of the arrays."""
-        arrays = _arrays(self._path)
+        arrays = stored(self._path)
         chosen = {split: _first(names, arrays) for split, names in _ARRAYS.items()}
         if None in chosen.values():
             images = [key for key, array in arrays.items() if len(array.shape) > 2]
@@ -217,9 +208,11 @@ class ArraySource(Source):
         return {s: self._items(str(k), arrays[str(k)], s, arrays) for s, k in chosen.items()}
 
     def _items(
-        self, key: str, array: _Array, split: str, arrays: dict[str, _Array]
+        self, key: str, array: Stored, split: str, arrays: dict[str, Stored]
     ) -> Iterator[Item]:
         where = f"{self._path} [{key}]"
+        with _damage_named(where):
+            check(self._path, [array])
         labels = self._labels(_first(_LABELS[split], arrays), array.shape[0])
         for row, image in enumerate(_images(where, array)):
             yield Item(f"Image {row} of {where}", image, None if labels is None else labels[row])
@@ -227,8 +220,8 @@ class ArraySource(Source):
     def _labels(self, key: str | None, n: int) -> list[int] | None:
         if key is None:
             return None
-        with _damage_named(f"{self._path} [{key}]"), np.load(self._path) as file:
-            labels = file[key].squeeze()
+        with _damage_named(f"{self._path} [{key}]"):
+            labels = load(self._path, [key])[key].squeeze()
         if labels.shape != (n,) or labels.dtype.kind not in "iu":
             raise DataError(
                 f"{self._path} [{key}] must be {n} whole numbers, one an image, "
@@ -237,11 +230,11 @@ class ArraySource(Source):
         return cast("list[int]", labels.tolist())
 
 
-def _first(names: Iterable[str], arrays: dict[str, _Array]) -> str | None:
+def _first(names: Iterable[str], arrays: dict[str, Stored]) -> str | None:
     return next((name for name in names if name in arrays), None)
 
 
-def _images(where: str, array: _Array) -> Iterator[np.ndarray]:
+def _images(where: str, array: Stored) -> Iterator[np.ndarray]:
     """Reads images one by one, each (H, W) or (H, W, 3)."""
     shape = array.shape[1:]
     last, first = len(shape) == 3 and shape[-1] in (1, 3), len(shape) == 3 and shape[0] in (1, 3)
@@ -265,34 +258,3 @@ def _damage_named(where: str) -> Iterator[None]:
         yield
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
         raise DataError(f"{where} is damaged ({type(error).__name__}: {error}).") from error
-
-
-def _arrays(path: Path) -> dict[str, _Array]:
-    """Reads the headers of an .npy or .npz file, and none of its values."""
-    if path.suffix.lower() == ".npy":
-        return {"data": _array(lambda: path.open("rb"))}
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".npy")]
-    return {name.removesuffix(".npy"): _array(_member(path, name)) for name in names}
-
-
-def _member(path: Path, name: str) -> Callable[[], BinaryIO]:
-    return lambda: cast("BinaryIO", zipfile.ZipFile(path).open(name))
-
-
-def _array(opened: Callable[[], BinaryIO]) -> _Array:
-    with opened() as file:
-        shape, fortran, dtype = _header(file)
-
-    def at_the_values() -> BinaryIO:
-        file = opened()
-        _header(file)
-        return file
-
-    return _Array(shape, dtype, fortran and len(shape) > 1, at_the_values)
-
-
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0
-    return (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)

@@ -11,10 +11,13 @@ from smoothctl.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Content", "arrange", "open_image", "to_array"]
+__all__ = ["FORMATS", "Content", "arrange", "open_image", "to_array"]
 
 Content = Path | bytes | np.ndarray
 """What an image is stored as; an array has shape (H, W) or (H, W, 3), uint8."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+"""What is decoded, whatever a file is called: PostScript would be run by another program."""
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _CLEAR = ("LA", "PA", "La", "RGBA", "RGBa")
@@ -33,7 +36,8 @@ def open_image(content: Content) -> "Image":
 
     if isinstance(content, np.ndarray):
         return Image.fromarray(content)
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    with Image.open(file, formats=FORMATS) as image:
         image.load()
         return _eight_bits(image)
 
