@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smoothctl.datasets.array_files import load, stored
+from smoothctl.datasets.array_files import load, reason, stored
 from smoothctl.datasets.pixels import FORMATS, open_image, to_array
 from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.files import MANIFEST, new_folder, write_bytes
@@ -235,8 +235,7 @@ def _read_image(path: Path, event_shape: Sequence[int]) -> Tensor:
                 size = image.size
             pixels = _pixels(open_image(path), channels) if size == (width, height) else None
     except Exception as error:  # Pillow's readers raise whatever their formats do
-        reason = str(error).removesuffix(".") or type(error).__name__
-        raise DataError(f"{path} cannot be read as an image: {reason}.") from error
+        raise DataError(f"{path} cannot be read as an image: {reason(error)}.") from error
     if pixels is None:
         raise DataError(
             f"{path} is {size[0]}×{size[1]}, and this run models {width}×{height}: resize it."
@@ -266,8 +265,8 @@ def read_array(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
         names = found or (held if len(held) == 1 else [])
         arrays = load(path, names[:1])
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
-        reason = str(error).removesuffix(".") or type(error).__name__
-        raise DataError(f"{path} cannot be read as an array file: {reason}.") from error
+        said = reason(error)
+        raise DataError(f"{path} cannot be read as an array file: {said}.") from error
     if not arrays:
         wanted = " or ".join(keys) or "one array"
         have = ", ".join(held) or "nothing"

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-__all__ = ["Stored", "check", "load", "stored"]
+__all__ = ["Stored", "check", "load", "reason", "stored"]
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
 _HARMLESS = 2**28
@@ -84,6 +84,12 @@ def load(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         return dict.fromkeys(chosen, loaded)
     with loaded:
         return {name: loaded[name] for name in chosen}
+
+
+def reason(error: Exception) -> str:
+    """Returns what an error of reading an array file says, in a line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].removesuffix(".")[:200]
 
 
 def _opener(path: Path, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:

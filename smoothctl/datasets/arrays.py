@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smoothctl.datasets.array_files import load, stored
+from smoothctl.datasets.array_files import load, reason, stored
 from smoothctl.datasets.base import ArrayView, Dataset
 from smoothctl.errors import DataError
 from smoothctl.randomness import generator
@@ -97,10 +97,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         names = list(stored(path))
         return load(path, _WANTED if set(_WANTED) <= set(names) else names)
     except (ValueError, OSError, EOFError, KeyError) as error:
-        reason = str(error).removesuffix(".")
-        raise DataError(f"{path} is no array file that can be read: {reason}.") from error
+        said = reason(error)
+        raise DataError(f"{path} is no array file that can be read: {said}.") from error
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
-        raise DataError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
+        raise DataError(f"{path} is damaged ({type(error).__name__}: {reason(error)}).") from error
 
 
 def _vectors(path: str, key: str, array: np.ndarray) -> Tensor:

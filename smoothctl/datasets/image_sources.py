@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from smoothctl.datasets.array_files import Stored, check, load, stored
+from smoothctl.datasets.array_files import Stored, check, load, reason, stored
 from smoothctl.datasets.pixels import Content
 from smoothctl.errors import DataError
 
@@ -257,4 +257,4 @@ def _damage_named(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
-        raise DataError(f"{where} is damaged ({type(error).__name__}: {error}).") from error
+        raise DataError(f"{where} is damaged ({type(error).__name__}: {reason(error)}).") from error

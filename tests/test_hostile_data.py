@@ -1,0 +1,296 @@
+"""Images and arrays that others may have made: each works or is refused in a sentence, cheaply."""
+
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smoothctl.datasets import open_dataset
+from smoothctl.errors import DataError, SmoothctlError
+from smoothctl.metrics.image_sets import open_images
+from smoothctl.pictures import read_events, read_mask
+
+SHAPE = (1, 8, 8)
+
+
+def grey(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG whose header says this size, and which holds a few bytes of pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(4096))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
+    )
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **how: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+FRAMES = [Image.fromarray(grey(seed)) for seed in range(3)]
+WHOLE = encoded(FRAMES[0])
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(ran) (w) file showpage\n"
+
+GOOD = {
+    "cmyk.jpg": encoded(Image.new("CMYK", (8, 8), (200, 220, 230, 240)), "JPEG"),
+    "16-bit.png": encoded(Image.fromarray(grey().astype(np.uint16) * 257)),
+    "animated.gif": encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+    "animated.webp": encoded(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
+    "animated.png": encoded(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
+    "wrong ending.jpg": WHOLE,
+    "1-bit.png": encoded(Image.fromarray(grey() > 99)),
+    "palette.png": encoded(FRAMES[0].convert("P")),
+    "clear.png": encoded(FRAMES[0].convert("LA")),
+    "ü \n'\"$(x).png": WHOLE,
+    "-x.png": WHOLE,
+}
+BAD = {
+    "bomb.png": png(50_000, 50_000),
+    "empty size.png": png(0, 0),
+    "no height.png": png(8, 0),
+    "overflow.png": png(2**31 - 1, 2**31 - 1),
+    "long.png": png(100_000, 1),
+    "cut.png": WHOLE[:-30],
+    "cut header.png": WHOLE[:20],
+    "empty.png": b"",
+    "text.png": b"this is no image",
+    "float.tiff": encoded(Image.fromarray(grey().astype(np.float32)), "TIFF"),
+    "postscript.png": POSTSCRIPT,
+    "pickle.png": pickle.dumps(1),
+    "zip.png": b"PK\x03\x04" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_unusual_images_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(GOOD[name])
+    for path in (tmp_path / name, tmp_path):
+        assert read_events(path, SHAPE).shape == (1, *SHAPE)
+    assert read_mask(str(tmp_path / name), SHAPE).shape == (1, *SHAPE)
+    for number in range(20):
+        (tmp_path / f"{number}.png").write_bytes(WHOLE)
+    assert open_images(str(tmp_path)).count == 21
+    assert len(open_dataset(str(tmp_path), {}).test) == 2
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_damaged_images_get_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(BAD[name])
+    for path in (tmp_path / name, tmp_path):
+        with pytest.raises(DataError, match=name):
+            read_events(path, SHAPE)
+    with pytest.raises(DataError, match=name):
+        read_mask(str(tmp_path / name), SHAPE)
+    if name == "long.png":
+        return  # twenty such are a data set of their own
+    for number in range(20):
+        (tmp_path / f"z{number}.png").write_bytes(WHOLE)
+    for read in (open_images, lambda path: open_dataset(path, {})):
+        with pytest.raises(DataError, match=name):
+            read(str(tmp_path))
+    assert open_images(str(tmp_path), options={"skip_corrupt": True}).count == 20
+
+
+def test_what_is_no_file_is_left_out_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(WHOLE)
+    (tmp_path / "folder.png").mkdir()
+    assert read_events(tmp_path, SHAPE).shape[0] == 1
+    os.mkfifo(tmp_path / "pipe.png")
+    assert read_events(tmp_path, SHAPE).shape[0] == 1
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        read_events(tmp_path / "pipe.png", SHAPE)
+    with pytest.raises(DataError, match="holds no images"):
+        read_events(tmp_path / "folder.png", SHAPE)
+    with pytest.raises(DataError, match="no plain file"):
+        open_images(str(tmp_path))
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "pipe.png").unlink()
+    with pytest.raises(DataError, match=r"loop\.png"):
+        open_images(str(tmp_path))
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (open, (str(self.path), "w"))
+
+
+def npy(shape: tuple[int, ...], dtype: str = "<f4", content: bytes = b"") -> bytes:
+    """An .npy file whose header says this shape, whatever it holds."""
+    text = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+
+
+def npz(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def blown_up(size: int) -> bytes:
+    """An archive of a member of zeros: a thousandth of what it unpacks to."""
+    return npz(samples=npy((size // 8, 2), content=bytes(size)))
+
+
+def lying(content: bytes, size: int) -> bytes:
+    """The same archive with another unpacked size in its directory."""
+    at = content.rindex(b"PK\x01\x02") + 24
+    return content[:at] + struct.pack("<I", size) + content[at + 4 :]
+
+
+def floats(value: float) -> bytes:
+    return npy((30, 2), content=np.full(60, value, "<f4").tobytes())
+
+
+def objects(tmp_path: Path) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Payload(tmp_path / "ran")] * 30, dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+ARRAYS = {
+    "nan.npy": (floats(float("nan")), "not finite|NaN"),
+    "inf.npz": (npz(samples=floats(float("inf"))), "not finite|infinite"),
+    "huge.npy": (npy((10**12, 2), content=bytes(80)), "8,000,000,000,000 bytes, and it holds 80"),
+    "huge.npz": (npz(samples=npy((10**9, 2), content=bytes(80))), "bytes, and it holds 80"),
+    "negative.npy": (npy((-1, 2), content=bytes(80)), "read|must hold|must be"),
+    "overflow.npy": (npy((10**20, 10**20)), "bytes, and it holds 0"),
+    "none.npy": (npy((0, 2)), "not|rows"),
+    "no width.npy": (npy((10**15, 0)), "not|must"),
+    "text.npy": (npy((30, 2), "<U9", bytes(2160)), "not <U9|must"),
+    "wide text.npy": (npy((30, 2), "<U99999999"), "bytes, and it holds 0"),
+    "record.npy": (npy((30,), "[('a', '<f4')]", bytes(120)), "must|read"),
+    "pickle.npy": (pickle.dumps(1), "neither .npy nor .npz"),
+    "pickle.npz": (pickle.dumps(1), "neither .npy nor .npz"),
+    "cut.npz": (npz(samples=floats(1.0))[:-30], "zip"),
+    "empty.npz": (b"", "neither .npy nor .npz"),
+    "no arrays.npz": (npz(), "holds nothing"),
+    "names.npz": (npz(left=floats(0.0), right=floats(1.0)), "holds left, right"),
+    "lie.npz": (lying(npz(samples=npy((2**24, 2), content=bytes(80))), 2**27 + 99), "EOF|CRC"),
+    "bomb.npz": (lying(npz(samples=npy((2**28, 2))), 2**31 + 99), "would unpack to 2,147,483,648"),
+    "code.npy": (b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').abort()".ljust(32), "malformed"),
+    "deep.npy": (b"\x93NUMPY\x01\x00" + struct.pack("<H", 60_000) + b"[" * 60_000, "Header|header"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_damaged_arrays_get_a_sentence(tmp_path: Path, name: str) -> None:
+    content, message = ARRAYS[name]
+    (tmp_path / name).write_bytes(content)
+    calls = (
+        lambda: read_events(tmp_path / name, (2,), ("samples",)),
+        lambda: open_dataset(str(tmp_path / name), {}),
+    )
+    for call in calls:
+        with pytest.raises(DataError, match=f"{name}.*({message})") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(SmoothctlError, match=name):
+        open_images(str(tmp_path / name))
+
+
+def test_objects_in_arrays_are_never_made(tmp_path: Path) -> None:
+    content = objects(tmp_path)
+    pickle.loads(content[content.index(b"\x80") :])[0].close()  # it would work
+    (tmp_path / "ran").unlink()
+    for name, held in {"x.npy": content, "x.npz": npz(samples=content)}.items():
+        (tmp_path / name).write_bytes(held)
+        for call in (
+            lambda path: read_events(path, (2,), ("samples",)),
+            lambda path: open_dataset(str(path), {}),
+            lambda path: open_images(str(path)),
+        ):
+            with pytest.raises(DataError, match="Python objects, which are never read"):
+                call(tmp_path / name)
+    (tmp_path / "y.npz").write_bytes(npz(train=npy((30, 8, 8), "|u1", bytes(1920)), y=content))
+    for name in ("y_train", "labels"):
+        inner = {"train": npy((30, 8, 8), "|u1", bytes(1920)), name: content}
+        (tmp_path / "y.npz").write_bytes(npz(**inner))
+        with pytest.raises(DataError, match="Python objects"):
+            open_dataset(str(tmp_path / "y.npz"), {})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_member_called_like_a_path_is_written_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x.npz").write_bytes(npz(**{"../../evil": floats(0.5)}))
+    assert read_events(tmp_path / "in/x.npz", (2,)).shape == (30, 2)
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "x.npz"]
+
+
+_READ = """
+import json, resource, sys, time
+from pathlib import Path
+from smoothctl.datasets import open_dataset
+from smoothctl.errors import SmoothctlError
+from smoothctl.metrics.image_sets import open_images
+from smoothctl.pictures import read_events
+import smoothctl.datasets.images, smoothctl.datasets.arrays, PIL.Image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sys.argv[1:]:
+    start, said = time.process_time(), []
+    for read in (lambda: read_events(Path(path), (2,), ("samples",)),
+                 lambda: read_events(Path(path), (1, 8, 8), ("samples",)),
+                 lambda: open_dataset(path, {}), lambda: open_images(path)):
+        try:
+            read()
+            said.append("read")
+        except SmoothctlError as error:
+            said.append(str(error))
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    print(json.dumps([said, time.process_time() - start, peak]))
+"""
+
+
+def test_little_data_take_little_memory(tmp_path: Path) -> None:
+    """Archives and images that unpack to a thousand times their size: 1 GB is never taken."""
+    bombs = {
+        "zeros.npz": blown_up(2**28 + 2**20),
+        "bytes.npz": npz(samples=npy((2**22 + 2**14, 8, 8), "|u1", bytes(2**28 + 2**20))),
+        "folder": b"",
+    }
+    for name, content in bombs.items():
+        if content:
+            (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    for number in range(3):
+        (tmp_path / f"folder/{number}.png").write_bytes(png(30_000, 30_000))
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, *(str(tmp_path / name) for name in bombs)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        said, seconds, peak = json.loads(line)
+        print(seconds, peak, said)
+        assert "read" not in said
+        assert seconds < 5
+        assert peak < 500
