@@ -97,6 +97,16 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
 
 
+def test_a_process_that_never_comes_is_missed(in_tmp: Path) -> None:
+    """Where no launcher watches over them, as under other schedulers."""
+    others = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "SMOOTHCTL_PATIENCE": "2"}
+    others |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    command = [sys.executable, "-m", "smoothctl", *FIT]
+    done = subprocess.run(command, env=ENVIRONMENT | others, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Error: Not all 2 processes met within 2 seconds" in done.stderr
+
+
 def test_one_answer(in_tmp: Path) -> None:
     """Two gloo ranks, one JSON document: that of one process."""
     verb = ["sigma-heuristic", "--dataset", "two-moons", "--json"]
