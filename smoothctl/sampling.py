@@ -157,9 +157,11 @@ def draw_all(
     """
     _check(run, methods, n)
     images = is_image_run(run)
-    if not (images or processes.is_first):
-        return {}
-    source = Source.of(run, methods, seed, label, batch_size, processes if images else ALONE)
+    if not images:
+        if not processes.is_first:
+            return {}
+        parts, processes = NOWHERE, ALONE
+    source = Source.of(run, methods, seed, label, batch_size, processes)
     cuts = list(spans(n, shard_size(run))) if images else [(0, n)]
     shards, goes_on = [], False
 
