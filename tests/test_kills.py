@@ -1,0 +1,126 @@
+"""kill -9 at any moment: the same command goes on, and ends in the same bytes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training_child import NAMES, results
+
+ROOT = Path(__file__).parents[1]
+
+
+def killed(mode: str, folder: Path, **told: Any) -> dict[str, int]:
+    """Returns what `tests.training_child` counted; it fails where an end is not the same."""
+    command = [sys.executable, "-m", "tests.training_child", mode, str(folder)]
+    command += [f"{key}={value}" for key, value in told.items()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    counted: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    print(mode, told, counted)
+    return counted
+
+
+def test_killed_at_every_change_of_the_folder(tmp_path: Path) -> None:
+    """One fit dies at its first change, at its second, … in writes, renames and removals."""
+    assert killed("creep", tmp_path, name="made", ranks=1)["kills"] >= 40
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "made"])
+def test_killed_at_some_changes_of_the_folder(tmp_path: Path, name: str) -> None:
+    assert killed("sweep", tmp_path, name=name, ranks=1, stride=37)["kills"] >= 5
+
+
+def test_killed_while_a_complete_stage_is_replaced(tmp_path: Path) -> None:
+    found = killed("sweep", tmp_path, name="made", ranks=1, stride=23, overwrite=1)
+    assert found["kills"] >= 7
+
+
+def test_two_processes_and_the_one_that_writes_is_killed(tmp_path: Path) -> None:
+    """The other ends by itself, in a sentence."""
+    assert killed("sweep", tmp_path, name="made", ranks=2, stride=37)["kills"] >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overwrite", [0, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_at_each_change_of_the_folder(tmp_path: Path, name: str, overwrite: int) -> None:
+    told = {"name": name, "ranks": 1, "stride": 1, "overwrite": overwrite}
+    assert killed("sweep", tmp_path, **told)["kills"] >= 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_at_random(tmp_path: Path, name: str) -> None:
+    steps = 12 if name == "pixelcnnpp" else 300
+    assert killed("random", tmp_path, name=name, ranks=1, steps=steps, kills=50)["kills"] >= 50
+
+
+@pytest.mark.slow
+def test_two_processes_killed_at_random(tmp_path: Path) -> None:
+    """Either of them, or both."""
+    assert killed("random", tmp_path, name="made", ranks=2, steps=200, kills=50)["kills"] >= 50
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_launcher_killed_at_random(tmp_path: Path) -> None:
+    """The launcher ends too, and its command goes on."""
+    assert _launch(tmp_path, "whole").wait(120) == 0
+    whole, dice, kills = results(tmp_path / "whole"), random.Random(0), 0
+    while kills < 12:
+        launcher = _launch(tmp_path, "cut")
+        deadline = time.monotonic() + 60
+        while launcher.poll() is None and not _is_training(tmp_path / "cut"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(dice.uniform(0, 2))
+        victims = dice.choice(([0], [1], [0, 1]))
+        ranks = _children(launcher.pid)
+        for rank in victims:
+            if rank < len(ranks):
+                os.kill(ranks[rank], signal.SIGKILL)
+                kills += 1
+        code = launcher.wait(90)
+        assert code in (0, 1)
+        if code == 0:
+            assert results(tmp_path / "cut") == whole
+            subprocess.run(["rm", "-r", str(tmp_path / "cut")], check=True)
+    if (tmp_path / "cut").exists():
+        assert _launch(tmp_path, "cut").wait(120) == 0
+        assert results(tmp_path / "cut") == whole
+    print("launcher", {"kills": kills})
+
+
+def _launch(folder: Path, out: str) -> subprocess.Popen[bytes]:
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launcher += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    launcher += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "smoothctl"]
+    command = ["fit-prior", "--dataset", "two-moons", "--steps", "400", "--batch-size", "64"]
+    command += ["--set", "width=8", "--set", "training.checkpoint_every=20", "--out", out]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.Popen(
+        [*launcher, *command, "--quiet"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_training(run: Path) -> bool:
+    """Returns whether somebody holds the run and there is something to resume."""
+    return (run / ".prior.lock").exists() and any((run / "prior").glob("checkpoints/step-*"))
