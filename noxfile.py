@@ -104,9 +104,16 @@ def reproduce(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Licence and known vulnerabilities of all packages that smoothctl needs."""
+    _python(session, "tools.audit", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speeds, as ratios against a baseline in the same run."""
     _python(session, "benchmarks.training")
     _python(session, "benchmarks.images", *session.posargs)
     _python(session, "benchmarks.metrics")
     _python(session, "benchmarks.neighbours")
+    _python(session, "benchmarks.scaling")
