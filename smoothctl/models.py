@@ -1,6 +1,7 @@
 """Models from configurations, and from weights files that others may have made."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ _LARGEST_EVENT = 2**22
 
 _MOST_LEVELS = 2**16
 _SMALL = 2**28
+_COPIES = 5
 
 
 def build_density(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
@@ -29,19 +31,14 @@ def build_density(config: StageConfig, sampler: Mapping[str, Any] | None = None)
     Args:
         config: of one stage.
         sampler: settings that change samples alone; those that the architecture has are taken.
-    """
-    import torch
 
-    cls = architectures.load(config.architecture)
-    chosen = {key: (sampler or {})[key] for key in cls.sampler_settings & (sampler or {}).keys()}
-    options = build(cls.Config, {**config.options, **chosen}, config.architecture)
-    if config.stage == "joint":
-        density = cls.joint(config.event_shape, options)
-    else:
-        context = config.event_shape if config.stage == "denoiser" else None
-        levels = config.levels if config.stage in ("denoiser", "baseline") else None
-        density = cls(config.event_shape, context, levels, options)
-    return density.to(torch.float64 if config.precision == "float64" else torch.float32)
+    Raises:
+        UsageError: it describes no model, or one that could not be trained in this memory.
+    """
+    shapes = None if _is_small(config) else _shapes(config)
+    if shapes is not None:
+        _check_memory(config, sum(map(math.prod, shapes.values())))
+    return _built(config, sampler)
 
 
 def load_density(
@@ -62,16 +59,16 @@ def load_density(
     config = StageConfig.from_dict(metadata, str(path))
     check_sizes(config, str(path))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    expected = None if _is_small(config) else _shapes(config, str(path))
-    if expected is not None and expected != shapes:
-        raise _unfit(path, _difference(shapes, expected))
     try:
-        density = build_density(config, sampler)
+        expected = None if _is_small(config) else _shapes(config)
+        if expected is not None and expected != shapes:
+            raise _unfit(path, _difference(shapes, expected))
+        density = _built(config, sampler)
         density.load_state_dict(tensors)
-    except UsageError as error:
+    except (NotAvailable, UsageError) as error:
         if sampler:
             raise
-        raise _undescribed(path, error) from error
+        raise RunError(f"{path} describes no model: {error}") from error
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         raise _unfit(path, " ".join(str(error).split())[:300]) from error
     return density.eval().requires_grad_(False), config
@@ -96,25 +93,59 @@ def check_sizes(config: StageConfig, where: str) -> None:
         )
 
 
-def _shapes(config: StageConfig, where: str) -> dict[str, tuple[int, ...]] | None:
+def _built(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
+    import torch
+
+    cls = architectures.load(config.architecture)
+    chosen = {key: (sampler or {})[key] for key in cls.sampler_settings & (sampler or {}).keys()}
+    options = build(cls.Config, {**config.options, **chosen}, config.architecture)
+    if config.stage == "joint":
+        density = cls.joint(config.event_shape, options)
+    else:
+        context = config.event_shape if config.stage == "denoiser" else None
+        levels = config.levels if config.stage in ("denoiser", "baseline") else None
+        density = cls(config.event_shape, context, levels, options)
+    return density.to(torch.float64 if config.precision == "float64" else torch.float32)
+
+
+def _shapes(config: StageConfig) -> dict[str, tuple[int, ...]] | None:
     """Returns the shapes of a model's tensors by name, found without memory for them.
 
     Returns:
         None for an architecture that cannot be built without memory.
 
     Raises:
-        RunError: the configuration describes no model.
+        UsageError: the configuration describes no model.
     """
     import torch
 
     try:
         with torch.device("meta"):
-            density = build_density(config)
-    except (NotAvailable, UsageError) as error:
-        raise _undescribed(where, error) from error
+            density = _built(config)
     except (RuntimeError, TypeError, ValueError, ArithmeticError):
         return None
     return {name: tuple(tensor.shape) for name, tensor in density.state_dict().items()}
+
+
+def _check_memory(config: StageConfig, parameters: int) -> None:
+    """Checks that weights, their gradients, Adam's two moments and the average fit into memory.
+
+    Where there is a GPU they are there, and the machine holds the weights alone.
+
+    Raises:
+        UsageError: they do not.
+    """
+    import torch
+
+    copies = 1 if torch.cuda.is_available() else _COPIES
+    needed = copies * parameters * (8 if config.precision == "float64" else 4)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UsageError(
+            f"This {config.architecture} has {parameters:,} parameters: training it takes "
+            f"{needed / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f} GiB; choose a "
+            "smaller one."
+        )
 
 
 def _difference(
@@ -127,10 +158,6 @@ def _difference(
         for shape in (found.get(name), expected.get(name))
     )
     return f"{name:.80} is given as {have} and described as {want}."
-
-
-def _undescribed(path: str | Path, error: Exception) -> RunError:
-    return RunError(f"{path} describes no model: {error}")
 
 
 def _unfit(path: str | Path, reason: str) -> RunError:

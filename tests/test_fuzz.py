@@ -82,7 +82,7 @@ EFFORTS = ["few", pytest.param("many", marks=pytest.mark.slow)]
 def _effort(name: str, effort: str) -> settings:
     """Returns how many examples are tried: a page of a report takes a quarter of a second."""
     page = name in PAGES
-    number = (12 if page else 60) if effort == "few" else (300 if page else 3000)
+    number = (12 if page else 60) if effort == "few" else (150 if page else 1500)
     return settings(
         max_examples=number,
         deadline=None,

@@ -4,14 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from smoothctl import runs
-from smoothctl.errors import RunError
+from smoothctl.errors import RunError, UsageError
 from smoothctl.files import read_weights, verify_manifest, write_weights
-from smoothctl.runs import Run, load_run
+from smoothctl.runs import Run, build_density, load_run
 
 OPTIONS = [
     {"width": 10**9},
@@ -48,7 +50,7 @@ CONFIGS = [
     {
         "architecture": "pixelcnnpp",
         "event_shape": [3, 8, 8],
-        "options": {"blocks": 20, "filters": 4096, "scales": 8},
+        "options": {"blocks": 12, "filters": 4096, "scales": 8},
     },
     {"architecture": "pixelcnnpp", "event_shape": [3, 8, 8], "options": {"blocks": 10**9}},
     {"architecture": "pixelcnnpp", "event_shape": [3, 8, 8], "options": {"classes": 10**12}},
@@ -162,3 +164,12 @@ class TestLog:
         steps = [entry["step"] for entry in copy.stage("prior").log()]
         assert steps == list(range(10_000 - len(steps), 10_000))
         assert 10 < len(steps) < 100
+
+
+def test_a_model_beyond_this_machine_s_memory_is_not_begun(trained_run: Run) -> None:
+    config = trained_run.stage("prior").config()
+    for options in ({"width": 60_000, "layers": 900}, {"width": 60_000}):
+        start = time.process_time()
+        with pytest.raises(UsageError, match=r"training it takes [\d,]+ GiB, and this machine has"):
+            build_density(replace(config, options={**config.options, **options}))
+        assert time.process_time() - start < 5

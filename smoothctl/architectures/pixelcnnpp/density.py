@@ -50,7 +50,7 @@ class PixelCNNpp(Density):
     class Config:
         """Settings of `pixelcnnpp`."""
 
-        blocks: int = Field(2, ge=1, le=20, description="gated blocks of each stream and scale")
+        blocks: int = Field(2, ge=1, le=12, description="gated blocks of each stream and scale")
         filters: int = Field(32, ge=1, le=4096, description="channels of each stream")
         mixtures: int = Field(5, ge=1, le=1000, description="logistics per pixel")
         scales: int = Field(3, ge=1, le=8, description="resolutions, each half of the one before")
