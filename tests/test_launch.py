@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from smoothctl.cli import endings, main
+from smoothctl.cli.endings import Stopped, fail
+from smoothctl.errors import Interrupted
 from smoothctl.runs import Run, load_run
 from tests.launches import ENVIRONMENT, launcher, rank_of
 
@@ -80,6 +82,17 @@ class TestWhoSpeaks:
         assert err.startswith("Error: process 1 on ")
         assert "--nonsense" in err
         assert cli(1, "sample", "nowhere")[2].startswith("Error: process 1 on ")
+
+    @pytest.mark.parametrize("error", [Stopped(15), Interrupted("Stopped and saved.", 15)])
+    def test_a_signal_is_said_by_the_first(
+        self, error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys
+    ) -> None:
+        for rank, said in (("1", ""), ("0", "Error: Stopped")):
+            monkeypatch.setenv("RANK", rank)
+            monkeypatch.setenv("WORLD_SIZE", "2")
+            with pytest.raises(SystemExit, match="143"):
+                fail(error)
+            assert capsys.readouterr().err[: len("Error: Stopped")] == said
 
     def test_help_comes_once(self, cli) -> None:
         assert cli(1, "sample", "--help") == (0, "", "")

@@ -88,7 +88,7 @@ def fail(error: BaseException) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to flush goes nowhere
     elif is_first():
         sys.stderr.write(f"Error: {message}\n")
-    elif not isinstance(error, Stopped):
+    elif not isinstance(error, Stopped | Interrupted):  # which the first says for all
         if not (lost(error) or lost(error.__cause__)):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(_COURTESY)
