@@ -18,6 +18,7 @@ __all__ = [
     "Processes",
     "check_launch",
     "is_first",
+    "joined",
     "launched",
     "leave",
     "lost",
@@ -220,10 +221,18 @@ def _check_gpus(cpu: bool) -> None:
         )
 
 
+def joined() -> bool:
+    """Returns whether this process sees others."""
+    if "torch.distributed" not in sys.modules:
+        return False
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized()
+
+
 def leave() -> None:
     """Leaves the other processes, at the end of the program; does nothing where there are none."""
-    if "torch.distributed" in sys.modules:
+    if joined():
         import torch.distributed as dist
 
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()

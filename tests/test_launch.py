@@ -94,6 +94,19 @@ class TestWhoSpeaks:
                 fail(error)
             assert capsys.readouterr().err[: len("Error: Stopped")] == said
 
+    def test_a_process_at_work_says_that_it_was_stopped(
+        self, monkeypatch: pytest.MonkeyPatch, capsys
+    ) -> None:
+        """As the first may have been killed."""
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(endings, "joined", lambda: True)
+        with pytest.raises(SystemExit, match="143"):
+            fail(Stopped(signal.SIGTERM))
+        err = capsys.readouterr().err
+        assert err.startswith("Error: process 1 on ")
+        assert "Stopped by the launcher" in err
+
     def test_help_comes_once(self, cli) -> None:
         assert cli(1, "sample", "--help") == (0, "", "")
         assert "Usage:" in cli(0, "sample", "--help")[1]

@@ -69,6 +69,8 @@ def main() -> None:
             _run()
     except (Exception, Stopped) as error:
         fail(error)
+    finally:
+        leave()
 
 
 def _run() -> None:
@@ -82,5 +84,3 @@ def _run() -> None:
     except SystemExit:
         sys.stdout.flush()  # here and not later, where nobody could say what went wrong
         raise
-    finally:
-        leave()

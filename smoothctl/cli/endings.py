@@ -11,7 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from smoothctl.errors import Interrupted, SmoothctlError
-from smoothctl.processes import PATIENCE, is_first, lost, started, this_process
+from smoothctl.processes import PATIENCE, is_first, joined, lost, started, this_process
 
 __all__ = ["Stopped", "fail", "raised_signals"]
 
@@ -77,9 +77,7 @@ def raised_signals() -> Iterator[None]:
 def fail(error: BaseException) -> NoReturn:
     """Ends the program: says on stderr what the error was, and exits with its code.
 
-    Of several processes one that is not the first waits a moment, in which the launcher ends it
-    if the first one had the same error: then it is said once. That it lost another it says at
-    once, as that may have been the first.
+    Of several processes the first says it, and the others only what it may have had no time for.
     """
     message, code = _ending(error)
     if os.environ.get(DEBUG):
@@ -88,14 +86,27 @@ def fail(error: BaseException) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to flush goes nowhere
     elif is_first():
         sys.stderr.write(f"Error: {message}\n")
-    elif not isinstance(error, Stopped | Interrupted):  # which the first says for all
-        if not (lost(error) or lost(error.__cause__)):
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(_COURTESY)
+    elif not _said_by_first(error):
         sys.stderr.write(f"Error: {this_process()}: {message}\n")
     with suppress(OSError):
         sys.stderr.flush()
     sys.exit(code)
+
+
+def _said_by_first(error: BaseException) -> bool:
+    """Returns whether a process other than the first has nothing to add.
+
+    With an error like the first one's it does not return: it waits a moment, and the launcher ends
+    it. But the first may be the one that was lost, or killed while the others were at work.
+    """
+    if isinstance(error, Stopped):
+        return error.signum != signal.SIGTERM or not joined()
+    if isinstance(error, Interrupted):
+        return True
+    if not (lost(error) or lost(error.__cause__)):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_COURTESY)
+    return False
 
 
 def _ending(error: BaseException) -> tuple[str, int]:
