@@ -411,5 +411,6 @@ class TestTwoProcesses:
             pytest.skip("with a GPU the two ranks find each other")
         done = self._launch(tmp_path, ACCELERATE_USE_CPU="false")
         assert done.returncode != 0
-        assert "started 2 processes, but each believes that it is one of 1" in done.stderr
+        assert "started 2 processes, but process" in done.stderr
+        assert "believes that it is one of 1" in done.stderr
         assert not list(tmp_path.rglob("*.safetensors"))

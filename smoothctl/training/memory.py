@@ -60,16 +60,13 @@ class Room:
     def _halved(self, work: Callable[[int], T]) -> T:
         def halve() -> int:
             self.rows //= 2
-            return self.rows
-
-        def attempt(rows: int) -> T:
-            if rows == 0:
+            if self.rows == 0:
                 raise TrainingError(
                     "Out of memory with a single example: take a smaller model or another device."
                 )
-            return work(rows)
+            return self.rows
 
-        found: Callable[[], T] = find_executable_batch_size(attempt, halve(), halve)
+        found: Callable[[], T] = find_executable_batch_size(work, halve(), halve)
         return found()
 
     def _check_alone(self, error: RuntimeError) -> None:
