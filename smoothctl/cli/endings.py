@@ -19,7 +19,7 @@ DEBUG = "SMOOTHCTL_DEBUG"
 """Environment variable: set it to see the traceback of an error."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_COURTESY = 2.0
+_COURTESY = 5.0
 """Seconds in which the launcher ends the other processes if the first had the same error."""
 
 _ECHO = 2.0
