@@ -69,7 +69,7 @@ def _names(out: Path) -> Iterator[str]:
 def forked(works: Sequence[Callable[[], None]]) -> list[int]:
     """Does each in a child, several as the ranks of a launch; returns their exit statuses.
 
-    A status is negative for a signal, and 1 for an error that is one sentence.
+    A status is negative for a signal, 99 for an error that is no sentence.
     """
     environment = {"ACCELERATE_USE_CPU": "true", "SMOOTHCTL_PATIENCE": "10"}
     if len(works) > 1:
@@ -91,7 +91,7 @@ def _status(work: Callable[[], None]) -> int:
         work()
     except SmoothctlError as error:
         print(error, file=sys.stderr, flush=True)
-        return 1
+        return error.exit_code
     except BaseException as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 99
