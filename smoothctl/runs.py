@@ -1,6 +1,7 @@
 """The run folder: its stages, their files, and loading them back as models."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ RUNS = Path("runs")
 _LARGEST_CONFIG = 2**16
 _LONGEST_LOG = 2**26
 _LONGEST_LINE = 2**12
+_MOST_ENTRIES = 500_000
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,13 @@ class Stage:
     def log(self) -> list[dict[str, float]]:
         """Reads the numbers of log.jsonl; lines that were cut off or are foreign are left out.
 
-        Of a log beyond 64 MiB the end counts.
+        Of a log beyond 64 MiB or 500,000 lines the end counts.
         """
         if not self.log_file.is_file():
             return []
         with self.log_file.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_LOG))
-            return list(_entries(file))
+            return list(deque(_entries(file), maxlen=_MOST_ENTRIES))
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def test_no_entry_is_lost_when_processes_append_at_once(tmp_path: Path) -> None:
         [{"quality": []}],
         [{"not_available": ["x"]}],
         [{"seed": 1e3}],
+        [{}] * 10_001,
     ],
 )
 def test_what_is_no_list_of_scores_is_refused(tmp_path: Path, entries: object) -> None:

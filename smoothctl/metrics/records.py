@@ -24,7 +24,8 @@ __all__ = ["SCORES", "append_scores", "plain", "read_scores", "stamp"]
 SCORES = "scores.json"
 """A run's figures, oldest first."""
 
-_LARGEST = 2**26
+_LARGEST = 2**24
+_MOST_ENTRIES = 10_000
 _REMEDY = "move it away and score again"
 _ENTRY = {
     **dict.fromkeys(("likelihood", "samples"), list),
@@ -69,7 +70,11 @@ def read_scores(run: Path) -> list[Mapping[str, Any]]:
     file = check_inside(run / SCORES, run)
     there = os.path.lexists(file)
     entries = read_json(file, _LARGEST, _REMEDY) if there else []
-    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+    if (
+        not isinstance(entries, list)
+        or len(entries) > _MOST_ENTRIES
+        or not all(map(_is_entry, entries))
+    ):
         raise RunError(f"{file} holds no list of scores: {_REMEDY}.")
     return entries
 
