@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -301,6 +303,38 @@ def test_one_run_holds_one_dataset_and_sigma(tmp_path: Path) -> None:
 def test_a_baseline_has_no_sigma() -> None:
     with pytest.raises(UsageError, match="no kernel and no sigma"):
         fit_baseline(dataset="rings", sigma=0.3)
+
+
+def test_two_fits_of_a_stage_do_not_meet_and_two_stages_do(tmp_path: Path) -> None:
+    class Intruder(Quiet):
+        def advance(self, step: int, loss: float) -> None:
+            if step == 7:
+                who = re.escape(f"process {os.getpid()} on {socket.gethostname()}")
+                with pytest.raises(RunError, match=f"a/prior is in use by {who}"):
+                    fit(tmp_path / "a")
+                with pytest.raises(RunError, match=f"a/prior is in use by {who}"):
+                    fit(tmp_path / "a", seed=1, overwrite=True)
+                settings = {"dataset": "two-moons", "options": SMALL, "device": "cpu"}
+                fit_baseline(out=tmp_path / "a", training={**TINY, "steps": 3}, **settings)
+
+    whole = weights(fit(tmp_path / "whole"))
+    run = fit(tmp_path / "a", reporter=Intruder())
+    assert run.stages() == ["baseline", "prior"]
+    assert same(weights(run), whole)
+    assert sorted(path.name for path in run.path.iterdir()) == ["baseline", "prior"]
+
+
+def test_a_refused_fit_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="too few"):
+        fit(tmp_path / "a", training={"accumulate": 1000})
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_start_that_was_killed_in_its_first_write_is_no_foreign_folder(tmp_path: Path) -> None:
+    (tmp_path / "prior").mkdir()
+    (tmp_path / "prior/.config.toml.0badcafe.tmp").write_text("half")
+    assert fit(tmp_path).stages() == ["prior"]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_foreign_folder_is_not_written_into(tmp_path: Path) -> None:

@@ -103,11 +103,8 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
             reporter.note(f"{stage.path} is already complete with this configuration.")
         else:
             check_same_config(processes, config)
-            views = (dataset.train, dataset.validation)
-            objective, accelerator = (
-                _objective(config, dataset),
-                accelerator_for(settings.device, config.precision),
-            )
+            accelerator = accelerator_for(settings.device, config.precision)
+            objective, views = _objective(config, dataset), (dataset.train, dataset.validation)
             trainer = Trainer(
                 config, objective, *views, stage, accelerator, reporter, processes, lock
             )
