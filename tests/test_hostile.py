@@ -1,5 +1,6 @@
 """What others may have made: nothing that is read runs code, exhausts the machine or gets out."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from smoothctl import runs
 from smoothctl.errors import RunError, UsageError
@@ -140,6 +142,42 @@ def test_a_link_in_a_checkpoint_is_not_followed(copy: Run, tmp_path: Path) -> No
     (newest / "state.safetensors").symlink_to(tmp_path / "state")
     with pytest.raises(RunError, match="is a link out of"):
         verify_manifest(newest)
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("legacy", [True, False], ids=["pickle", "zip"])
+def test_nothing_in_a_run_is_unpickled(copy: Run, tmp_path: Path, legacy: bool) -> None:
+    """A payload for every file: weights, and a checkpoint whose manifest is right."""
+    ran, stage = tmp_path / "ran", copy.stage("prior")
+    torch.save(Payload(ran), tmp_path / "payload", _use_new_zipfile_serialization=not legacy)
+    torch.load(tmp_path / "payload", weights_only=False).close()  # it would work
+    ran.unlink()
+    content = (tmp_path / "payload").read_bytes()
+    for path in stage.path.rglob("*"):
+        if path.is_file() and path.name != "manifest.json":
+            path.write_bytes(content)
+    for manifest in stage.checkpoints.glob("*/manifest.json"):
+        digest = hashlib.sha256(content).hexdigest()
+        text = json.dumps({"format": 1, "sha256": {"state.safetensors": digest}})
+        manifest.write_text(text)
+        verify_manifest(manifest.parent, "state.safetensors")
+    weights = [stage.weights_file("last"), stage.weights_file("best")]
+    for file in (*weights, *stage.checkpoints.glob("*/state.safetensors")):
+        with pytest.raises(RunError, match="it could run code and is never read"):
+            read_weights(file)
+    with pytest.raises(RunError, match="no text"):
+        stage.config()
+    assert stage.log() == []
+    assert not ran.exists()
 
 
 class TestLog:
