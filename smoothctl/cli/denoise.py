@@ -55,37 +55,38 @@ def command(
     reach = 1.0 if clean else 1 + 20 * kernel_sigma(opened)
     x, labels = drawing.read_input(opened, events, n, label, keys, reach)
     x_smooth = smooth(opened, x, seed) if clean else x
-    with work(quiet) as progress:
-        found = denoise(
-            opened,
-            x_smooth,
-            draws,
-            seed,
-            progress("denoise"),
-            labels=labels,
-            batch_size=batch_size,
+    with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
+        with work(quiet) as progress:
+            found = denoise(
+                opened,
+                x_smooth,
+                draws,
+                seed,
+                progress("denoise"),
+                labels=labels,
+                batch_size=batch_size,
+            )
+        if found.single_step is None:
+            notes.note("No single-step mean: this run's kernel has no usable form of it.")
+        result = {
+            "run": str(opened.path),
+            "input": events,
+            "noise_added": clean,
+            "n": len(x),
+            "draws": draws,
+            "seed": seed,
+            "weights": weights.value,
+        }
+        blocks = {
+            "input": x if clean else None,
+            "noisy x̃": found.smoothed,
+            "E[x|x̃]": found.single_step,
+            "draws x ~ p(x|x̃)": found.samples,
+        }
+        drawing.print_files(
+            result,
+            path,
+            lambda file: save_arrays(file, found._asdict()),
+            lambda file: drawing.show_rows(blocks, file),
+            as_json,
         )
-    if found.single_step is None:
-        notes.note("No single-step mean: this run's kernel has no usable form of it.")
-    result = {
-        "run": str(opened.path),
-        "input": events,
-        "noise_added": clean,
-        "n": len(x),
-        "draws": draws,
-        "seed": seed,
-        "weights": weights.value,
-    }
-    blocks = {
-        "input": x if clean else None,
-        "noisy x̃": found.smoothed,
-        "E[x|x̃]": found.single_step,
-        "draws x ~ p(x|x̃)": found.samples,
-    }
-    drawing.print_files(
-        result,
-        path,
-        lambda file: save_arrays(file, found._asdict()),
-        lambda file: drawing.show_rows(blocks, file),
-        as_json,
-    )

@@ -71,37 +71,38 @@ def command(
     path = out or opened.path / "samples" / name
     check_target(path, overwrite or out is None, picture_alone=True)
     x, labels = drawing.read_input(opened, images, n, label, ("samples",), 1.0)
-    with work(quiet) as progress:
-        found = inpaint(
-            opened,
-            x,
-            known,
-            draws,
-            chosen,
-            seed,
-            progress("inpaint"),
-            labels=labels,
-            batch_size=batch_size,
+    with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
+        with work(quiet) as progress:
+            found = inpaint(
+                opened,
+                x,
+                known,
+                draws,
+                chosen,
+                seed,
+                progress("inpaint"),
+                labels=labels,
+                batch_size=batch_size,
+            )
+        result = {
+            "run": str(opened.path),
+            "input": images,
+            "mask": mask,
+            "method": chosen,
+            "sampler": sampler,
+            "n": len(x),
+            "draws": draws,
+            "seed": seed,
+            "weights": weights.value,
+        }
+        blocks = {
+            "given": found.images.cpu().where(known, 0.0),
+            "draws of the rest": found.samples,
+        }
+        drawing.print_files(
+            result,
+            path,
+            lambda file: save_arrays(file, found._asdict()),
+            lambda file: drawing.show_rows(blocks, file),
+            as_json,
         )
-    result = {
-        "run": str(opened.path),
-        "input": images,
-        "mask": mask,
-        "method": chosen,
-        "sampler": sampler,
-        "n": len(x),
-        "draws": draws,
-        "seed": seed,
-        "weights": weights.value,
-    }
-    blocks = {
-        "given": found.images.cpu().where(known, 0.0),
-        "draws of the rest": found.samples,
-    }
-    drawing.print_files(
-        result,
-        path,
-        lambda file: save_arrays(file, found._asdict()),
-        lambda file: drawing.show_rows(blocks, file),
-        as_json,
-    )
