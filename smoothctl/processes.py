@@ -222,17 +222,15 @@ def _check_gpus(cpu: bool) -> None:
 
 
 def joined() -> bool:
-    """Returns whether this process sees others."""
-    if "torch.distributed" not in sys.modules:
-        return False
-    import torch.distributed as dist
+    """Returns whether this process sees others.
 
-    return dist.is_available() and dist.is_initialized()
+    Asks what is imported already: a signal may have left half an import of torch behind.
+    """
+    dist = sys.modules.get("torch.distributed") if "torch" in sys.modules else None
+    return dist is not None and dist.is_available() and dist.is_initialized()
 
 
 def leave() -> None:
     """Leaves the other processes, at the end of the program; does nothing where there are none."""
     if joined():
-        import torch.distributed as dist
-
-        dist.destroy_process_group()
+        sys.modules["torch.distributed"].destroy_process_group()

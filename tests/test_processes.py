@@ -11,7 +11,17 @@ from torch import Tensor
 
 from smoothctl.batches import evaluate, evaluate_shared
 from smoothctl.errors import TrainingError, UsageError
-from smoothctl.processes import ALONE, PATIENCE, Processes, check_launch, launched, lost, patience
+from smoothctl.processes import (
+    ALONE,
+    PATIENCE,
+    Processes,
+    check_launch,
+    joined,
+    launched,
+    leave,
+    lost,
+    patience,
+)
 from smoothctl.runs import Run
 from tests.launches import ENVIRONMENT, launcher
 
@@ -51,6 +61,14 @@ def test_one_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="started 2 processes.*one of 1"):
         check_launch(1)
+
+
+def test_half_an_import_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a signal leaves it behind: asking torch anything would import it again, and fail."""
+    assert not joined()
+    monkeypatch.delitem(sys.modules, "torch")
+    leave()
+    assert "torch" not in sys.modules
 
 
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
