@@ -40,6 +40,7 @@ def test_no_entry_is_lost_when_processes_append_at_once(tmp_path: Path) -> None:
         {},
         [1],
         [{"likelihood": {}}],
+        [{"likelihood": None}],
         [{"likelihood": [1]}],
         [{"likelihood": [{"examples": "x"}]}],
         [{"samples": ["x"]}],

@@ -28,7 +28,6 @@ _LARGEST = 2**24
 _MOST_ENTRIES = 10_000
 _REMEDY = "move it away and score again"
 _ENTRY = {
-    **dict.fromkeys(("likelihood", "samples"), list),
     **dict.fromkeys(("quality", "not_available", "sampler", "versions"), dict),
     **dict.fromkeys(("limit", "quadrature", "samples_each", "seed"), int),
 }
@@ -83,8 +82,9 @@ def _is_entry(entry: Any) -> bool:
     """Returns whether what an entry has of our keys is of the right kind."""
     return (
         _is_of(_ENTRY, entry)
-        and all(_is_of(_ESTIMATE, item) for item in entry.get("likelihood") or [])
-        and all(_is_of({}, item) for item in entry.get("samples") or [])
+        and all(isinstance(entry.get(key, []), list) for key in ("likelihood", "samples"))
+        and all(_is_of(_ESTIMATE, item) for item in entry.get("likelihood", []))
+        and all(_is_of({}, item) for item in entry.get("samples", []))
         and _is_of(_QUALITY, entry.get("quality") or {})
         and all(_is_of({}, row) for row in (entry.get("quality") or {}).get("rows") or [])
     )
