@@ -1,6 +1,20 @@
-"""`python -m smoothctl`, so that `accelerate launch -m smoothctl …` works."""
+"""Where the command begins: the `smoothctl` script and `python -m smoothctl`."""
 
-from smoothctl.cli import main
+import signal
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line; Ctrl-C while that is being imported ends it without a word."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from smoothctl.cli import main as run
+
+    signal.signal(signal.SIGINT, handler)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -201,7 +201,12 @@ def test_a_model_in_pieces_is_refused(monkeypatch: pytest.MonkeyPatch, variable:
         check_strategy()
 
 
-def test_under_a_launcher_only_a_second_ctrl_c_interrupts_a_save() -> None:
+def test_under_a_launcher_only_a_second_ctrl_c_interrupts_a_save(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not the one that the launcher passes on at once."""
+    seconds = 0.0
+    monkeypatch.setattr("smoothctl.training.signals.time.monotonic", lambda: seconds)
     for first in (signal.SIGINT, signal.SIGTERM):
         received = Received(launched=True)
         received(first, None)
@@ -209,6 +214,9 @@ def test_under_a_launcher_only_a_second_ctrl_c_interrupts_a_save() -> None:
         assert received.signum == first
     received = Received(launched=True)
     received(signal.SIGINT, None)
+    seconds = 0.1
+    received(signal.SIGINT, None)
+    seconds = 9.0
     with pytest.raises(Interrupted, match="at once"):
         received(signal.SIGINT, None)
 

@@ -70,7 +70,9 @@ def test_training_lowers_the_validation_loss(tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 0.1
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("step", [1, 33])
 def test_a_signal_saves_and_the_same_command_goes_on(
     tmp_path: Path, signum: int, code: int, step: int

@@ -185,7 +185,11 @@ class Density(nn.Module, ABC):
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draws n samples, one per row of context where there is one: (n, *event_shape)."""
+        """Draws n samples, one per row of context where there is one: (n, *event_shape).
+
+        An image takes one number of the generator (`randomness.row_generators`), so that it is the
+        same however images are batched, and can be skipped to.
+        """
 
     def complete(
         self,

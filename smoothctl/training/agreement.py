@@ -1,6 +1,5 @@
 """What all processes of a launch decide alike, so that none stops while the others wait for it."""
 
-import signal
 import socket
 
 import torch
@@ -9,11 +8,9 @@ from smoothctl.errors import TrainingError
 from smoothctl.processes import Processes
 from smoothctl.runs import Stage
 from smoothctl.stages import StageConfig
-from smoothctl.training.signals import Received
+from smoothctl.training.signals import SIGNALS, Received
 
 __all__ = ["Agreement", "check_same_config", "check_same_folder"]
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Agreement:
@@ -37,9 +34,9 @@ class Agreement:
         """Returns the mean of all processes' losses: not finite where any is not."""
         if self.processes.count == 1:
             return loss
-        mine = [loss, *(float(self.received.signum == known) for known in _SIGNALS)]
+        mine = [loss, *(float(self.received.signum == known) for known in SIGNALS)]
         sums = self.processes.total(torch.tensor(mine, dtype=torch.float64)).tolist()
-        self._agreed = next((s for s, n in zip(_SIGNALS, sums[1:], strict=True) if n), 0)
+        self._agreed = next((s for s, n in zip(SIGNALS, sums[1:], strict=True) if n), 0)
         return float(sums[0]) / self.processes.count
 
 
