@@ -57,7 +57,7 @@ def drawn_a_second(folder: Path) -> float:
 
 def work(steps: int, folder: Path) -> None:
     """Does what is measured in each process of a launch; the first prints the figures."""
-    from smoothctl.processes import is_first, leave
+    from smoothctl.processes import end, is_first, leave
 
     made = fitted_a_second("made", 10 * steps, folder)
     image = fitted_a_second("pixelcnnpp", steps, folder)
@@ -65,6 +65,7 @@ def work(steps: int, folder: Path) -> None:
     leave()
     if is_first():
         print(json.dumps(figures))
+    end(0)
 
 
 def measured(processes: int, steps: int) -> dict[str, float]:

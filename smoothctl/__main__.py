@@ -13,7 +13,14 @@ def main() -> None:
     from smoothctl.cli import main as run
 
     signal.signal(signal.SIGINT, handler)
-    run()
+    from smoothctl.processes import end
+
+    try:
+        run()
+    except SystemExit as ended:
+        end(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        raise
+    end(0)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,12 @@ def build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     Raises:
         UsageError: an unknown key (with near misses) or a value of the wrong type or range.
     """
-    known = [setting["name"] for setting in settings_of(cls)]
-    for key in values:
+    known = {setting["name"]: setting["type"] for setting in settings_of(cls)}
+    for key, value in values.items():
         if key not in known:
             raise UsageError(f"{where} has no setting '{key:.80}'{near_misses(key, known)}")
+        if isinstance(value, bool) and known[key] in ("int", "float"):  # which Python takes for 1
+            raise UsageError(f"{where}: the setting '{key}' is a number, not {value}.")
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:

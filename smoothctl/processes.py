@@ -17,6 +17,7 @@ __all__ = [
     "PATIENCE",
     "Processes",
     "check_launch",
+    "end",
     "is_first",
     "joined",
     "launched",
@@ -234,3 +235,18 @@ def leave() -> None:
     """Leaves the other processes, at the end of the program; does nothing where there are none."""
     if joined():
         sys.modules["torch.distributed"].destroy_process_group()
+
+
+def end(code: int) -> None:
+    """Ends one of several processes at once, with all that was printed; alone it does nothing.
+
+    An interpreter that ends in order tears down what torch's threads still use: with torch 2.14
+    one of two processes aborted (exit code −6, after all work was done) in 5 of 85 launches.
+
+    Args:
+        code: the exit code.
+    """
+    if started() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

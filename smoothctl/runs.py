@@ -12,7 +12,7 @@ from smoothctl import architectures, datasets, kernels
 from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.models import build_density, check_sizes, load_density
 from smoothctl.reading import check_format, check_inside, parse_json, read_toml
-from smoothctl.stages import StageConfig, StageName
+from smoothctl.stages import LARGEST_CONFIG, StageConfig, StageName
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,6 @@ STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")
 RUNS = Path("runs")
 """Where runs live unless --out says otherwise."""
 
-_LARGEST_CONFIG = 2**16
 _LONGEST_LOG = 2**26
 _LONGEST_LINE = 2**12
 _MOST_ENTRIES = 500_000
@@ -97,7 +96,7 @@ class Stage:
             RunError: missing, damaged, of a newer format, or not of a stage that we would fit.
         """
         file = self.config_file
-        values = read_toml(file, _LARGEST_CONFIG)
+        values = read_toml(file, LARGEST_CONFIG)
         check_format(values.get("format"), str(file))
         config = StageConfig.from_dict(values, str(file))
         check_sizes(config, str(file))
@@ -138,6 +137,14 @@ class Run:
     def stages(self) -> list[StageName]:
         """Returns the names of the stages that are complete."""
         return [name for name in STAGES if self.stage(name).complete]
+
+    def samples_file(self, name: str) -> Path:
+        """Returns the file of samples that has no other --out.
+
+        Raises:
+            RunError: a link leads it out of the run folder.
+        """
+        return check_inside(self.path / "samples" / name, self.path)
 
     def configs(self) -> dict[StageName, StageConfig]:
         """Returns the configuration of each complete stage."""

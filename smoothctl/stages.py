@@ -1,6 +1,5 @@
 """The configuration of one fitted stage: fully resolved, comparable, and enough to recreate it."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,13 +9,24 @@ from pydantic import Field, model_validator
 from smoothctl import __version__
 from smoothctl.configs import as_dict, build, config
 from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.reading import read_toml
 
-__all__ = ["Precision", "StageConfig", "StageName", "TrainingConfig", "from_toml", "to_toml"]
+__all__ = [
+    "LARGEST_CONFIG",
+    "Precision",
+    "StageConfig",
+    "StageName",
+    "TrainingConfig",
+    "from_toml",
+    "to_toml",
+]
 
 StageName = Literal["baseline", "prior", "denoiser", "joint"]
 Precision = Literal["float32", "float64", "bf16"]
 
 _FORMAT = 1
+LARGEST_CONFIG = 2**16
+"""Bytes of a configuration file."""
 
 
 @config
@@ -105,7 +115,7 @@ class StageConfig:
         try:
             return build(cls, rest, where)
         except UsageError as error:
-            raise RunError(f"{where} holds no stage's configuration: {error}") from error
+            raise RunError(f"This is no configuration of a stage: {error}") from error
 
     def check_same_smoothing(self, other: "StageConfig", where: str) -> None:
         """Checks that two stages have the same data, classes and, unless plain, smoothing.
@@ -175,14 +185,14 @@ def from_toml(path: Path) -> dict[str, Any]:
     """Reads a configuration file, whole or partial, as plain values.
 
     Raises:
-        UsageError: missing, not TOML, or with an unknown key.
+        UsageError: missing, too large, not TOML, or with an unknown key.
     """
+    if not path.exists():
+        raise UsageError(f"There is no configuration {path}.")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"Cannot read the configuration {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.") from error
+        values = read_toml(path, LARGEST_CONFIG)
+    except RunError as error:
+        raise UsageError(str(error)) from error
     known = {"format", "smoothctl", *StageConfig.__dataclass_fields__}
     for key in values:
         if key not in known:

@@ -17,7 +17,7 @@ __all__ = ["METADATA_KEY", "packed", "read_weights"]
 METADATA_KEY = "smoothctl"
 """All our metadata is one sorted JSON string under this key, so that files are reproducible."""
 
-_DIGEST = "sha256"
+_DIGEST = "content_sha256"
 _LARGEST_HEADER = 2**24
 """Bytes: a hundred times the header of a thousand tensors."""
 

@@ -111,14 +111,14 @@ METADATA = {"format": 1, "smoothctl": "0.1", "options": {"width": 3, "offset": T
 def test_no_flipped_bit_of_a_weights_file_passes(tmp_path: Path) -> None:
     """Each bit of the header and of the values: an error in one sentence.
 
-    A flip in the word "sha256" itself leaves what looks like a file of before there was one:
-    its content is whole, and a key is left over.
+    A flip in the word "content_sha256" itself leaves what looks like a file of before there was
+    one: its content is whole, and a key is left over.
     """
     file = tmp_path / "w"
     write_weights(file, TENSORS, METADATA)
     content = file.read_bytes()
-    start = 8 * content.index(b"sha256")
-    word = range(start, start + 8 * len("sha256"))
+    start = 8 * content.index(b"content_sha256")
+    word = range(start, start + 8 * len("content_sha256"))
     whole = 0
     for bit in range(8 * len(content)):
         flipped = bytearray(content)

@@ -202,7 +202,7 @@ def headers(draw: st.DrawFn) -> bytes:
             "data_offsets": st.lists(st.integers(-1, 40), min_size=1, max_size=3),
         }
     )
-    ours = _table({"format": st.integers(0, 3), "sha256": TEXTS, "stage": TEXTS})
+    ours = _table({"format": st.integers(0, 3), "content_sha256": TEXTS, "stage": TEXTS})
     metadata = st.one_of(VALUES, st.builds(lambda o: {"smoothctl": json.dumps(o)}, ours))
     values = draw(st.dictionaries(st.text(max_size=3), entry, max_size=3))
     text = json.dumps({**values, "__metadata__": draw(metadata)}).encode()

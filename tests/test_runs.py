@@ -148,7 +148,7 @@ class TestDamage:
         file = copy.stage("prior").weights_file()
         tensors, metadata = read_weights(file)
         write_weights(file, tensors, {**metadata, "exec": "boom"})
-        with pytest.raises(RunError, match="holds no stage's configuration.*exec"):
+        with pytest.raises(RunError, match="no configuration of a stage.*exec"):
             self._load(copy)
 
     def test_damaged_config(self, copy: Run) -> None:

@@ -48,7 +48,7 @@ def command(
     opened = open_run(run, weights.value, device.value, notes)
     parts = ("denoised", Path(events).stem, f"{draws}-draws")
     name = drawing.default_name(*parts, weights=weights.value, seed=seed, label=label)
-    path = out or opened.path / "samples" / name
+    path = out or opened.samples_file(name)
     check_target(path, overwrite or out is None, picture_alone=is_image_run(opened))
     clean = add_noise or events == drawing.TEST
     keys = ("samples", "smoothed") if clean else ("smoothed", "samples")

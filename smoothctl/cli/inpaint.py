@@ -68,7 +68,7 @@ def command(
     parts = ["inpainted", Path(images).stem, Path(mask).stem, chosen, f"{draws}-draws"]
     parts += drawing.named(sampler)
     name = drawing.default_name(*parts, weights=weights.value, seed=seed, label=label)
-    path = out or opened.path / "samples" / name
+    path = out or opened.samples_file(name)
     check_target(path, overwrite or out is None, picture_alone=True)
     x, labels = drawing.read_input(opened, images, n, label, ("samples",), 1.0)
     with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):

@@ -205,7 +205,7 @@ def _default(
     name = drawing.default_name(
         f"neighbours-{method}", *parts, weights=weights, seed=seed, label=label
     )
-    return run.path / "samples" / name
+    return run.samples_file(name)
 
 
 def _beside(images: str, ending: str) -> Path:

@@ -110,7 +110,8 @@ def command(
     sigmas = _sigmas(unsmoothed_sigmas, chosen)
     count = n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT)
     extra = ["moved"] * bool(sigmas) + [f"{frames}-frames"] * bool(frames) + drawing.named(sampler)
-    path = out or opened.path / "samples" / _name(chosen, weights.value, seed, count, label, extra)
+    name = _name(chosen, weights.value, seed, count, label, extra)
+    path = out or opened.samples_file(name)
     replace = overwrite or out is None
     result = {
         "run": str(opened.path),

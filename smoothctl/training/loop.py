@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Protocol
@@ -12,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from smoothctl.datasets.base import View
-from smoothctl.errors import Interrupted, TrainingError
+from smoothctl.errors import Interrupted, RunError, TrainingError
 from smoothctl.files import append_line, remove, write_bytes, write_weights
 from smoothctl.locks import Lock
 from smoothctl.processes import ALONE, Processes
@@ -119,7 +120,9 @@ class Trainer:
         self._clock = (time.monotonic(), self.progress.step)
         try:
             with torch.random.fork_rng(devices=self._gpus()), caught() as received:
-                self._train(received)
+                with warnings.catch_warnings():  # of 1×1 convolutions, and of no consequence
+                    warnings.filterwarnings("ignore", message="Grad strides do not match")
+                    self._train(received)
                 if received.signum:
                     raise Interrupted(f"Stopped; {self.stage.path} is complete.", received.signum)
         finally:
@@ -280,6 +283,8 @@ class Trainer:
         """Returns whether this process writes; checks that the folder is still its own."""
         if self.lock is not None:
             self.lock.check()
+            if not self.stage.started:
+                raise RunError(f"{self.stage.path} was removed or moved while it was fitted.")
         return self.processes.is_first
 
     def _save(self) -> None:
