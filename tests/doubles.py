@@ -76,6 +76,22 @@ class Walk(Density):
         return torch.where(known, x, drawn)
 
 
+class Sized(Walk):
+    """The same with a buffer whose length the data choose, as a score network's noise levels."""
+
+    def __init__(self, event_shape, context_shape=None, levels=None, config=None):
+        super().__init__(event_shape, context_shape, levels, config)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def initialize(self, x, context=None):
+        super().initialize(x)
+        self.seen = torch.ones(len(x))
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        self.seen = torch.zeros_like(state_dict[prefix + "seen"])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
 class ImageWalk(Walk):
     """The same for images."""
 

@@ -24,11 +24,15 @@ from smoothctl.testing import (
     ScoreModelContract,
 )
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
-from tests.doubles import ImageWalk, Latent, Walk
+from tests.doubles import ImageWalk, Latent, Sized, Walk
 
 
 class TestWalk(ScoreModelContract):
     density_class = Walk
+
+
+class TestSized(ScoreModelContract):
+    density_class = Sized
 
 
 class TestImageWalk(ImageScoreModelContract):
@@ -48,6 +52,7 @@ def _plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     (info / "entry_points.txt").write_text(
         "[smoothctl.architectures]\nwalk = tests.doubles:Walk\n"
         "image-walk = tests.doubles:ImageWalk\nlatent = tests.doubles:Latent\n"
+        "sized = tests.doubles:Sized\n"
     )
     monkeypatch.syspath_prepend(str(info.parent))
 
@@ -266,3 +271,16 @@ class TestLatentModels:
         ]
         with pytest.raises(NotAvailable, match="sums its latent coordinate"):
             load_run("a").method().check_single_step()
+
+
+def test_shapes_may_be_chosen_from_data(tmp_path: Path) -> None:
+    """Also where settings are so large that shapes are looked at before memory is taken."""
+    fit_baseline(
+        dataset="rings",
+        architecture="sized",
+        out=tmp_path / "run",
+        options={"steps": 20_000},
+        training={"steps": 2},
+        device="cpu",
+    )
+    assert len(load_run(tmp_path / "run").density("baseline").seen) > 1
