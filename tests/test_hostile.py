@@ -15,6 +15,7 @@ import torch
 from smoothctl import runs
 from smoothctl.errors import RunError, UsageError
 from smoothctl.files import read_weights, verify_manifest, write_weights
+from smoothctl.report.page import report
 from smoothctl.runs import Run, build_density, load_run
 
 OPTIONS = [
@@ -194,6 +195,12 @@ class TestLog:
         log = copy.stage("prior").log()
         assert [entry["step"] for entry in log] == [1, 7]
         assert log[0] == {"step": 1, "loss": 2.0}
+
+    @pytest.mark.parametrize("losses", [(1.6e308,), (-1.6e308, 1.6e308), (0.0, 1e-320)])
+    def test_losses_that_no_chart_can_show(self, copy: Run, losses: tuple[float, ...]) -> None:
+        lines = [json.dumps({"step": k, "loss": loss}) for k, loss in enumerate(losses)]
+        copy.stage("prior").log_file.write_text("\n".join(lines))
+        report(copy, samples=False)
 
     def test_a_log_that_is_too_long_counts_from_its_end(self, copy: Run, monkeypatch) -> None:
         monkeypatch.setattr(runs, "_LONGEST_LOG", 1000)

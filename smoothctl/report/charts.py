@@ -147,7 +147,7 @@ def png(pixels: np.ndarray) -> str:
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Returns round numbers within a range: steps of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / most
+    rough = max((high - low) / most, 1e-100)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

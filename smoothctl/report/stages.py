@@ -15,6 +15,9 @@ from smoothctl.stages import StageConfig, StageName
 
 __all__ = ["Setting", "StageView", "decimals", "stage_views"]
 
+_INFINITE = 1e100
+"""What is as good as infinite in a chart."""
+
 _STAGES: tuple[StageName, ...] = ("prior", "denoiser", "joint", "baseline")
 
 
@@ -151,7 +154,7 @@ def _series(log: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, flo
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < _INFINITE
 
 
 def _unit(config: StageConfig) -> str:
