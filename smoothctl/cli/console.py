@@ -19,12 +19,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from smoothctl.processes import is_first as is_main_process
+from smoothctl.processes import is_first
 
 if TYPE_CHECKING:
     from smoothctl.metrics.scores import ProgressFor
 
-__all__ = ["Notes", "is_main_process", "print_json", "print_table", "work"]
+__all__ = ["Notes", "print_json", "print_table", "work"]
 
 
 def print_json(value: Any) -> None:
@@ -75,7 +75,7 @@ class Notes:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        silent = quiet or not is_main_process()
+        silent = quiet or not is_first()
         self.console = Console(stderr=True, quiet=silent, highlight=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoothctl.cli.console import Notes, is_main_process, print_json, print_table
+from smoothctl.cli.console import Notes, print_json, print_table
 from smoothctl.errors import UsageError
+from smoothctl.processes import is_first
 
 if TYPE_CHECKING:
     from smoothctl.runs import Run
@@ -151,7 +152,7 @@ def fit_stage(stage: "StageName", flags: dict[str, Any]) -> None:
     }
     settings |= {"device": flags["device"].value, "overwrite": flags["overwrite"]}
     run = fits[stage](notes, **settings)
-    if is_main_process():
+    if is_first():
         print_result(run, stage, time.monotonic() - begun, flags["as_json"])
 
 

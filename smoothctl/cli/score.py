@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothctl.cli import drawing, judging, options
-from smoothctl.cli.console import Notes, is_main_process, print_json, work
+from smoothctl.cli.console import Notes, print_json, work
 from smoothctl.cli.score_tables import print_quality, print_scores
 from smoothctl.errors import UsageError
+from smoothctl.processes import is_first
 
 if TYPE_CHECKING:
     from smoothctl.metrics.image_quality import Judging
@@ -103,7 +104,7 @@ def command(
         if how is None or against is None:
             raise judging.needs_reference(target)
         judging.refuse_options_of_runs(context, target, _OF_RUNS)
-        if not is_main_process():  # sets of images are judged by one of several processes
+        if not is_first():  # sets of images are judged by one of several processes
             return
         images = judging.open_set(target, skip_corrupt, notes.note)
         test = judging.open_test(*of_reference)
