@@ -25,6 +25,9 @@ StageName = Literal["baseline", "prior", "denoiser", "joint"]
 Precision = Literal["float32", "float64", "bf16"]
 
 _FORMAT = 1
+_MEANT: Mapping[str, Mapping[str, Any]] = {"pixelcnnpp": {"conditioning": "stacked"}}
+"""Architecture -> what a denoiser had before it was a setting."""
+
 LARGEST_CONFIG = 2**16
 """Bytes of a configuration file."""
 
@@ -113,7 +116,7 @@ class StageConfig:
                 f"smoothctl {__version__} reads format {_FORMAT}."
             )
         try:
-            return build(cls, rest, where)
+            return build(cls, _with_meant(rest), where)
         except UsageError as error:
             raise RunError(f"This is no configuration of a stage: {error}") from error
 
@@ -153,7 +156,7 @@ class StageConfig:
         return [
             f"{key}: {mine.get(key, 'none')} → {others.get(key, 'none')}"
             for key in keys
-            if mine.get(key) != others.get(key)
+            if mine.get(key) != others.get(key) and not _is_newer(key, mine, others)
         ]
 
 
@@ -204,7 +207,21 @@ def from_toml(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: '{key}' must be a table, as in [{key}].")
         if key in ("dataset", "kernel", "architecture") and not isinstance(value, str):
             raise UsageError(f"{path}: '{key}' must be a name in quotes, not {value!r}.")
-    return values
+    return _with_meant(values) if "format" in values else values
+
+
+def _with_meant(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a whole configuration with the settings that its version did not have yet."""
+    meant = _MEANT.get(str(values.get("architecture")), {})
+    options = values.get("options")
+    if values.get("stage") != "denoiser" or not isinstance(options, Mapping):
+        return dict(values)
+    return {**values, "options": {**meant, **options}}
+
+
+def _is_newer(key: str, mine: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Returns whether only one of two configurations is of a version that has the setting."""
+    return key.startswith("options.") and (key in mine) != (key in others)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

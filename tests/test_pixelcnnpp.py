@@ -12,7 +12,7 @@ from smoothctl.architectures.pixelcnnpp import PixelCNNpp
 from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, elu_pair, gate
 from smoothctl.architectures.pixelcnnpp.cached import CachedSampler
 from smoothctl.architectures.pixelcnnpp.head import CoupledMixture, draw, parameters_per_mixture
-from smoothctl.architectures.pixelcnnpp.network import Network
+from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
 from smoothctl.architectures.pixelcnnpp.noise import pixel_noise
 from smoothctl.architectures.pixelcnnpp.samplers import NaiveSampler
 from smoothctl.configs import build
@@ -119,10 +119,10 @@ class TestActivations:
     def test_concat_elu(self, padding: tuple[int, int, int]) -> None:
         x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
         y = torch.randn(2, 2, 4, 5, dtype=torch.float64, requires_grad=True)
-        top, left, right = padding
+        top, bottom, left, right = padding
         joined = torch.cat([x, y], 1)
         expected = nn.functional.elu(torch.cat([joined, -joined], 1))
-        expected = nn.functional.pad(expected, (left, right, top, 0))
+        expected = nn.functional.pad(expected, (left, right, top, bottom))
         assert torch.allclose(concat_elu(x, y, padding=padding), expected, atol=1e-15)
         assert torch.autograd.gradcheck(lambda *p: concat_elu(*p, padding=padding), (x, y))
 
@@ -195,18 +195,46 @@ class TestAutoregression:
             assert (gradient[..., c + 1 :] == 0).all()
             assert (gradient[..., : c + 1] != 0).all()
 
-    def test_a_denoiser_sees_all_of_the_context(self) -> None:
-        shape = (1, 4, 4)
-        density = model(shape, denoiser=True, levels=256, blocks=3)
+    @pytest.mark.parametrize(
+        ("shape", "options"),
+        [
+            ((1, 4, 4), {"blocks": 3, "conditioning": "stacked"}),
+            ((1, 4, 4), {"blocks": 3}),
+            ((1, 6, 5), {"scales": 4}),
+            ((3, 5, 3), {"offset": True}),
+            ((1, 5, 4), {"scales": 1, "encoder_blocks": 3}),
+            ((1, 4, 5), {"classes": 3}),
+        ],
+    )
+    def test_a_denoiser_sees_all_of_the_context_and_earlier_pixels_of_x(
+        self, shape: tuple[int, ...], options: dict[str, Any]
+    ) -> None:
+        density = model(shape, denoiser=True, levels=None, **options)
         x, context = images(1, shape), images(1, shape, "context")
+        labels = torch.tensor([1]) if density.classes else None
+        pixels = shape[1] * shape[2]
 
         def parameters(context: Tensor, x: Tensor) -> Tensor:
-            return density.network(torch.cat([context, x], 2), None, first_row=4)
+            found: Tensor = density._outputs(x, context, labels)
+            return found.reshape(pixels, -1)
 
         to_context, to_x = torch.autograd.functional.jacobian(parameters, (context, x))
-        assert (to_context.abs().amax(dim=(0, 3, 4, 5)) > 0).all()
-        seen = to_x.abs().amax(dim=(0, 3, 4, 5)).reshape(16, 16) > 0
+        of_pixel = (1, 2, 3)  # parameters of a pixel, image, channels of x
+        seen = to_context.abs().amax(dim=of_pixel).reshape(pixels, pixels) > 0
+        assert seen.all()
+        seen = to_x.abs().amax(dim=of_pixel).reshape(pixels, pixels) > 0
         assert not seen.triu().any()
+        assert seen[-1, :-1].float().mean() > 0.5
+
+    def test_an_encoders_features_have_the_streams_sizes(self) -> None:
+        density = model((1, 7, 5), denoiser=True, scales=3, encoder_filters=6)
+        assert density.encoder is not None
+        features = density.encoder(images(2, (1, 7, 5)))
+        assert [tuple(each.shape) for each in features] == [
+            (2, 4, 7, 5),
+            (2, 4, 4, 3),
+            (2, 4, 2, 2),
+        ]
 
     @pytest.mark.parametrize("rows", [1, 5, 8, 11])
     def test_skipping_known_rows_changes_nothing(self, rows: int) -> None:
@@ -266,15 +294,19 @@ class TestDensity:
         counts = torch.bincount(index, minlength=36).double() / len(x)
         assert (counts - expected.exp()).abs().max() < 0.01
 
-    def test_first_batch_sets_the_scale_of_every_layer(self) -> None:
+    @pytest.mark.parametrize("denoiser", [False, True])
+    def test_first_batch_sets_the_scale_of_every_layer(self, denoiser: bool) -> None:
         x = 0.1 * torch.randn(64, 1, 8, 8, generator=generator("narrow")) + 0.4
-        density = PixelCNNpp((1, 8, 8)).eval()
-        density.initialize(x)
+        density = PixelCNNpp((1, 8, 8), (1, 8, 8) if denoiser else None).eval()
+        context = x + 0.1 * torch.randn(x.shape, generator=generator("x̃")) if denoiser else None
+        density.initialize(x, context)
         outputs: dict[nn.Module, Tensor] = {}
         layers = density.network.layers()[:-1]
+        if density.encoder is not None:
+            layers += layers_of(density.encoder)
         for layer, _ in layers:
             layer.register_forward_hook(lambda m, i, o: outputs.update({m: o}))
-        density.log_prob(x)
+        density.log_prob(x, context)
         for layer, spread in layers:
             channel = 3 if isinstance(layer, nn.Linear) else 1
             values = outputs[layer].transpose(0, channel).flatten(1)
@@ -307,9 +339,14 @@ CASES = [
     ((1, 9, 6), True, {"scales": 2}),
     ((2, 12, 11), True, {"scales": 4}),
     ((3, 6, 5), True, {"classes": 4, "offset": True}),
-    ((1, 7, 4), True, {"scales": 1}),
-    ((1, 30, 4), True, {}),
+    ((1, 7, 4), True, {"scales": 1, "encoder_blocks": 0}),
+    ((1, 30, 4), True, {"encoder_filters": 3}),
     ((1, 1, 1), True, {}),
+    ((1, 9, 6), True, {"scales": 2, "conditioning": "stacked"}),
+    ((2, 12, 11), True, {"scales": 4, "conditioning": "stacked"}),
+    ((3, 6, 5), True, {"classes": 4, "offset": True, "conditioning": "stacked"}),
+    ((1, 30, 4), True, {"conditioning": "stacked"}),
+    ((1, 1, 1), True, {"conditioning": "stacked"}),
     ((1, 1, 5), False, {}),
     ((1, 6, 1), False, {}),
 ]
@@ -339,7 +376,7 @@ class TestSamplers:
         naive, cached = both_ways(
             density, lambda d: d.sample(3, context, generator("draw"), labels=labels)
         )
-        assert (naive - cached).abs().max() < 1e-9
+        assert (naive - cached).abs().max() < 1e-9 * naive.abs().max().clamp(min=1)
 
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
     @pytest.mark.parametrize(("shape", "denoiser", "options"), CASES)
@@ -355,31 +392,39 @@ class TestSamplers:
         density = model(shape, denoiser, dtype=dtype, **options)
         labels = torch.tensor([0, 3]) if density.classes else None
         canvas = images(2, shape).to(dtype)
-        first = 0
-        if denoiser:
-            canvas = torch.cat([images(2, shape, "context").to(dtype), canvas], dim=2)
+        context = images(2, shape, "context").to(dtype)
+        first, features = 0, ()
+        if density.encoder is not None:
+            features = density.encoder(context)
+        elif denoiser:
+            canvas = torch.cat([context, canvas], dim=2)
             first = shape[1]
-        expected = density.network(canvas, labels)
+        expected = density.network(canvas, labels, features=features)
         known = torch.zeros(1, 1, *canvas.shape[2:], dtype=torch.bool)
         known[:, :, :first] = True
         worst = 0.0
 
         def teach(row: int, column: int, parameters: Tensor) -> Tensor:
             nonlocal worst
-            worst = max(worst, float((parameters - expected[:, row, column]).abs().max()))
+            wanted = expected[:, row, column]
+            off = (parameters - wanted).abs() / wanted.abs().clamp(min=1)
+            worst = max(worst, float(off.max()))
             return canvas[:, :, row, column]
 
-        CachedSampler()(density.network, canvas, known, teach, labels)
+        CachedSampler()(density.network, canvas, known, teach, labels, features)
         assert worst < tolerance
 
     @pytest.mark.parametrize("rows", [0, 1, 3, 6])
-    def test_known_pixels_are_kept(self, rows: int) -> None:
-        density = model((1, 9, 6), levels=16)
-        x = images(2, (1, 9, 6))
+    @pytest.mark.parametrize("conditioning", [None, "aligned", "stacked"])
+    def test_known_pixels_are_kept(self, rows: int, conditioning: str | None) -> None:
+        options = {} if conditioning is None else {"conditioning": conditioning}
+        density = model((1, 9, 6), conditioning is not None, levels=16, **options)
+        x, context = images(2, (1, 9, 6)), images(2, (1, 9, 6), "context")
+        x_smooth = None if conditioning is None else context
         known = torch.zeros(2, 1, 9, 6, dtype=torch.bool)
         known[:, :, :rows] = True
         known[1, :, 5:7, 2:4] = True
-        naive, cached = both_ways(density, lambda d: d.complete(x, known, None, generator("c")))
+        naive, cached = both_ways(density, lambda d: d.complete(x, known, x_smooth, generator("c")))
         assert (naive - cached).abs().max() < 1e-9
         assert torch.equal(cached[known], x[known])
         assert not torch.equal(cached[~known], x[~known])

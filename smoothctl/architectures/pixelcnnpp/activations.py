@@ -9,11 +9,17 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["PADDINGS", "Padding", "concat_elu", "elu_pair", "gate"]
 
-Padding = tuple[int, int, int]
-"""Rows of zeros on top, columns of zeros to the left and to the right."""
+Padding = tuple[int, int, int, int]
+"""Rows of zeros on top and below, columns of zeros to the left and to the right."""
 
-PADDINGS: dict[str, Padding] = {"none": (0, 0, 0), "vertical": (1, 1, 1), "horizontal": (1, 1, 0)}
-"""What the 2 × 3 convolution of the vertical and the 2 × 2 one of the horizontal stream need."""
+PADDINGS: dict[str, Padding] = {
+    "none": (0, 0, 0, 0),
+    "vertical": (1, 0, 1, 1),
+    "horizontal": (1, 0, 1, 0),
+    "unmasked": (1, 1, 1, 1),
+}
+"""What the 2 × 3 convolution of the vertical stream, the 2 × 2 one of the horizontal stream and the
+3 × 3 one of what is known as a whole need."""
 
 
 class _ConcatELU(torch.autograd.Function):
@@ -25,17 +31,17 @@ class _ConcatELU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, padding: Padding, *parts: Tensor) -> Tensor:
-        top, left, right = padding
+        top, bottom, left, right = padding
         batch, _, height, width = parts[0].shape
         half = sum(part.shape[1] for part in parts)
         out = torch.empty(
-            (batch, 2 * half, height + top, width + left + right),
+            (batch, 2 * half, height + top + bottom, width + left + right),
             dtype=parts[0].dtype,
             device=parts[0].device,
             memory_format=torch.channels_last,
         )
         _zero_padding(out, padding)
-        inner = out[:, :, top:, left : left + width]
+        inner = out[:, :, top : top + height, left : left + width]
         start = 0
         for part in parts:
             stop = start + part.shape[1]
@@ -51,17 +57,18 @@ class _ConcatELU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (out,) = ctx.saved_tensors
-        top, left, right = ctx.padding
+        top, bottom, left, right = ctx.padding
         slope = torch.ops.aten.elu_backward(grad, 1, 1, 1, True, out)
-        slope = slope[:, :, top:, left : slope.shape[3] - right]
+        slope = slope[:, :, top : slope.shape[2] - bottom, left : slope.shape[3] - right]
         half = sum(ctx.widths)
         whole = slope[:, :half] - slope[:, half:]
         return None, *whole.split(ctx.widths, dim=1)
 
 
 def _zero_padding(x: Tensor, padding: Padding) -> None:
-    top, left, right = padding
+    top, bottom, left, right = padding
     x[:, :, :top] = 0
+    x[:, :, x.shape[2] - bottom :] = 0
     x[..., :left] = 0
     x[..., x.shape[3] - right :] = 0
 
@@ -74,7 +81,7 @@ def concat_elu(*parts: Tensor, padding: Padding = PADDINGS["none"]) -> Tensor:
         padding: zeros around the result.
 
     Returns:
-        Shape (batch, 2·ΣC, H + top, W + left + right), channels last. Differentiable once.
+        Shape (batch, 2·ΣC, H + top + bottom, W + left + right), channels last. Differentiable once.
     """
     if torch.compiler.is_compiling():
         return _concat_elu(parts, padding)
@@ -84,11 +91,11 @@ def concat_elu(*parts: Tensor, padding: Padding = PADDINGS["none"]) -> Tensor:
 
 def _concat_elu(parts: tuple[Tensor, ...], padding: Padding) -> Tensor:
     """The same in words that a compiler fuses by itself."""
-    top, left, right = padding
+    top, bottom, left, right = padding
     x = torch.cat(parts, dim=1)
     e = torch.exp(-x.abs()) - 1
     both = torch.cat([torch.maximum(x, e), torch.maximum(-x, e)], dim=1)
-    return torch.nn.functional.pad(both, (left, right, top, 0))
+    return torch.nn.functional.pad(both, (left, right, top, bottom))
 
 
 class _Gate(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """The cached sampler: every layer is evaluated once for each pixel, not once for each image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -27,8 +27,8 @@ __all__ = ["CachedSampler"]
 class CachedSampler:
     """Draws what `NaiveSampler` draws, at about the cost of one forward pass over the batch.
 
-    The known rows on top (the x̃ half of a denoiser's canvas, the given part of an inpainting)
-    pass through the network all at once. From there on the vertical stream is computed a row at a
+    The known rows on top (the x̃ half of a stacked denoiser's canvas, the given part of an
+    inpainting) pass through the network all at once. From there on the vertical stream is computed a row at a
     time and the horizontal one a pixel at a time. A scale that was halved s times does something
     at every 2ˢ-th row and column only.
     """
@@ -40,11 +40,12 @@ class CachedSampler:
         known: Tensor,
         draw: Draw,
         labels: Tensor | None = None,
+        features: Sequence[Tensor] = (),
         progress: Progress | None = None,
     ) -> Tensor:
         """Returns the filled canvas; see `Sampler`."""
         with torch.inference_mode():
-            filled = self._fill(network, canvas, known, draw, labels, progress)
+            filled = self._fill(network, canvas, known, draw, labels, features, progress)
         return filled.clone()  # outside, so that gradients can start from it
 
     def _fill(
@@ -54,6 +55,7 @@ class CachedSampler:
         known: Tensor,
         draw: Draw,
         labels: Tensor | None,
+        features: Sequence[Tensor],
         progress: Progress | None,
     ) -> Tensor:
         height, width = canvas.shape[2:]
@@ -62,9 +64,9 @@ class CachedSampler:
         if not unknown_rows:
             return canvas
         first, last = unknown_rows[0], unknown_rows[-1]
-        state = _State(network, canvas, known, labels)
+        state = _State(network, canvas, known, labels, features)
         if first:
-            state.load(network, canvas[:, :, :first], labels)
+            state.load(network, canvas[:, :, :first], labels, features)
         for row in range(first, last + 1):
             state.begin_row(row)
             for column in range(width):
@@ -102,9 +104,15 @@ class _State:
     """Everything that the network knows of the pixels so far."""
 
     def __init__(
-        self, network: Network, canvas: Tensor, known: Tensor, labels: Tensor | None
+        self,
+        network: Network,
+        canvas: Tensor,
+        known: Tensor,
+        labels: Tensor | None,
+        features: Sequence[Tensor],
     ) -> None:
         n, _, _, width = canvas.shape
+        self.features = [each.permute(2, 3, 0, 1).contiguous() for each in features]
         self.stem = _StemCache(network.stem, canvas, known)
         self.scales = len(network.down)
         widths = [width]
@@ -125,10 +133,16 @@ class _State:
         self.w_out = weight_of(network.out).mT.contiguous()
         self.b_out = bias(network.out)
 
-    def load(self, network: Network, rows: Tensor, labels: Tensor | None) -> None:
+    def load(
+        self,
+        network: Network,
+        rows: Tensor,
+        labels: Tensor | None,
+        features: Sequence[Tensor],
+    ) -> None:
         """Runs the known rows on top, (n, C, rows, W), through the network at once."""
         with last_rows(network) as seen:
-            network(rows, labels, first_row=rows.shape[2])
+            network(rows, labels, first_row=rows.shape[2], features=features)
         for way in (*self.down, *self.up):
             way.load(seen)
         resampled: list[Shrink | Grow] = [*self.shrink, *self.grow]
@@ -143,7 +157,7 @@ class _State:
     def begin_row(self, row: int) -> None:
         """Runs the vertical stream for a row, and what it and the row above give to each pixel."""
         top = self._coarsest(row)
-        u = self.stem.begin_row(row)
+        u = self._with_features(0, row, self.stem.begin_row(row), self.stem.partial)
         for s, (vertical, horizontal, *_) in enumerate(self.down[: top + 1]):
             u = vertical.row(u)
             horizontal.begin_row(vertical.outputs)
@@ -151,7 +165,8 @@ class _State:
                 coarse = self.shrink[s].vertical_row(u, even=s < top)
                 if coarse is not None:
                     self.shrink[s].begin_row()
-                    u = coarse
+                    rest = self.shrink[s].partial
+                    u = self._with_features(s + 1, row >> (s + 1), coarse, rest)
         if top < self.scales - 1:
             u = self.grow[top].vertical_input(row >> top)
         for s in range(top, -1, -1):
@@ -161,6 +176,14 @@ class _State:
             if s:
                 self.grow[s - 1].vertical_row(u)
                 u = self.grow[s - 1].vertical_input(row >> (s - 1))
+
+    def _with_features(self, scale: int, row: int, u: Tensor, partial: Tensor) -> Tensor:
+        """Adds the features of a row to its partial sums and to the vertical stream's pairs u."""
+        if not self.features:
+            return u
+        features = self.features[scale][row]
+        partial += features
+        return u + pair_of(features)
 
     def pixel(self, row: int, column: int, draw: Draw | None) -> None:
         """Runs the horizontal stream for one pixel and draws it, unless it is known."""

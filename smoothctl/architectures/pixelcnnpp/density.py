@@ -1,8 +1,8 @@
 """PixelCNN++ as a density of images, and as a denoiser of smoothed ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress, Shape
 from smoothctl.architectures.pixelcnnpp.cached import CachedSampler
+from smoothctl.architectures.pixelcnnpp.encoder import Encoder
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
     draw,
@@ -17,7 +18,7 @@ from smoothctl.architectures.pixelcnnpp.head import (
     parameters_per_mixture,
 )
 from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
-from smoothctl.architectures.pixelcnnpp.network import Network
+from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
 from smoothctl.architectures.pixelcnnpp.noise import pixel_noise
 from smoothctl.architectures.pixelcnnpp.samplers import Sampler
 from smoothctl.configs import config
@@ -42,8 +43,11 @@ class PixelCNNpp(Density):
     r"""p(x | x̃) = Πᵢ p(xᵢ | x₁ … xᵢ₋₁, x̃) over pixels in raster order (Salimans et al. 2017).
 
     Each pixel is a mixture of logistics whose channels are linearly coupled: a density on the
-    reals for smoothed images, which are never clamped, or the mass of values on a grid. A
-    denoiser stacks x̃ above x along the height and models the lower half (ARDS appendix C).
+    reals for smoothed images, which are never clamped, or the mass of values on a grid.
+
+    A denoiser sees x̃ in place, by an encoder whose features are added to both streams at each
+    scale (`conditioning=aligned`), or stacked above x along the height, of which it then models
+    the lower half (`stacked`, ARDS appendix C).
     """
 
     @config
@@ -64,6 +68,15 @@ class PixelCNNpp(Density):
             False, description="a denoiser's means are offsets from x̃ rather than free"
         )
         min_log_scale: float = Field(-7.0, description="floor of log-scales, in data units")
+        conditioning: Literal["aligned", "stacked"] = Field(
+            "aligned",
+            description="how a denoiser sees x̃: in place, by an encoder, or stacked above x as in "
+            "the paper",
+        )
+        encoder_blocks: int = Field(
+            1, ge=0, le=100, description="gated blocks of the encoder at each scale"
+        )
+        encoder_filters: int = Field(32, ge=1, le=4096, description="channels of the encoder")
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
@@ -81,6 +94,7 @@ class PixelCNNpp(Density):
         "small": {"blocks": 2, "filters": 32, "mixtures": 5, "dropout": 0.5},
         "paper-mnist": {
             **_PAPER_TRAINING,
+            "conditioning": "stacked",
             "blocks": 5,
             "filters": 40,
             "mixtures": 10,
@@ -88,6 +102,7 @@ class PixelCNNpp(Density):
         },
         "paper-cifar10": {
             **_PAPER_TRAINING,
+            "conditioning": "stacked",
             "blocks": 5,
             "filters": 160,
             "mixtures": 10,
@@ -125,12 +140,20 @@ class PixelCNNpp(Density):
             c.dropout,
             self.classes,
         )
+        self.encoder: Encoder | None = None
+        if self.context_shape is not None and c.conditioning == "aligned":
+            self.encoder = Encoder(
+                channels, c.filters, c.encoder_filters, c.encoder_blocks, c.scales, c.dropout
+            )
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Normalises every layer on a first batch; the outputs start as a wide mixture."""
         labels = x.new_zeros(len(x), dtype=torch.int64) if self.classes else None
         with self._without_dropout():
-            normalise_layers(self.network.layers(), lambda: self._outputs(x, context, labels))
+            layers = self.network.layers() + (
+                [] if self.encoder is None else layers_of(self.encoder)
+            )
+            normalise_layers(layers, lambda: self._outputs(x, context, labels))
         centred = x - context if self._offset and context is not None else x
         by_channel = centred.transpose(0, 1).flatten(1)
         mean, sd = by_channel.mean(1), by_channel.std(1).clamp(min=1e-3)
@@ -203,7 +226,7 @@ class PixelCNNpp(Density):
         noise = pixel_noise(n, *sizes, x, generator)
         canvas, known = torch.where(known.to(x.device), x, 0.0), known.to(x.device)
         first_row = 0
-        if context is not None:
+        if context is not None and self.encoder is None:
             canvas = torch.cat([context, canvas], dim=2)
             known = torch.cat([torch.ones_like(known), known], dim=2)
             first_row = self.height
@@ -212,19 +235,24 @@ class PixelCNNpp(Density):
 
         def draw_pixel(row: int, column: int, parameters: Tensor) -> Tensor:
             row -= first_row
-            centre = context[:, :, row, column] if self._offset and context is not None else None
+            centre = None
+            if self.config.offset and context is not None:
+                centre = context[:, :, row, column]
             i, floor = row * self.width + column, self.config.min_log_scale
             return draw(parameters, gumbel[i], logistic[i], floor, self.levels, centre)
 
         self._check_labels(n, labels)
         with self._without_dropout():
-            filled = self.sampler(self.network, canvas, known, draw_pixel, labels, progress)
+            features = self._features(context)
+            given = (labels, features, progress)
+            filled = self.sampler(self.network, canvas, known, draw_pixel, *given)
         return filled[:, :, first_row:].contiguous()
 
     def bytes_per_example(self) -> int:
         """Returns the size of the two streams' activations in a pass without gradients."""
         c = self.config
-        rows = self.height * (1 if self.context_shape is None else 2)
+        stacked = self.context_shape is not None and self.encoder is None
+        rows = self.height * (2 if stacked else 1)
         tensors = 2 * (c.blocks + 2) * 4 / 3 + 16
         size = self.network.out.bias.element_size()
         return int(
@@ -248,11 +276,18 @@ class PixelCNNpp(Density):
     def _outputs(self, x: Tensor, context: Tensor | None, labels: Tensor | None) -> Tensor:
         """Returns the parameters of every pixel of x: (batch, H, W, K·P)."""
         self._check_labels(len(x), labels)
-        if context is None:
-            parameters: Tensor = self.network(x, labels)
+        if context is None or self.encoder is not None:
+            parameters: Tensor = self.network(x, labels, features=self._features(context))
         else:
             parameters = self.network(torch.cat([context, x], dim=2), labels, first_row=self.height)
         return parameters
+
+    def _features(self, context: Tensor | None) -> Sequence[Tensor]:
+        """Returns what an aligned denoiser adds to its streams for x̃; nothing without one."""
+        if context is None or self.encoder is None:
+            return ()
+        features: list[Tensor] = self.encoder(context)
+        return features
 
     def _mixture(self, parameters: Tensor, context: Tensor | None) -> CoupledMixture:
         centre = context.permute(0, 2, 3, 1) if self._offset and context is not None else None

@@ -1,6 +1,6 @@
 """The PixelCNN++ network: two shifted streams through gated blocks at several scales."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, gate
 
-__all__ = ["Block", "Network", "Resample", "Scale", "Stem"]
+__all__ = ["Block", "Network", "Resample", "Scale", "Stem", "layers_of", "with_ones"]
 
-KERNELS = {"vertical": (2, 3), "horizontal": (2, 2)}
-"""Rows (the one above and its own) and columns that a convolution of each stream sees."""
+KERNELS = {"vertical": (2, 3), "horizontal": (2, 2), "unmasked": (3, 3)}
+"""Rows and columns that a convolution sees: of the streams, the row above and their own."""
 
 
 class Block(nn.Module):
@@ -20,7 +20,7 @@ class Block(nn.Module):
     The gated residual block of Salimans et al. (2017), act being concat-ELU.
 
     Args:
-        stream: "vertical" or "horizontal".
+        stream: "vertical" or "horizontal"; "unmasked" for what is known as a whole.
         filters: channels of x.
         skips: how many times as many channels the skip has; 0 for none.
         dropout: probability that a channel is dropped.
@@ -165,7 +165,13 @@ class Network(nn.Module):
         self.out = weight_norm(nn.Linear(filters, outputs))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None, first_row: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        labels: Tensor | None = None,
+        first_row: int = 0,
+        features: Sequence[Tensor] = (),
+    ) -> Tensor:
         """Returns each pixel's parameters, which depend on the pixels before it alone.
 
         Args:
@@ -173,11 +179,15 @@ class Network(nn.Module):
             labels: classes, (batch,), where the network has them.
             first_row: rows above it are known and get no parameters; on the way up, what only
                 they would need is not computed.
+            features: what is added to both streams at each scale, (batch, filters, H/2ˢ, W/2ˢ),
+                the finest first; rows below x's last are left out. Nothing if empty.
 
         Returns:
             Shape (batch, H − first_row, W, outputs).
         """
         u, v = self.stem(with_ones(x).contiguous(memory_format=torch.channels_last))
+        if features:
+            u, v = _plus(u, v, features[0])
         us, vs = [u], [v]
         for scale, blocks in enumerate(self.down):
             for vertical, horizontal in _pairs(blocks):
@@ -185,6 +195,8 @@ class Network(nn.Module):
                 vs.append(horizontal(vs[-1], us[-1], labels=labels))
             if scale < len(self.shrink):
                 u, v = self.shrink[scale](us[-1], vs[-1])
+                if features:
+                    u, v = _plus(u, v, features[scale + 1])
                 us.append(u)
                 vs.append(v)
         u, v, top = us.pop(), vs.pop(), 0
@@ -219,21 +231,29 @@ class Network(nn.Module):
         return starts
 
     def layers(self) -> list[tuple[nn.Module, float]]:
-        """Returns every weight-normalised layer and the standard deviation it should start with.
+        """Returns what `layers_of` does, with a tenth for the outputs too."""
+        return [(layer, 0.1 if layer is self.out else sd) for layer, sd in layers_of(self)]
 
-        One, and a tenth for what is added to a residual (as in the published initialisation) and
-        for the outputs.
-        """
-        small = {block.conv_out for block in self.modules() if isinstance(block, Block)}
-        small.add(self.out)
-        kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-        layers = (module for module in self.modules() if isinstance(module, kinds))
-        return [(layer, 0.1 if layer in small else 1.0) for layer in layers]
+
+def layers_of(network: nn.Module) -> list[tuple[nn.Module, float]]:
+    """Returns every weight-normalised layer and the standard deviation it should start with.
+
+    One, and a tenth for what is added to a residual (as in the published initialisation).
+    """
+    small = {block.conv_out for block in network.modules() if isinstance(block, Block)}
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    layers = (module for module in network.modules() if isinstance(module, kinds))
+    return [(layer, 0.1 if layer in small else 1.0) for layer in layers]
 
 
 def with_ones(x: Tensor) -> Tensor:
     """Adds a channel of ones, which tells the image from the zeros around it."""
     return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+
+
+def _plus(u: Tensor, v: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    seen = features[:, :, : u.shape[2]]
+    return u + seen, v + seen
 
 
 def _pairs(scale: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:

@@ -1,6 +1,6 @@
 """The interface of samplers, and the plainest one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -24,6 +24,7 @@ class Sampler(Protocol):
         known: Tensor,
         draw: Draw,
         labels: Tensor | None = None,
+        features: Sequence[Tensor] = (),
         progress: Progress | None = None,
     ) -> Tensor:
         """Returns the filled canvas.
@@ -34,6 +35,7 @@ class Sampler(Protocol):
             known: bool, (n or 1, 1, H, W).
             draw: draws one pixel of all images from its parameters.
             labels: classes, (n,), where the network has them.
+            features: of x̃ at each scale, as the network takes them.
             progress: told (rows done, rows).
         """
 
@@ -48,6 +50,7 @@ class NaiveSampler:
         known: Tensor,
         draw: Draw,
         labels: Tensor | None = None,
+        features: Sequence[Tensor] = (),
         progress: Progress | None = None,
     ) -> Tensor:
         """Returns the filled canvas; see `Sampler`."""
@@ -57,7 +60,9 @@ class NaiveSampler:
             for column in range(width):
                 if known[:, :, row, column].all():
                     continue
-                drawn = draw(row, column, network(canvas, labels)[:, row, column])
+                drawn = draw(
+                    row, column, network(canvas, labels, features=features)[:, row, column]
+                )
                 kept = known[:, :, row, column]
                 canvas[:, :, row, column] = drawn.where(~kept, canvas[:, :, row, column])
             if progress is not None:

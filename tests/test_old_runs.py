@@ -1,0 +1,78 @@
+"""Runs of earlier versions open, sample as they did, and go on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from smoothctl.randomness import generator
+from smoothctl.runs import Run, load_run
+from smoothctl.sampling import draw_all
+from smoothctl.stages import from_toml
+from smoothctl.training.fit import fit_denoiser
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture
+def stacked(tmp_path: Path) -> Run:
+    """A run of version 0.1.0, whose denoiser has x̃ stacked above x and no word for it."""
+    out = tmp_path / "stacked-run"
+    shutil.copytree(FIXTURES / "stacked-run", out)
+    return load_run(out)
+
+
+def test_a_stacked_denoiser_samples_as_before(stacked: Run) -> None:
+    expected = np.load(stacked.path / "expected.npz")
+    drawn = draw_all(stacked, ["two-step"], 2, seed=0)["two-step"]
+    assert np.allclose(drawn.smoothed, expected["smoothed"], atol=1e-5)
+    assert np.array_equal(drawn.samples, expected["samples"])
+
+
+def test_its_likelihoods_are_the_same(stacked: Run) -> None:
+    expected = np.load(stacked.path / "expected.npz")
+    method = stacked.method()
+    assert method is not None
+    terms = method.bound(stacked.dataset().test.head(4), generator("fixture"))
+    assert np.allclose(terms.prior, expected["prior"], rtol=1e-5)
+    assert np.allclose(terms.denoiser, expected["denoiser"], rtol=1e-5)
+
+
+def test_its_configuration_says_what_it_meant(stacked: Run) -> None:
+    stage = stacked.stage("denoiser")
+    assert "conditioning" not in stage.config_file.read_text()
+    assert stage.config().options["conditioning"] == "stacked"
+    assert from_toml(stage.config_file)["options"]["conditioning"] == "stacked"
+    assert "conditioning" not in stacked.stage("prior").config().options
+
+
+def test_the_file_that_recreates_it_does(stacked: Run) -> None:
+    before = stacked.density("denoiser").state_dict()
+    file = from_toml(stacked.stage("denoiser").config_file)
+    shutil.rmtree(stacked.path / "denoiser")
+    run = fit_denoiser(
+        out=stacked.path, options=file["options"], training=file["training"], device="cpu"
+    )
+    after = run.density("denoiser").state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+
+
+def test_half_of_one_goes_on(stacked: Run) -> None:
+    file = from_toml(stacked.stage("denoiser").config_file)
+    finished = stacked.density("denoiser").state_dict()
+    stacked.stage("denoiser").weights_file().unlink()
+    run = fit_denoiser(
+        out=stacked.path, options=file["options"], training=file["training"], device="cpu"
+    )
+    again = run.density("denoiser").state_dict()
+    assert all(torch.equal(finished[name], again[name]) for name in finished)
+
+
+def test_a_new_denoiser_of_an_old_prior_is_aligned(stacked: Run) -> None:
+    shutil.rmtree(stacked.path / "denoiser")
+    tiny = {"steps": 1, "batch_size": 8, "validation_limit": 8}
+    run = fit_denoiser(out=stacked.path, training=tiny, device="cpu")
+    assert run.stage("denoiser").config().options["conditioning"] == "aligned"
