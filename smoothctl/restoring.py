@@ -11,7 +11,7 @@ from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
 from smoothctl.pictures import snap
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
-from smoothctl.sampling import available_methods, class_labels, is_image_run
+from smoothctl.sampling import available_methods, best_method, class_labels, is_image_run
 from smoothctl.smoothing import TwoStep
 
 __all__ = [
@@ -86,7 +86,7 @@ def denoise(
 
     Raises:
         UsageError: fewer than one draw.
-        RunError: the run lacks a stage.
+        RunError: a stage is missing or half done.
     """
     method = _two_step(run)
     x_smooth = _like(method.prior, x_smooth)
@@ -130,7 +130,7 @@ def inpaint(
 
     Raises:
         UsageError: an unknown method, or fewer than one draw.
-        RunError: the run lacks a stage.
+        RunError: a stage that the method needs is missing or half done.
         NotAvailable: the run models vectors.
     """
     if not is_image_run(run):
@@ -138,7 +138,7 @@ def inpaint(
     method = inpainting_method(run) if method is None else method
     if method not in INPAINTING:
         raise UsageError(f"'{method}' cannot inpaint{near_misses(method, INPAINTING)}")
-    model = _baseline(run) if method == "baseline" else _smoothed(run, method)
+    model = run.density("baseline") if method == "baseline" else _smoothed(run, method)
     last = model if isinstance(model, Density) else model.denoiser or model.prior
     x = snap(_like(last, x), last.levels)
     rows = _repeated(x, draws)
@@ -159,9 +159,12 @@ def inpaint(
 
 
 def inpainting_method(run: Run) -> str:
-    """Returns the best method that the run's stages allow."""
-    available = available_methods(run)
-    return next(method for method in INPAINTING if method in available)
+    """Returns the best method that the run's stages allow, which all can inpaint.
+
+    Raises:
+        RunError: they allow none.
+    """
+    return best_method(run)
 
 
 def _smoothed(run: Run, method: str) -> TwoStep:
@@ -170,22 +173,17 @@ def _smoothed(run: Run, method: str) -> TwoStep:
         return _two_step(run)
     model = run.method()
     if model is None:
-        raise RunError(f"{run.path} has no prior; fit-prior makes one.")
+        raise RunError(run.stage("prior").lacking())
     model.check_single_step()
     return model
 
 
 def _two_step(run: Run) -> TwoStep:
-    method = run.method() if "two-step" in available_methods(run) else None
-    if method is None:
-        raise RunError(f"{run.path} has no prior with a denoiser; fit-denoiser makes one.")
+    if "two-step" not in available_methods(run):
+        run.check("prior", "denoiser")
+    method = run.method()
+    assert method is not None
     return method
-
-
-def _baseline(run: Run) -> Density:
-    if "baseline" not in available_methods(run):
-        raise RunError(f"{run.path} has no baseline; fit-baseline makes one.")
-    return run.density("baseline")
 
 
 def _like(density: Density, x: Tensor) -> Tensor:

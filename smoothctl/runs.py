@@ -89,6 +89,22 @@ class Stage:
         """Whether training has ended."""
         return self.weights_file().is_file()
 
+    @property
+    def steps_done(self) -> int:
+        """The step of the newest checkpoint, from which a fit goes on; 0 without one."""
+        names = [path.name.removeprefix("step-") for path in self.checkpoints.glob("step-*")]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def lacking(self) -> str:
+        """Returns why a stage that is not complete cannot be used, and what completes it."""
+        name, run = self.path.name, self.path.parent
+        if not self.started:
+            return f"{run} has no {name}; fit-{name} --out {run} makes one."
+        return (
+            f"The {name} of {run} stopped at step {self.steps_done} of "
+            f"{self.config().training.steps}; the same fit-{name} command finishes it."
+        )
+
     def config(self) -> StageConfig:
         """Reads config.toml.
 
@@ -138,6 +154,16 @@ class Run:
         """Returns the names of the stages that are complete."""
         return [name for name in STAGES if self.stage(name).complete]
 
+    def check(self, *names: StageName) -> None:
+        """Checks that stages are complete.
+
+        Raises:
+            RunError: one is not; says whether it is missing or half done.
+        """
+        for name in names:
+            if not self.stage(name).complete:
+                raise RunError(self.stage(name).lacking())
+
     def samples_file(self, name: str) -> Path:
         """Returns the file of samples that has no other --out.
 
@@ -173,11 +199,9 @@ class Run:
 
     def _load(self, name: StageName) -> "tuple[Density, StageConfig]":
         file = self.stage(name).weights_file(self.weights)
-        if not file.is_file() and self.stage(name).complete:
-            raise RunError(f"{file} is missing: take the last weights, or fit the stage again.")
+        self.check(name)
         if not file.is_file():
-            have = ", ".join(self.stages()) or "none"
-            raise RunError(f"{self.path} has no {name} ({file.name}); complete stages: {have}.")
+            raise RunError(f"{file} is missing: take the last weights, or fit the stage again.")
         density, config = load_density(file, self.sampler)
         if config.stage != name:
             raise RunError(f"{file} holds a {config.stage}, not a {name}.")
@@ -189,7 +213,7 @@ class Run:
         A joint stage gives both where the run does not hold both as stages of their own.
 
         Returns:
-            None where the run holds only a baseline.
+            None where there is no complete prior.
 
         Raises:
             RunError: files are damaged, or prior and denoiser do not belong together.
@@ -241,13 +265,10 @@ def load_run(
     if not run.path.is_dir():
         raise RunError(f"There is no run folder {path}; fit-prior makes one.")
     if not run.stages():
-        started = [name for name in STAGES if run.stage(name).started]
-        hint = (
-            f"its {' and '.join(started)} is not complete: repeat the fit command to go on"
-            if started
-            else "fit-prior makes one"
-        )
-        raise RunError(f"{path} holds no complete stage; {hint}.")
+        started = [run.stage(name) for name in STAGES if run.stage(name).started]
+        if started:
+            raise RunError(" ".join(stage.lacking() for stage in started))
+        raise RunError(f"{path} holds no complete stage; fit-prior makes one.")
     _check_sampler(run)
     return run
 

@@ -23,12 +23,14 @@ from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
 from smoothctl.shards import FRAMED, METHODS, Drawn, Method, Source, class_labels
+from smoothctl.stages import StageName
 
 __all__ = [
     "METHODS",
     "Drawn",
     "Method",
     "available_methods",
+    "best_method",
     "check_target",
     "class_labels",
     "draw",
@@ -44,6 +46,14 @@ __all__ = [
     "unsmoothed_single_steps",
     "usable_methods",
 ]
+
+_NEEDS: Mapping[Method, tuple[StageName, ...]] = {
+    "two-step": ("prior", "denoiser"),
+    "single-step": ("prior",),
+    "smoothed": ("prior",),
+    "baseline": ("baseline",),
+}
+"""Method -> the stages that it draws from; a joint one is both prior and denoiser."""
 
 _BATCHES = 8
 """Batches of a shard."""
@@ -64,15 +74,22 @@ def is_image_run(run: Run) -> bool:
 
 def available_methods(run: Run) -> list[Method]:
     """Returns the methods that the run's complete stages allow, the best first."""
-    stages = run.stages()
-    found: list[Method] = []
-    if "joint" in stages or {"prior", "denoiser"} <= set(stages):
-        found.append("two-step")
-    if "joint" in stages or "prior" in stages:
-        found += ["single-step", "smoothed"]
-    if "baseline" in stages:
-        found.append("baseline")
-    return found
+    stages = set(run.stages())
+    if "joint" in stages:
+        stages |= {"prior", "denoiser"}
+    return [method for method, needed in _NEEDS.items() if stages.issuperset(needed)]
+
+
+def best_method(run: Run) -> Method:
+    """Returns the best method that the run's complete stages allow.
+
+    Raises:
+        RunError: they allow none; says what the prior lacks.
+    """
+    methods = available_methods(run)
+    if not methods:
+        raise RunError(run.stage("prior").lacking())
+    return methods[0]
 
 
 def usable_methods(run: Run, missing: dict[str, str]) -> list[Method]:
@@ -245,13 +262,10 @@ def _check(run: Run, methods: Sequence[str], n: int) -> None:
         raise UsageError(f"The number of samples must be at least 1, not {n}.")
     available = available_methods(run)
     for method in methods:
-        if method not in METHODS:
+        if method not in _NEEDS:
             raise UsageError(f"There is no method '{method}'{near_misses(method, METHODS)}")
         if method not in available:
-            have = ", ".join(available) or "none"
-            raise RunError(
-                f"{run.path} lacks the stages for '{method}' samples; it allows: {have}."
-            )
+            run.check(*_NEEDS[method])
 
 
 def unsmoothed_single_steps(

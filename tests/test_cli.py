@@ -11,25 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smoothctl.cli import main
 from smoothctl.runs import Run
 
 FAST = ["--steps", "4", "--batch-size", "64", "--set", "width=8", "--device", "cpu"]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
-    """Returns a function that runs a command line: (exit code, stdout, stderr)."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
 
 
 def the_error(result: tuple[int, str, str], code: int) -> str:
@@ -282,7 +266,9 @@ class TestErrors:
         assert "did you mean two-step" in the_error(result, 2)
         cli("fit-prior", *FAST)
         result = cli("sample", "runs/rings-made", "--method", "two-step")
-        assert "it allows: single-step, smoothed" in the_error(result, 1)
+        assert "has no denoiser; fit-denoiser --out runs/rings-made makes one" in the_error(
+            result, 1
+        )
 
     def test_samples_are_npz(self, cli, trained_run: Run) -> None:
         result = cli("sample", trained_run.path, "-n", "3", "--out", "a.csv")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,24 +54,6 @@ def _plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         "sized = tests.doubles:Sized\n"
     )
     monkeypatch.syspath_prepend(str(info.parent))
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
-    """Returns a function that runs a command line: (exit code, stdout, stderr)."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        from smoothctl.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def fitted(domain: str = "vector") -> Walk:

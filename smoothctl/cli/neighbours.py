@@ -85,7 +85,7 @@ def command(
     """
     from smoothctl.metrics.image_quality import Judging
     from smoothctl.metrics.neighbours import search
-    from smoothctl.sampling import available_methods, check_target
+    from smoothctl.sampling import best_method, check_target
 
     notes = Notes(quiet)
     named = (reference, split, data, skip_corrupt, notes.note)
@@ -94,7 +94,7 @@ def command(
     if run is None:
         judging.refuse_options_of_runs(context, str(target), ("method", "label", "weights"))
     else:
-        method = method or available_methods(run)[0]
+        method = method or best_method(run)
     if train is None:
         train, test = _of_run(run, target)
     path = out or _default(run, target, method, features, reference, weights.value, seed, label)

@@ -94,7 +94,7 @@ def command(
     from smoothctl.cli.opening import open_run
     from smoothctl.processes import launched
     from smoothctl.sampling import (
-        available_methods,
+        best_method,
         check_target,
         draw_all,
         draw_frames,
@@ -106,7 +106,7 @@ def command(
     sampler = sampler_settings(assignments)
     opened = open_run(run, weights.value, device.value, notes, sampler)
     images = is_image_run(opened)
-    chosen = method or available_methods(opened)[0]
+    chosen = method or best_method(opened)
     sigmas = _sigmas(unsmoothed_sigmas, chosen)
     count = n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT)
     extra = ["moved"] * bool(sigmas) + [f"{frames}-frames"] * bool(frames) + drawing.named(sampler)
@@ -275,8 +275,9 @@ def _moved(run: "Run", drawn: "dict[str, Drawn]", sigmas: list[float]) -> "dict[
 
 def _all_methods(run: "Run", notes: Notes) -> list[str]:
     """Returns all methods that the run allows, in the order of the picture."""
-    from smoothctl.sampling import available_methods, usable_methods
+    from smoothctl.sampling import available_methods, best_method, usable_methods
 
+    best_method(run)  # there is one
     missing: dict[str, str] = {}
     usable = [*usable_methods(run, missing)]
     for reason in missing.values():

@@ -278,10 +278,14 @@ def _likelihood(
                 given = (labels, work, processes, parts)
                 found.append(plain_likelihood("baseline", baseline, rows, *given))
     method = run.method()
+    if method is None and not found:
+        run.check("prior")
     if method is None:
+        if run.stage("prior").started or "denoiser" in run.stages():
+            missing["two-step bound"] = run.stage("prior").lacking()
         return found
     if method.denoiser is None:
-        missing["two-step bound"] = "there is no denoiser yet: fit-denoiser makes one"
+        missing["two-step bound"] = run.stage("denoiser").lacking()
     elif all(
         _has_likelihood(stage, "two-step bound", missing)
         for stage in (method.prior, method.denoiser)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu
+from smoothctl.architectures.pixelcnnpp.activations import concat_elu
 from smoothctl.architectures.pixelcnnpp.network import Block, with_ones
 
 __all__ = ["Encoder"]
