@@ -56,6 +56,8 @@ def fit_command(
         arguments += ["--seed", str(config.seed)]
     if config.precision != "float32":
         arguments += ["--precision", config.precision]
+    if config.init_from is not None:
+        arguments += ["--init-from", config.init_from]
     return [*arguments, "--out", _path(out)]
 
 

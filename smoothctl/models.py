@@ -15,7 +15,7 @@ from smoothctl.stages import StageConfig
 if TYPE_CHECKING:
     from smoothctl.architectures.base import Density
 
-__all__ = ["build_density", "check_sizes", "load_density"]
+__all__ = ["build_density", "check_sizes", "load_density", "take_weights"]
 
 _LARGEST_EVENT = 2**22
 """Coordinates of an event: more than 1024×1024 pixels in three colours."""
@@ -78,6 +78,26 @@ def load_density(
     return density.eval().requires_grad_(False), config
 
 
+def take_weights(density: "Density", path: str | Path) -> None:
+    """Gives a model the weights of another one of the same architecture and settings.
+
+    Args:
+        density: the model, changed in place.
+        path: the other's weights file.
+
+    Raises:
+        RunError: missing, damaged or foreign, or it holds other tensors.
+    """
+    other, config = load_density(path)
+    given, wanted = (_shapes_of(model) for model in (other, density))
+    if given != wanted:
+        raise RunError(
+            f"{path} holds a {config.stage} ({config.architecture}) that this stage cannot start "
+            f"from: {_difference(given, wanted)}"
+        )
+    density.load_state_dict(other.state_dict())
+
+
 def check_sizes(config: StageConfig, where: str) -> None:
     """Checks that the events are of a size that a model may have.
 
@@ -128,6 +148,10 @@ def _shapes(config: StageConfig) -> dict[str, tuple[int, ...]] | None:
             density = _built(config)
     except (RuntimeError, TypeError, ValueError, ArithmeticError):
         return None
+    return _shapes_of(density)
+
+
+def _shapes_of(density: "Density") -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in density.state_dict().items()}
 
 

@@ -87,6 +87,7 @@ class StageConfig:
     preset: str | None = None
     seed: int = Field(0, ge=0)
     precision: Precision = "float32"
+    init_from: str | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
     training: TrainingConfig
@@ -146,13 +147,20 @@ class StageConfig:
                     "one run folder holds one; choose another folder, or remove a stage."
                 )
 
-    def differences(self, other: "StageConfig") -> list[str]:
+    def differences(self, other: "StageConfig", longer: bool = False) -> list[str]:
         """Returns 'key: mine → other' for each value that differs and matters for the weights.
 
         What is done at a loss that is not finite may change: a run that it ended can go on.
+
+        Args:
+            other: another configuration.
+            longer: it may have more steps, as a fit that goes on.
         """
         mine, others = _flatten(self.to_dict()), _flatten(other.to_dict())
-        keys = sorted((mine.keys() | others.keys()) - {"smoothctl", "preset", "training.on_nan"})
+        free = {"smoothctl", "preset", "training.on_nan"}
+        if longer and other.training.steps > self.training.steps:
+            free.add("training.steps")
+        keys = sorted((mine.keys() | others.keys()) - free)
         return [
             f"{key}: {mine.get(key, 'none')} → {others.get(key, 'none')}"
             for key in keys

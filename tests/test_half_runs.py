@@ -73,5 +73,5 @@ def test_half_a_denoiser_is_the_denoisers_fault(
 def test_the_command_finishes_it(cli, half: Run) -> None:
     code, _, err = cli("fit-prior", "--config", "half/prior/config.toml", "--out", "half")
     assert code == 0, err
-    assert "Resumes half/prior at step 54." in err
+    assert "Resumes half/prior at step 54 of 60." in err
     assert cli("sample", "half", "-n", "20")[0] == 0

@@ -1,5 +1,6 @@
 """Training is a pure function of its configuration, whenever it is stopped."""
 
+import hashlib
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -145,10 +147,112 @@ def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:
 
 def test_another_configuration_is_refused_by_key_unless_overwritten(tmp_path: Path) -> None:
     fit(tmp_path / "a")
-    with pytest.raises(RunError, match=r"seed: 0 → 1.*training.steps: 60 → 61"):
-        fit(tmp_path / "a", seed=1, training={"steps": 61})
-    run = fit(tmp_path / "a", seed=1, training={"steps": 61}, overwrite=True)
+    with pytest.raises(RunError, match=r"seed: 0 → 1.*training.steps: 60 → 59"):
+        fit(tmp_path / "a", seed=1, training={"steps": 59})
+    run = fit(tmp_path / "a", seed=1, training={"steps": 59}, overwrite=True)
     assert run.stage("prior").config().seed == 1
+
+
+class TestMoreSteps:
+    """A stage that was fitted for fewer steps goes on."""
+
+    LEVEL = MappingProxyType({"decay": "constant"})
+
+    def test_both_parts_are_one_fit_where_the_schedule_is_the_same(self, tmp_path: Path) -> None:
+        whole = fit(tmp_path / "whole", training=self.LEVEL)
+        fit(tmp_path / "cut", training={**self.LEVEL, "steps": 40})
+        witness = StopAt(0)
+        longer = fit(tmp_path / "cut", training=self.LEVEL, reporter=witness)
+        assert any("at step 40 of 60" in note for note in witness.notes)
+        assert same(weights(longer), weights(whole))
+        assert longer.stage("prior").config() == whole.stage("prior").config()
+        steps = [entry["step"] for entry in longer.stage("prior").log()]
+        assert steps == sorted(set(steps))
+        assert not (tmp_path / "cut/.prior.replaced").exists()
+
+    def test_a_cosine_that_has_ended_rises_to_where_the_longer_one_is(self, tmp_path: Path) -> None:
+        fit(tmp_path / "a", training={"steps": 40, "log_every": 1})
+        run = fit(tmp_path / "a", training={"log_every": 1})
+        rates = [entry["learning_rate"] for entry in run.stage("prior").log()]
+        assert rates[39] < 1e-4 < rates[40]
+        assert rates[40] == learning_rate(40, run.stage("prior").config().training)
+
+    @pytest.mark.parametrize("stop", [41, 55])
+    def test_half_of_it_goes_on_too(self, tmp_path: Path, stop: int) -> None:
+        for name in ("a", "b"):
+            fit(tmp_path / name, training={"steps": 40})
+        whole = weights(fit(tmp_path / "a"))
+        before = weights(load_run(tmp_path / "b"))
+        with pytest.raises(Interrupted):
+            fit(tmp_path / "b", reporter=StopAt(stop))
+        kept = tmp_path / "b/.prior.replaced"
+        assert same(read_weights(kept / "model.safetensors")[0], before)
+        assert "steps = 40" in (kept / "config.toml").read_text()
+        assert same(weights(fit(tmp_path / "b")), whole)
+
+    def test_half_a_stage_takes_more_steps(self, tmp_path: Path) -> None:
+        whole = weights(fit(tmp_path / "whole", training=self.LEVEL))
+        with pytest.raises(Interrupted):
+            fit(tmp_path / "a", training={**self.LEVEL, "steps": 40}, reporter=StopAt(31))
+        assert same(weights(fit(tmp_path / "a", training=self.LEVEL)), whole)
+
+    def test_killed_before_its_configuration_was_written(self, tmp_path: Path) -> None:
+        whole = fit(tmp_path / "a", training={"steps": 40})
+        before = weights(whole)
+        kept = tmp_path / "a/.prior.replaced"
+        kept.mkdir()
+        (tmp_path / "a/prior/model.safetensors").rename(kept / "model.safetensors")
+        assert same(weights(fit(tmp_path / "a", training={"steps": 40})), before)
+
+    def test_without_its_checkpoint_nothing_is_touched(self, tmp_path: Path) -> None:
+        run = fit(tmp_path / "a")
+        shutil.rmtree(run.stage("prior").checkpoints)
+        with pytest.raises(RunError, match=r"no checkpoint of its step 60.*--init-from"):
+            fit(tmp_path / "a", training={"steps": 80})
+        assert load_run(tmp_path / "a").stages() == ["prior"]
+
+
+class TestInitFrom:
+    """A fit that starts from the weights of another run."""
+
+    def test_it_starts_there(self, tmp_path: Path) -> None:
+        first = fit(tmp_path / "a")
+        file = first.stage("prior").weights_file()
+        still = {"steps": 1, "learning_rate": 1e-9, "ema": 0.0}
+        second = fit(tmp_path / "b", init_from=file, seed=1, training=still)
+        a, b = weights(first), weights(second)
+        assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert second.stage("prior").config().init_from == f"sha256:{digest}"
+
+    def test_it_goes_on_after_a_stop(self, tmp_path: Path) -> None:
+        file = fit(tmp_path / "a").stage("prior").weights_file()
+        whole = weights(fit(tmp_path / "whole", init_from=file, seed=1))
+        with pytest.raises(Interrupted):
+            fit(tmp_path / "cut", init_from=file, seed=1, reporter=StopAt(30))
+        with pytest.raises(RunError, match=r"init_from: sha256:\w+ → none"):
+            fit(tmp_path / "cut", seed=1)
+        assert same(weights(fit(tmp_path / "cut", init_from=file, seed=1)), whole)
+
+    def test_weights_that_do_not_fit_are_refused_by_name(self, tmp_path: Path) -> None:
+        file = fit(tmp_path / "a").stage("prior").weights_file()
+        with pytest.raises(RunError, match=r"prior \(made\) that this stage cannot start from: "):
+            fit(tmp_path / "b", init_from=file, options={**SMALL, "width": 17})
+        assert not (tmp_path / "b/prior/config.toml").exists()
+
+    @pytest.mark.parametrize(
+        ("named", "said"),
+        [
+            ("none", "No such file"),
+            ("a/prior", "takes a weights file, such as"),
+            ("sha256:beef", "name their file with --init-from"),
+        ],
+    )
+    def test_what_is_no_file_is_refused(self, tmp_path: Path, named: str, said: str) -> None:
+        (tmp_path / "a/prior").mkdir(parents=True)
+        file = named if ":" in named else tmp_path / named
+        with pytest.raises(UsageError, match=said):
+            fit(tmp_path / "b", init_from=file)
 
 
 def test_overwriting_keeps_the_old_stage_until_the_new_one_is_complete(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def command(
     seed: options.FitSeed = None,
     precision: options.FitPrecision = None,
     device: options.Device = options.DeviceChoice.auto,
+    init_from: options.InitFrom = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,

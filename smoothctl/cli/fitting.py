@@ -23,6 +23,7 @@ _FLAGS = {
     "sigma": "sigma",
     "seed": "seed",
     "precision": "precision",
+    "init_from": "init_from",
     "out": "out",
 }
 """Setting -> flag."""

@@ -20,6 +20,7 @@ __all__ = [
     "Device",
     "FitPrecision",
     "FitSeed",
+    "InitFrom",
     "Json",
     "KernelName",
     "LearningRate",
@@ -149,7 +150,12 @@ ConfigFile = Annotated[
     ),
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", help="Optimiser steps.", rich_help_panel=_HOW)
+    int | None,
+    typer.Option(
+        "--steps",
+        help="Optimiser steps; more than a stage was fitted for go on with it.",
+        rich_help_panel=_HOW,
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -211,6 +217,16 @@ DenoiserOut = Annotated[
         help="Run folder that holds the prior.",
         show_default="the newest run under runs/ that has one",
         rich_help_panel=_OUTPUT,
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--init-from",
+        metavar="FILE",
+        help="Start from the weights of another run, such as RUN/prior/model.safetensors, of the "
+        "same architecture and settings.",
+        rich_help_panel=_HOW,
     ),
 ]
 Overwrite = Annotated[

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from smoothctl import kernels
 from smoothctl.architectures.base import Density
 from smoothctl.datasets.base import Dataset
 from smoothctl.errors import TrainingError, UsageError
+from smoothctl.models import build_density, take_weights
 from smoothctl.processes import launched, lost
-from smoothctl.runs import Run, Stage, build_density
+from smoothctl.runs import Run, Stage
 from smoothctl.stages import StageConfig, StageName
 from smoothctl.training.agreement import check_same_config
 from smoothctl.training.devices import accelerator_for, check_strategy
@@ -104,7 +106,8 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
         else:
             check_same_config(processes, config)
             accelerator = accelerator_for(settings.device, config.precision)
-            objective, views = _objective(config, dataset), (dataset.train, dataset.validation)
+            objective = _objective(config, dataset, settings.init_from)
+            views = (dataset.train, dataset.validation)
             trainer = Trainer(
                 config, objective, *views, stage, accelerator, reporter, processes, lock
             )
@@ -136,8 +139,8 @@ def _lost_noticed(stage: Stage) -> Iterator[None]:
         ) from error
 
 
-def _objective(config: StageConfig, dataset: Dataset) -> Objective:
-    """Returns the untrained model of a configuration with what it is fitted to."""
+def _objective(config: StageConfig, dataset: Dataset, init_from: str | Path | None) -> Objective:
+    """Returns the model of a configuration, untrained or from a file, with what it is fitted to."""
     import torch
 
     from smoothctl.randomness import seed_from
@@ -146,6 +149,8 @@ def _objective(config: StageConfig, dataset: Dataset) -> Objective:
         torch.manual_seed(seed_from(config.seed, "weights"))
         density = build_density(config)
     _check_classes(density, dataset)
+    if init_from is not None:
+        take_weights(density, init_from)
     kernel = None
     if config.kernel is not None and config.sigma is not None:
         kernel = kernels.load(config.kernel)(config.sigma)

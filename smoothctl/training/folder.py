@@ -48,20 +48,25 @@ def is_settled(run: Run, config: StageConfig, overwrite: bool) -> bool:
         raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
     if overwrite or not stage.fitted:
         return False
-    changed = stage.config().differences(config)
+    fitted = stage.config()
+    changed = fitted.differences(config, longer=True)
     if changed:
         raise RunError(
             f"{stage.path} was fitted with another configuration ({'; '.join(changed)}): "
             "choose another --out, or --overwrite it."
         )
-    return stage.complete
+    return stage.complete and fitted.training.steps == config.training.steps
 
 
 def prepare(stage: Stage, config: StageConfig, sources: Mapping[str, str], overwrite: bool) -> None:
     """Writes config.toml; a stage that is replaced is kept until the new one is complete.
 
-    Half a stage of another configuration is moved away before it is removed, so that whoever is
-    killed meanwhile leaves no folder without its configuration.
+    So are the weights of a complete stage that goes on for more steps. Half a stage of another
+    configuration is moved away before it is removed, so that whoever is killed meanwhile leaves no
+    folder without its configuration.
+
+    Raises:
+        RunError: a complete stage has lost the checkpoint that it would go on from.
     """
     rest = stage.path.with_name(f".{stage.path.name}.tmp")
     remove(rest)
@@ -71,8 +76,24 @@ def prepare(stage: Stage, config: StageConfig, sources: Mapping[str, str], overw
     elif overwrite and stage.started and stage.config().differences(config):
         move(stage.path, rest)
         remove(rest)
+    elif stage.complete:
+        _keep_weights(stage)
     remove_leftovers(stage.path)
     write_bytes(stage.config_file, to_toml(config, sources).encode())
+
+
+def _keep_weights(stage: Stage) -> None:
+    """Moves the weights of a stage that goes on to where a replaced stage is kept."""
+    steps = stage.config().training.steps
+    if stage.steps_done < steps:
+        raise RunError(
+            f"{stage.path} has no checkpoint of its step {steps} to go on from: --overwrite fits "
+            f"it anew, and --init-from {stage.weights_file()} starts another run from its weights."
+        )
+    kept = _replaced(stage)
+    remove(kept)
+    write_bytes(kept / stage.config_file.name, stage.config_file.read_bytes())
+    move(stage.weights_file(), kept / stage.weights_file().name)
 
 
 def clear_replaced(stage: Stage) -> None:

@@ -102,6 +102,8 @@ class Trainer:
         )
 
     def _initialize(self) -> None:
+        if self.config.init_from is not None:
+            return  # its scales are those of the weights that it starts from
         x = self.feed.first(self.objective.density.first_batch)
         with torch.no_grad():
             self.objective.initialize(x, generator(self.config.seed, "initialise"))
@@ -304,7 +306,8 @@ class Trainer:
         for i, average in enumerate(self.average):
             average.copy_(tensors[f"average.{i}"])
         load_optimizer(self.optimizer, tensors)
-        self.reporter.note(f"Resumes {self.stage.path} at step {self.progress.step}.")
+        done, steps = self.progress.step, self.training.steps
+        self.reporter.note(f"Resumes {self.stage.path} at step {done} of {steps}.")
         if self._writes():
             self.checkpoints.prune(self.progress.step)
             self._rewind_log()

@@ -1,5 +1,6 @@
 """What a fit is told and what it resolves to: defaults, presets, σ, and what a prior hands on."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["FitSettings", "resolve", "sources_of"]
 DEFAULT_DATASETS: dict[Domain, str] = {"vector": "rings", "image": "digits"}
 DEFAULT_ARCHITECTURES: dict[Domain, str] = {"vector": "made", "image": "pixelcnnpp"}
 DEFAULT_KERNEL = "gaussian"
+_SHA256 = "sha256:"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class FitSettings:
         preset: name of a preset of the architecture; options and training win over it.
         options: settings of the architecture.
         training: settings of `TrainingConfig`.
+        init_from: a weights file to start from, of the same architecture and settings; what is
+            recorded of it is its SHA-256.
         overwrite: replace a stage that was fitted with another configuration.
         sources: dotted key -> where the value came from, for config.toml.
     """
@@ -55,6 +59,7 @@ class FitSettings:
     preset: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    init_from: str | Path | None = None
     overwrite: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,6 +103,7 @@ def resolve(
         "preset": settings.preset,
         "seed": settings.seed,
         "precision": settings.precision,
+        "init_from": None if settings.init_from is None else _digest(str(settings.init_from)),
         "data": dict(dataset.options),
         "options": as_dict(options),
         "training": build(TrainingConfig, training, "training"),
@@ -145,6 +151,27 @@ def _check_settings(settings: FitSettings) -> None:
     build(TrainingConfig, checked.training, "training")
 
 
+def _digest(file: str) -> str:
+    """Returns what a configuration says of the weights that a fit starts from.
+
+    Raises:
+        UsageError: it is such a saying itself, or no file.
+    """
+    if file.startswith(_SHA256):
+        raise UsageError(
+            f"The fit started from weights whose SHA-256 is {file.removeprefix(_SHA256)}: name "
+            "their file with --init-from FILE."
+        )
+    path = Path(file)
+    if path.is_dir():
+        raise UsageError(f"--init-from takes a weights file, such as {path}/model.safetensors.")
+    try:
+        with path.open("rb") as opened:
+            return _SHA256 + hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"--init-from {file}: {error.strerror or error}.") from error
+
+
 def _default_dataset(settings: FitSettings) -> str:
     """Returns the embedded dataset of the architecture's domain."""
     name = settings.architecture
@@ -183,6 +210,7 @@ def _choose_sigma(
 def sources_of(settings: FitSettings) -> dict[str, str]:
     """Returns where each given value came from: the Python call, where nobody says otherwise."""
     keys = ["dataset", "architecture", "kernel", "sigma", "seed", "precision", "preset"]
+    keys += ["init_from"]
     given = [key for key in keys if getattr(settings, key) != getattr(FitSettings, key)]
     for table in ("data", "options", "training"):
         given += [f"{table}.{name}" for name in getattr(settings, table)]

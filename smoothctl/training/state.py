@@ -43,7 +43,8 @@ class Checkpoints:
     Args:
         folder: where they live.
         keep: how many complete ones to keep.
-        config: the stage's configuration; a checkpoint of another one is skipped.
+        config: the stage's configuration; a checkpoint of another one is skipped, unless that
+            differs in having fewer steps.
         warn: told one sentence for each checkpoint that cannot be used.
     """
 
@@ -82,7 +83,7 @@ class Checkpoints:
                 verify_manifest(path, _STATE)
                 tensors, metadata = read_weights(path / _STATE)
                 config = StageConfig.from_dict(metadata["config"], "it")
-                if config.differences(self.config):
+                if config.differences(self.config, longer=True):
                     raise RunError("it belongs to a stage with another configuration.")
                 return tensors, _progress(metadata["progress"])
             except (RunError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -28,9 +28,9 @@ class CachedSampler:
     """Draws what `NaiveSampler` draws, at about the cost of one forward pass over the batch.
 
     The known rows on top (the x̃ half of a stacked denoiser's canvas, the given part of an
-    inpainting) pass through the network all at once. From there on the vertical stream is computed a row at a
-    time and the horizontal one a pixel at a time. A scale that was halved s times does something
-    at every 2ˢ-th row and column only.
+    inpainting) pass through the network all at once. From there on the vertical stream is computed
+    a row at a time and the horizontal one a pixel at a time. A scale that was halved s times does
+    something at every 2ˢ-th row and column only.
     """
 
     def __call__(
