@@ -47,7 +47,7 @@ __all__ = [
     "usable_methods",
 ]
 
-_NEEDS: Mapping[Method, tuple[StageName, ...]] = {
+_NEEDS: Mapping[str, tuple[StageName, ...]] = {
     "two-step": ("prior", "denoiser"),
     "single-step": ("prior",),
     "smoothed": ("prior",),
@@ -77,7 +77,7 @@ def available_methods(run: Run) -> list[Method]:
     stages = set(run.stages())
     if "joint" in stages:
         stages |= {"prior", "denoiser"}
-    return [method for method, needed in _NEEDS.items() if stages.issuperset(needed)]
+    return [method for method in METHODS if stages.issuperset(_NEEDS[method])]
 
 
 def best_method(run: Run) -> Method:

@@ -1,8 +1,9 @@
 """The configuration of one fitted stage: fully resolved, comparable, and enough to recreate it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -17,6 +18,7 @@ __all__ = [
     "StageConfig",
     "StageName",
     "TrainingConfig",
+    "Unit",
     "from_toml",
     "to_toml",
 ]
@@ -72,6 +74,17 @@ class TrainingConfig:
         return self.checkpoint_every or max(1, min(2000, self.steps // 10))
 
 
+class Unit(NamedTuple):
+    """What users see a loss in: nats for vectors, bits/dim for images."""
+
+    name: str
+    per_nat: float
+
+    def text(self, nats: float, digits: int = 4) -> str:
+        """Returns a loss with its unit, such as '1.0590 bits/dim'."""
+        return f"{nats * self.per_nat:.{digits}f} {self.name}".rstrip()
+
+
 @config
 class StageConfig:
     """Everything that determines a stage's weights."""
@@ -97,6 +110,17 @@ class StageConfig:
         if (self.kernel is None or self.sigma is None) != (self.stage == "baseline"):
             raise ValueError("every stage but the baseline has a kernel and a sigma")
         return self
+
+    def unit(self, in_nats: bool = True) -> Unit:
+        """Returns the unit that users see the stage's loss in; one that is not in nats has none.
+
+        Bits/dim of a prior, a density on the reals, are in units in which images span [-1, 1].
+        """
+        if not in_nats:
+            return Unit("", 1.0)
+        if len(self.event_shape) == 3:
+            return Unit("bits/dim", 1 / (math.prod(self.event_shape) * math.log(2)))
+        return Unit("nats", 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON and TOML; absent ones and an empty `data` are left out."""

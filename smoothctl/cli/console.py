@@ -1,6 +1,7 @@
 """What a person sees: results on stdout; notes, warnings and progress bars on stderr."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,13 @@ from smoothctl.processes import is_first
 
 if TYPE_CHECKING:
     from smoothctl.metrics.scores import ProgressFor
+    from smoothctl.training.reporter import Plan
 
 __all__ = ["Notes", "print_json", "print_table", "work"]
+
+_REDRAW, _FIRST, _OFTEN, _EVERY = 0.25, 4.0, 15.0, 60.0
+"""Seconds: between updates of a bar; until the time that a fit takes is told; at least between
+lines of validations, and at most between any lines."""
 
 
 def print_json(value: Any) -> None:
@@ -51,7 +57,7 @@ class RateColumn(ProgressColumn):
 
 
 def _bar(console: Console, loss: bool) -> Progress:
-    extra = [TextColumn("loss {task.fields[loss]:.4f}")] if loss else []
+    extra = [TextColumn("{task.fields[loss]}")] if loss else []
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -68,7 +74,8 @@ def _bar(console: Console, loss: bool) -> Progress:
 class Notes:
     """A `Reporter` for people: notes, and a progress bar where stderr is a terminal.
 
-    Of several processes only the first speaks.
+    Without a terminal it says every now and then how far the fit is. Of several processes only the
+    first speaks.
 
     Args:
         quiet: say nothing.
@@ -80,19 +87,49 @@ class Notes:
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
-    def start(self, title: str, step: int, total: int) -> None:
-        """Opens the progress bar."""
+    def start(self, plan: "Plan") -> None:
+        """Says what is going to happen, and opens the progress bar."""
+        self.note(str(plan))
+        self._plan, self._foretold, self._held_out = plan, False, ""
+        self._begun = self._said = self._drawn = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
             self._progress = _bar(self.console, loss=True)
-            self._task = self._progress.add_task(title, total=total, completed=step, loss=0.0)
+            title = plan.title.partition(" ")[0]
+            self._task = self._progress.add_task(
+                title, total=plan.steps, completed=plan.done, loss=""
+            )
             self._progress.start()
-        else:
-            self.note(f"Fits the {title}, {total - step} steps.")
 
     def advance(self, step: int, loss: float) -> None:
-        """Moves the progress bar."""
-        if self._progress is not None and step % 10 == 0:
-            self._progress.update(self._task, completed=step, loss=loss)
+        """Moves the progress bar; says once how long it will take, and later how far it is."""
+        now = time.monotonic()
+        if self._progress is not None and now - self._drawn > _REDRAW:
+            self._drawn = now
+            shown = f"loss {self._plan.unit.text(loss)}{self._held_out}"
+            self._progress.update(self._task, completed=step, loss=shown)
+        left = (now - self._begun) / (step - self._plan.done) * (self._plan.steps - step)
+        if not self._foretold and now - self._begun > _FIRST and left > _FIRST:
+            self._foretold = True
+            self.note(f"It will take about {_duration(left)}.")
+        if self._progress is None and now - self._said > _EVERY:
+            self._said = now
+            said = f"{self._where(step)}, loss {self._plan.unit.text(loss)}"
+            self.note(f"{said}; about {_duration(left)} to go.")
+
+    def validated(self, step: int, loss: float, gain: float | None) -> None:
+        """Shows the held-out loss and the gain from x̃."""
+        unit = self._plan.unit
+        shown = f"validation {unit.text(loss)}"
+        if gain is not None:
+            shown += f", gain from x̃ {unit.text(gain)}"
+        self._held_out = f", {shown}"
+        now, last = time.monotonic(), step == self._plan.steps
+        if self._progress is None and now - self._said > (_FIRST if last else _OFTEN):
+            self._said = now
+            self.note(f"{self._where(step)}: {shown}.")
+
+    def _where(self, step: int) -> str:
+        return f"Step {step:,} of {self._plan.steps:,}"
 
     def note(self, message: str) -> None:
         """Prints one sentence on stderr."""
@@ -103,6 +140,13 @@ class Notes:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _duration(seconds: float) -> str:
+    """Returns such as '40 s', '12 min' or '3.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from smoothctl.processes import is_first
 
 if TYPE_CHECKING:
     from smoothctl.runs import Run
-    from smoothctl.stages import StageName
+    from smoothctl.stages import StageName, Unit
 
 __all__ = ["data_settings", "fit_stage", "merge", "print_result", "sampler_settings"]
 
@@ -27,6 +27,14 @@ _FLAGS = {
     "out": "out",
 }
 """Setting -> flag."""
+
+_LABELS = {
+    "validation_nats": "validation, nats",
+    "validation_bits_per_dim": "validation, bits/dim",
+    "gain_nats": "gain from x̃, nats",
+    "gain_bits_per_dim": "gain from x̃, bits/dim",
+}
+"""Figure -> what a person reads."""
 
 
 def merge(
@@ -154,7 +162,7 @@ def fit_stage(stage: "StageName", flags: dict[str, Any]) -> None:
     settings |= {"device": flags["device"].value, "overwrite": flags["overwrite"]}
     run = fits[stage](notes, **settings)
     if is_first():
-        print_result(run, stage, time.monotonic() - begun, flags["as_json"])
+        print_result(run, stage, time.monotonic() - begun, flags["as_json"], notes)
 
 
 def _newest_prior(notes: Notes) -> Path:
@@ -165,15 +173,17 @@ def _newest_prior(notes: Notes) -> Path:
     return run
 
 
-def print_result(run: "Run", stage: "StageName", seconds: float, as_json: bool) -> None:
+def print_result(
+    run: "Run", stage: "StageName", seconds: float, as_json: bool, notes: Notes
+) -> None:
     """Prints one fitted stage as a table or as JSON: where, how large, and its validation loss."""
     from rich.table import Table
 
+    from smoothctl.metrics.gain import gain_note
+
     config = run.stage(stage).config()
-    validations = [e for e in run.stage(stage).log() if "validation" in e]
-    last = validations[-1]["validation"] if validations else None
     density = run.density(stage)
-    loss = "validation_nats" if density.loss_in_nats() else "validation_loss"
+    figures = _figures(run, stage, config.unit(density.loss_in_nats()))
     result = {
         "run": str(run.path),
         "stage": stage,
@@ -183,15 +193,35 @@ def print_result(run: "Run", stage: "StageName", seconds: float, as_json: bool) 
         "sigma": config.sigma,
         "parameters": sum(p.numel() for p in density.parameters()),
         "steps": config.training.steps,
-        loss: last,
+        **figures,
         "seconds": round(seconds, 1),
     }
+    if "gain_nats" in figures and (said := gain_note(figures["gain_nats"], config.event_shape)):
+        notes.note(said)
     if as_json:
         print_json(result)
         return
     table = Table(title=f"{run.path}/{stage}", title_justify="left", show_header=False)
     for key, value in result.items():
-        if value is not None and key not in ("run", "stage"):
-            shown = f"{value:.4f}" if key == loss else str(value)
-            table.add_row(key.replace("_", " "), shown)
+        hidden = key in ("run", "stage") or (key.endswith("_nats") and len(config.event_shape) == 3)
+        if value is not None and not hidden:
+            shown = f"{value:.4f}" if key in figures else str(value)
+            table.add_row(_LABELS.get(key, key.replace("_", " ")), shown)
     print_table(table)
+
+
+def _figures(run: "Run", stage: "StageName", unit: "Unit") -> dict[str, float]:
+    """Returns the last validation of a stage's log, and a denoiser's gain from x̃."""
+    validations = [e for e in run.stage(stage).log() if "validation" in e]
+    if not validations:
+        return {}
+    if not unit.name:
+        return {"validation_loss": validations[-1]["validation"]}
+    figures = {}
+    for key in ("validation", "gain"):
+        if key in validations[-1]:
+            nats = validations[-1][key]
+            figures[f"{key}_nats"] = nats
+            if unit.name == "bits/dim":
+                figures[f"{key}_bits_per_dim"] = nats * unit.per_nat
+    return figures

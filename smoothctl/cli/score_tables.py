@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from smoothctl.metrics.image_quality import Quality, QualityRow
+    from smoothctl.metrics.likelihood import Estimate
     from smoothctl.metrics.scores import SampleScore, Scores
 
 __all__ = ["print_quality", "print_scores"]
@@ -18,11 +19,24 @@ __all__ = ["print_quality", "print_scores"]
 def print_scores(scores: "Scores") -> None:
     """Prints the likelihoods, then the figures of samples, then what is not available."""
     print_table(_likelihood_table(scores))
+    if scores.gain is not None:
+        _print_gain(scores.gain)
     if scores.samples:
         print_table(_samples_table(scores))
     if scores.quality is not None:
         print_quality(scores.quality)
     _print_missing(scores.not_available)
+
+
+def _print_gain(gain: "Estimate") -> None:
+    """Prints what a test example's own x̃ tells the denoiser beyond another's."""
+    shown = f"{_number(gain.nats)} ± {_number(gain.standard_error)} nats"
+    if gain.bits_per_dim is not None:
+        shown = f"{_number(gain.bits_per_dim)} ± {_number(gain.bits_per_dim_error)} bits/dim"
+    print(
+        f"Gain from x̃, an example's own against another's: {shown} ({gain.examples} examples, "
+        "higher is better)"
+    )
 
 
 def print_quality(quality: "Quality") -> None:

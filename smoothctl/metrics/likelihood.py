@@ -10,12 +10,20 @@ from torch import Tensor
 
 from smoothctl.architectures.base import Density, Progress
 from smoothctl.batches import evaluate, evaluate_kept, rows_that_fit
+from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
 from smoothctl.parts import NOWHERE, Parts
 from smoothctl.processes import ALONE, Processes
 from smoothctl.randomness import generator
 from smoothctl.smoothing import TwoStep
 
-__all__ = ["Estimate", "bounds", "exact_by_quadrature", "latent_bounds", "plain_likelihood"]
+__all__ = [
+    "Estimate",
+    "bounds",
+    "exact_by_quadrature",
+    "gain_estimate",
+    "latent_bounds",
+    "plain_likelihood",
+]
 
 
 _LATENT_ROWS = 2**14
@@ -163,6 +171,36 @@ def bounds(
         *((_tighter(k), each) for k, each in zip(counts, tighter, strict=True)),
     ]
     return [_estimate(model, name, -values, dims) for name, values in found], tighter[-1]
+
+
+@torch.no_grad()
+def gain_estimate(
+    model: str, method: TwoStep, x: Tensor, seed: int, labels: Tensor | None = None
+) -> Estimate | None:
+    """Returns the gain from x̃ on the first examples, in nats and bits/dim; higher is better.
+
+    Args:
+        model: name for the result.
+        method: kernel, prior and denoiser.
+        x: test examples, (batch, *event).
+        seed: seed of the noise.
+        labels: classes of the examples, int64 (batch,), for class-conditional models.
+
+    Returns:
+        None without a denoiser whose density is known, and of a single example.
+    """
+    denoiser = method.denoiser
+    if denoiser is None or not denoiser.tractable or len(x) < 2:
+        return None
+    x = x[: GAIN_EXAMPLES[denoiser.domain]]
+    given = denoiser.given(None if labels is None else labels[: len(x)])
+    x_smooth = method.kernel.sample(x, generator(seed, "gain"))
+
+    def log_prob(x_smooth: Tensor) -> Tensor:
+        return evaluate(denoiser.log_prob, rows_that_fit(denoiser), x, x_smooth, **given)
+
+    gain = gain_from_context(log_prob, x_smooth)
+    return _estimate(model, "gain from x̃", gain, _bit_dims(denoiser))
 
 
 def _tighter(draws: int) -> str:

@@ -28,7 +28,7 @@ _LARGEST = 2**24
 _MOST_ENTRIES = 10_000
 _REMEDY = "move it away and score again"
 _ENTRY = {
-    **dict.fromkeys(("quality", "not_available", "sampler", "versions"), dict),
+    **dict.fromkeys(("quality", "not_available", "sampler", "versions", "gain"), dict),
     **dict.fromkeys(("limit", "quadrature", "samples_each", "seed"), int),
 }
 _ESTIMATE = {"examples": int}

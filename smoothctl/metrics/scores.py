@@ -13,12 +13,14 @@ from smoothctl.architectures.base import Density, Progress
 from smoothctl.batches import KEPT_ROWS
 from smoothctl.datasets.base import Dataset, Domain, Note
 from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.metrics.gain import gain_note
 from smoothctl.metrics.image_quality import Judge, Judging, Quality, score_images
 from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.likelihood import (
     Estimate,
     bounds,
     exact_by_quadrature,
+    gain_estimate,
     latent_bounds,
     plain_likelihood,
 )
@@ -119,6 +121,7 @@ class Scores:
     samples_each: int
     true_entropy: float | None
     likelihood: list[Estimate]
+    gain: Estimate | None
     samples: list[SampleScore]
     quality: Quality | None
     not_available: dict[str, str]
@@ -179,6 +182,9 @@ def score_run(
         by = _judge(run, dataset, judging, note)  # what cannot be had is said before the work
     share = (processes, parts)
     likelihood = _likelihood(run, dataset, chosen, seed, progress, missing, *share)
+    gain = _gain(run, dataset, chosen, seed)
+    if gain is not None and (said := gain_note(gain.nats, dataset.event_shape)):
+        note(said)
     entropy = _or_missing(dataset.true_entropy, "true entropy", missing)
     drawn: dict[str, Tensor] = {}
     if chosen.samples:
@@ -203,6 +209,7 @@ def score_run(
         samples_each=chosen.samples,
         true_entropy=entropy,
         likelihood=likelihood,
+        gain=gain,
         samples=scored,
         quality=quality,
         not_available=missing,
@@ -293,6 +300,18 @@ def _likelihood(
         shared = replace(method, processes=processes, parts=parts)
         found += _bounds(shared, x.to(_dtype(method.prior)), labels, effort, seed, progress)
     return found
+
+
+def _gain(run: Run, dataset: Dataset, effort: Effort, seed: int) -> Estimate | None:
+    """Returns the gain from x̃ of a complete denoiser."""
+    method = run.method()
+    if method is None or method.denoiser is None:
+        return None
+    x = dataset.test.head(effort.limit).to(run.device, _dtype(method.denoiser))
+    labels = None
+    if dataset.classes is not None:
+        labels = dataset.test.head_labels(effort.limit).to(run.device)
+    return gain_estimate("two-step", method, x, seed, labels)
 
 
 def _bounds(

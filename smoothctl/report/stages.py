@@ -1,6 +1,5 @@
 """What the page shows of each stage: state, size, curve, settings, command."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any, TypeGuard
 from smoothctl import architectures
 from smoothctl.commands import fit_command, shell
 from smoothctl.errors import SmoothctlError
+from smoothctl.metrics.gain import gain_note
 from smoothctl.report.charts import Chart, curves
 from smoothctl.runs import Run, Stage
-from smoothctl.stages import StageConfig, StageName
+from smoothctl.stages import StageConfig, StageName, Unit
 
 __all__ = ["Setting", "StageView", "decimals", "stage_views"]
 
@@ -40,6 +40,8 @@ class StageView:
     state: str
     parameters: int | None
     validation: str
+    gain: str
+    hint: str
     duration: str
     chart: Chart | None
     settings: list[Setting]
@@ -113,7 +115,9 @@ def _stage(
         made_with=str(_raw(text).get("smoothctl", "")),
         state=_state(stage, config, log),
         parameters=_parameters(run, name, missing),
-        validation=_validation(config, log, unit),
+        validation=_last(log, "validation", unit),
+        gain=_last(log, "gain", unit),
+        hint=_hint(config, log),
         duration=_duration(log),
         chart=_chart(log, unit),
         settings=_settings(text),
@@ -157,35 +161,34 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and abs(value) < _INFINITE
 
 
-def _unit(config: StageConfig) -> str:
-    """Returns the unit of the stage's loss; a score model's has none."""
+def _unit(config: StageConfig) -> Unit:
+    """Returns what the stage's loss is shown in; a score model's has no unit."""
     try:
-        return "nats" if architectures.load(config.architecture).loss_in_nats() else ""
+        return config.unit(architectures.load(config.architecture).loss_in_nats())
     except SmoothctlError:
-        return ""
+        return config.unit(in_nats=False)
 
 
-def _chart(log: Sequence[Mapping[str, Any]], unit: str) -> Chart | None:
-    series = {"loss": _series(log, "loss"), "validation": _series(log, "validation")}
-    kept = {name: line for name, line in series.items() if line}
-    return curves(kept, "step", unit or "loss") if kept else None
+def _chart(log: Sequence[Mapping[str, Any]], unit: Unit) -> Chart | None:
+    lines = {name: _series(log, name) for name in ("loss", "validation")}
+    kept = {
+        name: [(step, value * unit.per_nat) for step, value in line]
+        for name, line in lines.items()
+        if line
+    }
+    return curves(kept, "step", unit.name or "loss") if kept else None
 
 
-def _validation(config: StageConfig, log: Sequence[Mapping[str, Any]], unit: str) -> str:
-    """Returns the last validation loss, of 8-bit images also in bits/dim."""
-    line = _series(log, "validation")
-    if not line:
-        return "–"
-    value = line[-1][1]
-    if (
-        unit
-        and config.stage in ("baseline", "denoiser")
-        and config.levels
-        and len(config.event_shape) == 3
-    ):
-        bits = value / math.prod(config.event_shape) / math.log(2)
-        return f"{decimals(value, 2)} {unit}, {decimals(bits, 3)} bits/dim"
-    return f"{value:.4g} {unit}".rstrip().replace("-", "−")
+def _last(log: Sequence[Mapping[str, Any]], key: str, unit: Unit) -> str:
+    """Returns the last value of a log's validations in the unit of users."""
+    line = _series(log, key)
+    return unit.text(line[-1][1]).replace("-", "−") if line else "–"
+
+
+def _hint(config: StageConfig, log: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what to do about a denoiser that hardly uses x̃."""
+    line = _series(log, "gain")
+    return (line and gain_note(line[-1][1], config.event_shape)) or ""
 
 
 def _duration(log: Sequence[Mapping[str, Any]]) -> str:

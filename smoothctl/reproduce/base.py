@@ -9,7 +9,7 @@ from typing import Any
 from smoothctl.randomness import generator
 from smoothctl.runs import Run
 from smoothctl.stages import StageName
-from smoothctl.training.loop import Reporter
+from smoothctl.training.reporter import Reporter
 
 __all__ = [
     "Claim",

@@ -17,7 +17,7 @@ from smoothctl.reproduce.base import (
     parameters,
 )
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
-from smoothctl.training.loop import Reporter
+from smoothctl.training.reporter import Reporter
 
 __all__ = ["experiment"]
 

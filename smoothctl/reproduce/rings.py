@@ -5,7 +5,7 @@ from pathlib import Path
 
 from smoothctl.reproduce.base import Claim, Experiment, Result, Scale, at_most, better
 from smoothctl.reproduce.smoothed_made import ROWS, compare
-from smoothctl.training.loop import Reporter
+from smoothctl.training.reporter import Reporter
 
 __all__ = ["experiment"]
 

@@ -16,7 +16,7 @@ from smoothctl.reproduce.base import (
 )
 from smoothctl.runs import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
-from smoothctl.training.loop import Reporter
+from smoothctl.training.reporter import Reporter
 
 __all__ = ["ROWS", "compare"]
 

@@ -16,27 +16,12 @@ from smoothctl.stages import StageConfig, StageName
 from smoothctl.training.agreement import check_same_config
 from smoothctl.training.devices import accelerator_for, check_strategy
 from smoothctl.training.folder import claimed, clear_replaced, is_settled, last_good, prepare
-from smoothctl.training.loop import Reporter, Trainer
+from smoothctl.training.loop import Trainer
 from smoothctl.training.objectives import OBJECTIVES, Objective
+from smoothctl.training.reporter import Quiet, Reporter
 from smoothctl.training.settings import FitSettings, resolve, sources_of
 
 __all__ = ["FitSettings", "Quiet", "fit_baseline", "fit_denoiser", "fit_joint", "fit_prior"]
-
-
-class Quiet:
-    """A reporter that says nothing."""
-
-    def start(self, title: str, step: int, total: int) -> None:
-        """Ignores the start."""
-
-    def advance(self, step: int, loss: float) -> None:
-        """Ignores the step."""
-
-    def note(self, message: str) -> None:
-        """Ignores the message."""
-
-    def finish(self) -> None:
-        """Ignores the end."""
 
 
 def fit_baseline(reporter: Reporter | None = None, **settings: Any) -> Run:

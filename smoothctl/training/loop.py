@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -25,31 +24,16 @@ from smoothctl.training.feed import Feed, Pass
 from smoothctl.training.folder import last_good
 from smoothctl.training.memory import Room
 from smoothctl.training.objectives import Objective
+from smoothctl.training.reporter import Plan, Reporter
 from smoothctl.training.schedule import learning_rate
 from smoothctl.training.signals import Received, caught
 from smoothctl.training.state import Checkpoints, Progress, load_optimizer, optimizer_tensors
 from smoothctl.training.validation import Validation
 
-__all__ = ["Reporter", "Trainer"]
+__all__ = ["Trainer"]
 
 _LOST_AFTER = 100
 """Steps in a row that are left out before the weights count as lost."""
-
-
-class Reporter(Protocol):
-    """Told what happens while fitting; the command line draws a progress bar from it."""
-
-    def start(self, title: str, step: int, total: int) -> None:
-        """Training of a stage begins at a step."""
-
-    def advance(self, step: int, loss: float) -> None:
-        """A step is done."""
-
-    def note(self, message: str) -> None:
-        """Something worth a sentence happened."""
-
-    def finish(self) -> None:
-        """Training of a stage has ended."""
 
 
 class Trainer:
@@ -117,8 +101,7 @@ class Trainer:
             RunError: a file cannot be written.
         """
         self._resume()
-        title, total = f"{self.config.stage} ({self.config.architecture})", self.training.steps
-        self.reporter.start(title, self.progress.step, total)
+        self.reporter.start(self._plan())
         self._clock = (time.monotonic(), self.progress.step)
         try:
             with torch.random.fork_rng(devices=self._gpus()), caught() as received:
@@ -129,6 +112,18 @@ class Trainer:
                     raise Interrupted(f"Stopped; {self.stage.path} is complete.", received.signum)
         finally:
             self.reporter.finish()
+
+    def _plan(self) -> Plan:
+        density = self.objective.density
+        return Plan(
+            title=f"{self.config.stage} ({self.config.architecture})",
+            parameters=sum(p.numel() for p in self.parameters),
+            examples=len(self.feed.view),
+            batch=self.feed.whole,
+            done=self.progress.step,
+            steps=self.training.steps,
+            unit=self.config.unit(density.loss_in_nats()),
+        )
 
     def _train(self, received: Received) -> None:
         agreement = Agreement(self.processes, received)
@@ -230,18 +225,13 @@ class Trainer:
             with torch.no_grad():
                 torch._foreach_copy_(self.parameters, current)
 
-    def validate(self) -> float:
-        """Returns the mean loss of the averaged weights on the validation examples, in nats."""
-        with self._averaged():
-            return self.validation.loss()
-
     def _after(self, done: int, loss: float, norm: float) -> None:
         self.progress.step = done
         self.reporter.advance(done, loss)
         last = done == self.training.steps
         entry = {"step": done, "loss": loss, "gradient_norm": norm}
         if last or done % self.training.validation_interval == 0:
-            entry["validation"] = self._validated(done)
+            entry |= self._validated(done)
         if "validation" in entry or done == 1 or done % self.training.log_every == 0:
             self._log(entry)
         if last or self._is_due(done):
@@ -251,8 +241,10 @@ class Trainer:
         """Returns whether a checkpoint is; none replaces a good one while steps are left out."""
         return done % self.training.checkpoint_interval == 0 and not self.progress.in_a_row
 
-    def _validated(self, done: int) -> float:
-        value = self.validate()
+    def _validated(self, done: int) -> dict[str, float]:
+        """Returns the held-out loss and, of a denoiser, the gain from x̃ in nats."""
+        with self._averaged():
+            value, gain = self.validation.loss(), self.validation.gain()
         if not math.isfinite(value):
             raise TrainingError(
                 f"The validation loss is not finite at step {done}; {last_good(self.stage)}; a "
@@ -261,7 +253,8 @@ class Trainer:
         if not value >= self.progress.best:
             self.progress.best, self.progress.best_step = value, done
             self._write_weights("best")
-        return value
+        self.reporter.validated(done, value, gain)
+        return {"validation": value} | ({} if gain is None else {"gain": gain})
 
     def _log(self, entry: dict[str, float]) -> None:
         if not self._writes():

@@ -14,7 +14,7 @@ from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.runs import RUNS, Run
 from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig
-from smoothctl.training.loop import Reporter
+from smoothctl.training.reporter import Reporter
 
 __all__ = ["FitSettings", "resolve", "sources_of"]
 

@@ -1,12 +1,14 @@
 """The loss of held-out examples, the same however they are cut into passes."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from smoothctl.batches import spans
+from smoothctl.batches import evaluate, spans
 from smoothctl.datasets.base import View
+from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
 from smoothctl.randomness import generator
 from smoothctl.training.feed import Feed, noise_of
 from smoothctl.training.objectives import Objective
@@ -39,6 +41,32 @@ class Validation:
         self.objective, self.feed, self.within = objective, feed, within
         self.examples = view.head(limit)
         self.labels = view.head_labels(limit) if feed.labelled else None
+
+    @torch.no_grad()
+    def gain(self) -> float | None:
+        """Returns the mean gain from x̃ of a denoiser's current weights, in nats.
+
+        Returns:
+            None for other stages, for a loss that is not in nats, and of a single example.
+        """
+        density = self.objective.density
+        x = self.feed.to_device(self.examples[: GAIN_EXAMPLES[density.domain]])
+        target, context = self.objective.pair(x, generator(self.feed.config.seed, "gain"))
+        if context is None or not density.loss_in_nats() or len(x) < 2:
+            return None
+        labels = None if self.labels is None else self.labels[: len(x)].to(x.device)
+        draws = generator(self.feed.config.seed, "gain-draws")
+
+        def log_prob(x_smooth: Tensor) -> Tensor:
+            loss = partial(density.training_loss, generator=draws)
+            return self.within(
+                lambda rows: -evaluate(loss, _BATCHES * rows, target, x_smooth, labels=labels)
+            )
+
+        self.objective.eval()
+        found = gain_from_context(log_prob, context)
+        self.objective.train()
+        return float(found.double().mean())
 
     @torch.no_grad()
     def loss(self) -> float:

@@ -76,7 +76,9 @@ class PixelCNNpp(Density):
         encoder_blocks: int = Field(
             1, ge=0, le=100, description="gated blocks of the encoder at each scale"
         )
-        encoder_filters: int = Field(32, ge=1, le=4096, description="channels of the encoder")
+        encoder_filters: int = Field(
+            0, ge=0, le=4096, description="channels of the encoder; 0: as many as of the streams"
+        )
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
@@ -143,7 +145,12 @@ class PixelCNNpp(Density):
         self.encoder: Encoder | None = None
         if self.context_shape is not None and c.conditioning == "aligned":
             self.encoder = Encoder(
-                channels, c.filters, c.encoder_filters, c.encoder_blocks, c.scales, c.dropout
+                channels,
+                c.filters,
+                c.encoder_filters or c.filters,
+                c.encoder_blocks,
+                c.scales,
+                c.dropout,
             )
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from smoothctl.plots import panels, save
 from smoothctl.randomness import generator, uniform
 from smoothctl.reproduce.base import Claim, Experiment, Result, Row, Scale
-from smoothctl.training.loop import Reporter
+from smoothctl.training.reporter import Reporter
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 from smoothctl_ncsn.langevin import langevin, vector_noise
 from smoothctl_ncsn.levels import geometric

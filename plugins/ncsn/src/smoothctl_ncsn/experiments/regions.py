@@ -12,7 +12,7 @@ from smoothctl.plots import save
 from smoothctl.reproduce.base import Claim, Experiment, Result, Row, Scale, collect, parameters
 from smoothctl.runs import Run
 from smoothctl.training.fit import fit_baseline
-from smoothctl.training.loop import Reporter
+from smoothctl.training.reporter import Reporter
 from smoothctl_ncsn.base import ScoreModel
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 

@@ -1,0 +1,76 @@
+"""What a fit tells while it goes on, and to whom."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from smoothctl.stages import Unit
+
+__all__ = ["Plan", "Quiet", "Reporter"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit is going to do.
+
+    Args:
+        title: stage and architecture.
+        parameters: trained numbers of the network.
+        examples: of the training data.
+        batch: examples a step.
+        done: steps that were done before.
+        steps: steps in all.
+        unit: what losses are shown in.
+    """
+
+    title: str
+    parameters: int
+    examples: int
+    batch: int
+    done: int
+    steps: int
+    unit: Unit
+
+    def __str__(self) -> str:
+        epochs = self.steps * self.batch / self.examples
+        return (
+            f"Fits the {self.title}: {self.parameters:,} parameters, {self.examples:,} examples, "
+            f"{self.steps:,} steps of {self.batch} ({epochs:.3g} epochs)."
+        )
+
+
+class Reporter(Protocol):
+    """Told what happens while fitting; the command line draws a progress bar from it."""
+
+    def start(self, plan: Plan) -> None:
+        """Training of a stage begins."""
+
+    def advance(self, step: int, loss: float) -> None:
+        """A step is done; its mean loss in nats."""
+
+    def validated(self, step: int, loss: float, gain: float | None) -> None:
+        """The held-out loss after a step and, of a denoiser, the gain from x̃; both in nats."""
+
+    def note(self, message: str) -> None:
+        """Something worth a sentence happened."""
+
+    def finish(self) -> None:
+        """Training of a stage has ended."""
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    def start(self, plan: Plan) -> None:
+        """Ignores the start."""
+
+    def advance(self, step: int, loss: float) -> None:
+        """Ignores the step."""
+
+    def validated(self, step: int, loss: float, gain: float | None) -> None:
+        """Ignores the validation."""
+
+    def note(self, message: str) -> None:
+        """Ignores the message."""
+
+    def finish(self) -> None:
+        """Ignores the end."""
