@@ -198,9 +198,9 @@ class Bounds:
             )
         count = points or (801 if x.shape[1] == 1 else 121)
         side = torch.linspace(-reach, reach, count, dtype=x.dtype, device=x.device)
-        offsets = self.kernel.sigma * torch.cartesian_prod(*[side] * x.shape[1])
-        offsets = offsets.view(-1, x.shape[1])
-        log_cell = x.shape[1] * math.log(self.kernel.sigma * 2 * reach / (count - 1))
+        deviations = self.kernel.deviations(x).expand(x.shape[1])
+        offsets = deviations * torch.cartesian_prod(*[side] * x.shape[1]).view(-1, x.shape[1])
+        log_cell = float(torch.log(deviations * 2 * reach / (count - 1)).sum())
         results = []
         for start, stop in spans(len(x), max(1, _NOISE_ROWS // len(offsets))):
             rows = x[start:stop].repeat_interleave(len(offsets), dim=0)

@@ -49,6 +49,8 @@ def fit_command(
         arguments += ["--preset", config.preset]
     if config.kernel is not None and config.sigma is not None and not inherits:
         arguments += ["--kernel", config.kernel, "--sigma", _text(config.sigma)]
+    if _may_standardise(config) and not inherits:
+        arguments += ["--set", f"standardise={_text(config.scale is not None)}"]
     options, training = _unsaid(config, prior if same else None)
     arguments += _training_flags(config.training, training)
     arguments += _settings("", config.options, options)
@@ -150,6 +152,12 @@ def _unsaid(
         elif prior is None or config.preset not in (None, prior.preset):
             options[name] = value
     return options, training
+
+
+def _may_standardise(config: StageConfig) -> bool:
+    """Returns whether the columns of the data may be such as are standardised by default."""
+    smoothed, vectors = config.kernel is not None, len(config.event_shape) == 1
+    return config.scale is not None or (smoothed and vectors and "/" in config.dataset)
 
 
 def _preset(

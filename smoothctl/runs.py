@@ -240,7 +240,8 @@ class Run:
             return None
         assert config.kernel is not None
         assert config.sigma is not None
-        return TwoStep(kernels.load(config.kernel)(config.sigma), prior, denoiser)
+        kernel = kernels.build(config.kernel, config.sigma, config.scale)
+        return TwoStep(kernel, prior, denoiser)
 
 
 def load_run(

@@ -83,7 +83,7 @@ class TwoStep(Bounds):
         if not self.prior.tractable:
             self._posterior_mean(self._probe())
             return
-        name = type(self.kernel).__name__
+        name = self.kernel.name
         if self.kernel.exact_density_only:
             raise NotAvailable(
                 f"Single-step denoising is not available for {name} with a fitted prior: "

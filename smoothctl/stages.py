@@ -96,6 +96,7 @@ class StageConfig:
     levels: int | None = None
     kernel: str | None = None
     sigma: float | None = None
+    scale: tuple[float, ...] | None = None
     architecture: str
     preset: str | None = None
     seed: int = Field(0, ge=0)
@@ -109,6 +110,8 @@ class StageConfig:
     def _smoothed_unless_baseline(self) -> "StageConfig":
         if (self.kernel is None or self.sigma is None) != (self.stage == "baseline"):
             raise ValueError("every stage but the baseline has a kernel and a sigma")
+        if self.scale is not None and (len(self.scale),) != self.event_shape:
+            raise ValueError("scale has one number for each coordinate of a vector")
         return self
 
     def unit(self, in_nats: bool = True) -> Unit:
@@ -162,7 +165,7 @@ class StageConfig:
             )
         keys = ["dataset", "data", "event_shape"]
         if "baseline" not in (self.stage, other.stage):
-            keys += ["kernel", "sigma"]
+            keys += ["kernel", "sigma", "scale"]
         for key in keys:
             mine, others = getattr(self, key), getattr(other, key)
             if mine != others:
@@ -228,7 +231,7 @@ def from_toml(path: Path) -> dict[str, Any]:
         values = read_toml(path, LARGEST_CONFIG)
     except RunError as error:
         raise UsageError(str(error)) from error
-    known = {"format", "smoothctl", *StageConfig.__dataclass_fields__}
+    known = {"format", "smoothctl", "standardise", *StageConfig.__dataclass_fields__}
     for key in values:
         if key not in known:
             raise UsageError(f"{path} has an unknown key '{key}'{near_misses(key, known)}")

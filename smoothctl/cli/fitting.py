@@ -63,8 +63,8 @@ def merge(
     file = from_toml(config_file) if config_file is not None else {}
     if file.get("stage", stage) != stage:
         raise UsageError(f"{config_file} is of a {file['stage']}, not of a {stage}.")
-    tables: dict[str, dict[str, Any]] = {"data": {}, "options": {}, "training": {}}
     settings: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = {"data": {}, "options": {}, "training": {}, "": settings}
     sources: dict[str, str] = {}
     for key, value in file.items():
         if key in tables:
@@ -80,11 +80,15 @@ def merge(
     given = [("training", key, value) for key, value in training.items() if value is not None]
     given += [("data", key, value) for key, value in (data or {}).items()]
     for table, key, value in [*given, *map(_assignment, assignments or [])]:
-        if sources.get(f"{table}.{key}") == "command line":
+        dotted = f"{table}.{key}".lstrip(".")
+        if sources.get(dotted) == "command line":
             raise UsageError(f"The setting '{key}' is given twice on the command line.")
         tables[table][key] = value
-        sources[f"{table}.{key}"] = "command line"
-    return {**settings, **tables, "sources": sources}
+        sources[dotted] = "command line"
+    if settings.get("standardise") is False:
+        settings.pop("scale", None)  # of a configuration file
+    named = {name: table for name, table in tables.items() if name}
+    return {**settings, **named, "sources": sources}
 
 
 def data_settings(assignments: Sequence[str] | None, skip_corrupt: bool) -> dict[str, Any]:
@@ -118,6 +122,10 @@ def sampler_settings(assignments: Sequence[str] | None) -> dict[str, Any]:
 
 def _assignment(text: str) -> tuple[str, str, Any]:
     key, value = _key_and_value("--set", text)
+    if key == "standardise":
+        if not isinstance(value, bool):
+            raise UsageError(f"--set standardise is true or false, not {value!r}.")
+        return "", key, value
     table, dot, name = key.rpartition(".")
     if dot and table != "training":
         raise UsageError(f"--set {key}: only 'training.' may stand before a key, not '{table}.'.")

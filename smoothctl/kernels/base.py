@@ -45,6 +45,15 @@ class Kernel(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(sigma={self.sigma:g})"
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
+    def deviations(self, like: Tensor) -> Tensor:
+        """Returns the standard deviation of the noise, for every coordinate or one for all."""
+        return like.new_tensor(self.sigma)
+
     def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Draws x̃ ~ q(x̃|x), shape (batch, *event) as x."""
         return x + self.noise(x, generator)
@@ -96,6 +105,6 @@ class Kernel(ABC):
         """
         del x_smooth, score
         raise NotAvailable(
-            f"The score of the smoothed density gives no posterior mean for {type(self).__name__} "
+            f"The score of the smoothed density gives no posterior mean for {self.name} "
             "noise; for Gaussian noise it does."
         )

@@ -1,6 +1,7 @@
 """The σ heuristic: half the typical distance between data points per coordinate."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,11 @@ class SigmaEstimate:
 
 
 def sigma_heuristic(
-    dataset: Dataset, seed: int = 0, tolerance: float = 0.005, max_pairs: int = 2**20
+    dataset: Dataset,
+    seed: int = 0,
+    tolerance: float = 0.005,
+    max_pairs: int = 2**20,
+    scale: Sequence[float] | None = None,
 ) -> SigmaEstimate:
     """Returns the median Euclidean distance between two data points over 2√D (ARDS app. C.1).
 
@@ -47,15 +52,17 @@ def sigma_heuristic(
         seed: seed of the pairs.
         tolerance: relative standard error to stop at.
         max_pairs: pairs to stop at all the same.
+        scale: of each coordinate of vectors, which are divided by it; σ is in its units.
 
     Raises:
         DataError: fewer than two distinct examples.
     """
-    view, dims = dataset.train, math.prod(dataset.event_shape)
-    scale = 1 / (2 * math.sqrt(dims))
+    dims = math.prod(dataset.event_shape)
+    view = dataset.train if scale is None else _Scaled(dataset.train, torch.tensor(scale))
+    unit = 1 / (2 * math.sqrt(dims))
     if len(view) <= _EXACT and len(view) * dims <= _EXACT_VALUES:
         distances = torch.nn.functional.pdist(view.head().flatten(1).double())
-        estimate = SigmaEstimate(_median(distances) * scale, 0.0, len(distances), exact=True)
+        estimate = SigmaEstimate(_median(distances) * unit, 0.0, len(distances), exact=True)
     else:
         estimate = _from_random_pairs(view, dims, seed, tolerance, max_pairs)
     if not estimate.sigma > 0:
@@ -63,8 +70,28 @@ def sigma_heuristic(
     return estimate
 
 
+class _Scaled:
+    """The rows of a view, divided by the scale of each coordinate."""
+
+    def __init__(self, view: View, scale: Tensor) -> None:
+        self.view, self.scale = view, scale
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def head(self) -> Tensor:
+        """Returns all rows, (n, D)."""
+        rows = self.view.head()
+        return rows / self.scale.to(rows)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Returns some rows, (k, D)."""
+        rows = self.view.rows(indices)
+        return rows / self.scale.to(rows)
+
+
 def _from_random_pairs(
-    view: View, dims: int, seed: int, tolerance: float, max_pairs: int
+    view: View | _Scaled, dims: int, seed: int, tolerance: float, max_pairs: int
 ) -> SigmaEstimate:
     draws, distances = generator(seed, "pairs"), torch.empty(0)
     chunk = min(_CHUNK, max(_FEWEST, _CHUNK_VALUES // dims))
@@ -82,7 +109,7 @@ def _from_random_pairs(
             return SigmaEstimate(sigma, error, n, exact=False)
 
 
-def _distances(view: View, first: Tensor, second: Tensor, block: int) -> Tensor:
+def _distances(view: View | _Scaled, first: Tensor, second: Tensor, block: int) -> Tensor:
     """Returns the distances of pairs, float32, reading `block` pairs at a time."""
     found = torch.empty(len(first))
     for i in range(0, len(first), block):

@@ -138,7 +138,7 @@ def _objective(config: StageConfig, dataset: Dataset, init_from: str | Path | No
         take_weights(density, init_from)
     kernel = None
     if config.kernel is not None and config.sigma is not None:
-        kernel = kernels.load(config.kernel)(config.sigma)
+        kernel = kernels.build(config.kernel, config.sigma, config.scale)
     return OBJECTIVES[config.stage](density, kernel)
 
 

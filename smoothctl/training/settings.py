@@ -1,7 +1,7 @@
 """What a fit is told and what it resolves to: defaults, presets, σ, and what a prior hands on."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from smoothctl.configs import as_dict, build
 from smoothctl.datasets.base import Dataset, Domain
 from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.metrics.sigma import sigma_heuristic
+from smoothctl.metrics.spreads import differ, spreads
 from smoothctl.runs import RUNS, Run
 from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig
 from smoothctl.training.reporter import Reporter
@@ -22,6 +23,7 @@ DEFAULT_DATASETS: dict[Domain, str] = {"vector": "rings", "image": "digits"}
 DEFAULT_ARCHITECTURES: dict[Domain, str] = {"vector": "made", "image": "pixelcnnpp"}
 DEFAULT_KERNEL = "gaussian"
 _SHA256 = "sha256:"
+_OF_SMOOTHING = ("kernel", "sigma", "standardise", "scale")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,11 @@ class FitSettings:
         dataset: registered name, path, or id on the Hugging Face hub; see `open_dataset`.
         architecture: registered name.
         kernel: registered name.
-        sigma: standard deviation of the smoothing, in data units.
+        sigma: standard deviation of the smoothing, in data units; where columns are standardised,
+            in units of their spreads.
+        standardise: smooth each column of vectors by its own spread; None: where they differ by
+            more than a factor of 3.
+        scale: the spreads, where they are known; see `StageConfig`.
         out: run folder.
         seed: determines everything that is random.
         precision: float32, float64, or bf16 mixed precision.
@@ -51,6 +57,8 @@ class FitSettings:
     architecture: str | None = None
     kernel: str | None = None
     sigma: float | None = None
+    standardise: bool | None = None
+    scale: Sequence[float] | None = None
     out: str | Path | None = None
     seed: int = 0
     precision: Precision = "float32"
@@ -81,13 +89,17 @@ def resolve(
             f"{architecture} models {cls.domain}s, and {dataset.name} holds {dataset.domain}s: "
             "choose another --arch ('smoothctl architectures list') or --dataset."
         )
-    kernel, sigma = None, None
+    kernel, sigma, scale = None, None, None
     if name != "baseline":
         kernel = _or(settings.kernel, DEFAULT_KERNEL)
-        sigma = _choose_sigma(settings, cls, dataset, sources, reporter)
-        kernels.load(kernel)(sigma)
-    elif settings.kernel is not None or settings.sigma is not None:
-        raise UsageError("A baseline is fitted to unsmoothed data: it has no kernel and no sigma.")
+        scale = _choose_scale(settings, cls, dataset, reporter)
+        sigma = _choose_sigma(settings, cls, dataset, scale, sources, reporter)
+        kernels.build(kernel, sigma, scale)
+    elif any(getattr(settings, key) is not None for key in _OF_SMOOTHING):
+        raise UsageError(
+            "A baseline is fitted to unsmoothed data: it has no kernel, no sigma and nothing to "
+            "standardise."
+        )
     settings = _with_preset(settings, cls, architecture, sources)
     training = {**cls.training_defaults, **settings.training}
     options = build(cls.Config, settings.options, architecture)
@@ -99,6 +111,7 @@ def resolve(
         "levels": dataset.levels,
         "kernel": kernel,
         "sigma": sigma,
+        "scale": scale,
         "architecture": architecture,
         "preset": settings.preset,
         "seed": settings.seed,
@@ -187,6 +200,7 @@ def _choose_sigma(
     settings: FitSettings,
     cls: type[Density],
     dataset: Dataset,
+    scale: Sequence[float] | None,
     sources: dict[str, str],
     reporter: Reporter,
 ) -> float:
@@ -200,17 +214,49 @@ def _choose_sigma(
         sources["sigma"] = "suggested by the dataset"
         reporter.note(f"Takes sigma = {dataset.suggested_sigma:g}, suggested for {dataset.name}.")
         return dataset.suggested_sigma
-    estimate = sigma_heuristic(dataset)
+    estimate = sigma_heuristic(dataset, scale=scale)
     sigma = float(f"{estimate.sigma:.3g}")
     sources["sigma"] = "heuristic"
-    reporter.note(f"Takes sigma = {sigma:g}, the median distance of two data points over 2√D.")
+    what = "data points" if scale is None else "standardised rows"
+    reporter.note(f"Takes sigma = {sigma:g}, the median distance of two {what} over 2√D.")
     return sigma
+
+
+def _choose_scale(
+    settings: FitSettings, cls: type[Density], dataset: Dataset, reporter: Reporter
+) -> tuple[float, ...] | None:
+    """Returns the spread of each column where they are standardised; None where they are not.
+
+    Raises:
+        UsageError: images, or an architecture that needs the same noise in all columns.
+    """
+    if settings.scale is not None:
+        return tuple(settings.scale)
+    if dataset.domain == "image":
+        if settings.standardise:
+            raise UsageError("Images have one scale: there is nothing to standardise.")
+        return None
+    if settings.standardise is False:
+        return None
+    scale = spreads(dataset)
+    if not (settings.standardise or differ(scale)):
+        return None
+    said = f"The spreads of the columns differ, from {min(scale):g} to {max(scale):g}"
+    if cls.loss_in_nats():
+        reporter.note(
+            f"{said}: sigma is in units of each one's; --set standardise=false takes one for all."
+        )
+        return scale
+    if settings.standardise:
+        raise UsageError(f"{cls.__name__} takes the same noise in all columns: rescale the data.")
+    reporter.note(f"{said}, and {cls.__name__} takes the same noise in all: rescale the data.")
+    return None
 
 
 def sources_of(settings: FitSettings) -> dict[str, str]:
     """Returns where each given value came from: the Python call, where nobody says otherwise."""
     keys = ["dataset", "architecture", "kernel", "sigma", "seed", "precision", "preset"]
-    keys += ["init_from"]
+    keys += ["init_from", "standardise", "scale"]
     given = [key for key in keys if getattr(settings, key) != getattr(FitSettings, key)]
     for table in ("data", "options", "training"):
         given += [f"{table}.{name}" for name in getattr(settings, table)]
@@ -229,7 +275,12 @@ def _inherit(settings: FitSettings, sources: dict[str, str], reporter: Reporter)
     if not prior.started:
         raise RunError(f"{settings.out} has no prior; fit-prior --out {settings.out} makes one.")
     config = prior.config()
-    for key in ("dataset", "data", "kernel", "sigma"):
+    if settings.standardise not in (None, config.scale is not None):
+        raise RunError(
+            f"standardise={settings.standardise} contradicts the prior in {prior.config_file}: "
+            "leave it out, or fit another prior."
+        )
+    for key in ("dataset", "data", "kernel", "sigma", "scale"):
         chosen, inherited = getattr(settings, key), getattr(config, key)
         if key == "data":
             chosen = dict(chosen) or None
@@ -260,6 +311,8 @@ def _inherit(settings: FitSettings, sources: dict[str, str], reporter: Reporter)
         data=config.data,
         kernel=config.kernel,
         sigma=config.sigma,
+        standardise=config.scale is not None,
+        scale=config.scale,
         preset=preset,
         options=options,
     )

@@ -1,0 +1,27 @@
+"""The spreads of a dataset's columns, and whether one σ suits them all."""
+
+import torch
+
+from smoothctl.datasets.base import Dataset
+
+__all__ = ["differ", "spreads"]
+
+_MOST_ROWS = 2**16
+_FACTOR = 3.0
+"""How many times the least spread the greatest may be before columns are standardised."""
+
+
+def spreads(dataset: Dataset) -> tuple[float, ...]:
+    """Returns the standard deviation of each column of vectors, to four digits.
+
+    A column that is constant in the training rows counts as 1.
+    """
+    rows = dataset.train.head(min(_MOST_ROWS, len(dataset.train))).double()
+    found = rows.std(0, correction=0)
+    found = torch.where(found > 0, found, torch.ones_like(found))
+    return tuple(float(f"{value:.4g}") for value in found.tolist())
+
+
+def differ(scale: tuple[float, ...]) -> bool:
+    """Returns whether spreads differ so much that one σ in data units would not suit them all."""
+    return max(scale) > _FACTOR * min(scale)
