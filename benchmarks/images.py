@@ -1,6 +1,6 @@
 """PixelCNN++: sampling, training and memory, as ratios to a baseline in the same run.
 
-    python -m benchmarks.images [--quick] [--threads 1] [--repeats 3]
+    python -m benchmarks.images [--quick] [--denoisers] [--threads 1] [--repeats 3]
 
 Times are CPU seconds of this process; variants take turns, and the median over repeats counts. The
 baselines are `plain_pixelcnnpp` (the published network, ported line by line) and one teacher-forced
@@ -48,10 +48,13 @@ TARGETS = {
 """Network and batch -> at most this many forward passes."""
 
 
-def ours(size: Size, denoiser: bool = False, levels: int | None = None) -> PixelCNNpp:
+def ours(
+    size: Size, denoiser: bool = False, levels: int | None = None, **options: Any
+) -> PixelCNNpp:
     """Returns our network, initialised from random images."""
     torch.manual_seed(0)
-    config = PixelCNNpp.Config(filters=size.filters, blocks=size.blocks, mixtures=size.mixtures)
+    sizes = {"filters": size.filters, "blocks": size.blocks, "mixtures": size.mixtures}
+    config = PixelCNNpp.Config(**{**sizes, **options})
     density = PixelCNNpp(size.shape, size.shape if denoiser else None, levels, config)
     x = images(size, 8)
     density.initialize(x, x if denoiser else None)
@@ -122,23 +125,68 @@ def naive_passes(density: PixelCNNpp) -> float:
     return (time.process_time() - begun) / one
 
 
+DENOISERS: dict[str, dict[str, Any]] = {
+    "by default": {},
+    "aligned": {"conditioning": "aligned"},
+    "stacked": {"conditioning": "stacked"},
+}
+"""Denoisers beside a prior; all but the first have its depth, and that the default one."""
+
+
+def denoisers(size: Size) -> dict[str, PixelCNNpp]:
+    """Returns a denoiser of each kind."""
+    options = {**DENOISERS, "by default": PixelCNNpp.suited("denoiser", 1.0, {})}
+    return {name: ours(size, levels=256, denoiser=True, **each) for name, each in options.items()}
+
+
 def denoising(repeats: int, quick: bool) -> None:
-    """Prints what the denoiser's sampler costs in units of the prior's."""
-    print("\nThe denoiser's sampler against the prior's at equal image size (at most 1.3)")
+    """Prints what drawing from a denoiser and a step of its training cost over the prior's."""
+    print("\nDenoisers over the prior, CPU seconds: drawing (at most 1.1), training (at most 1.15)")
+    print(f"{'network':8}{'batch':>6}{'':10}{'prior':>9}", end="")
+    print("".join(f"{name:>12}{'÷ prior':>9}" for name in DENOISERS))
     for (name, batch), _ in TARGETS.items():
-        if quick and (name, batch) != ("small", 16):
-            continue
-        size = SIZES[name]
-        prior, denoiser, x = ours(size), ours(size, denoiser=True, levels=256), images(size, batch)
-        found = medians(
-            {
-                "prior": lambda p=prior, b=batch: p.sample(b),
-                "denoiser": lambda d=denoiser, b=batch, x=x: d.sample(b, x),
-            },
-            repeats,
-        )
-        ratio = found["denoiser"] / found["prior"]
-        print(f"{name:8}{batch:6}{found['prior']:9.3f}{found['denoiser']:9.3f}{ratio:8.2f}")
+        if not quick or (name, batch) == ("small", 16):
+            draw = {
+                key: lambda d=d, b=batch, x=x: d.sample(b, x if d.context_shape else None)
+                for key, d, x in models(name, batch)
+            }
+            against_prior(name, batch, "draw", draw, repeats)
+    for name, batch in (("small", 16), ("large", 4)):
+        if not quick or name == "small":
+            train = {key: training_step(d, x) for key, d, x in models(name, batch)}
+            against_prior(name, batch, "train", train, repeats)
+
+
+def models(name: str, batch: int) -> list[tuple[str, PixelCNNpp, Tensor]]:
+    """Returns the prior and each denoiser of a size, with images for it."""
+    size = SIZES[name]
+    both = {"prior": ours(size), **denoisers(size)}
+    return [(key, density, images(size, batch)) for key, density in both.items()]
+
+
+def against_prior(
+    name: str, batch: int, what: str, work: Mapping[str, Callable[[], object]], repeats: int
+) -> None:
+    """Prints a row of the table of denoisers."""
+    found = medians(work, repeats)
+    prior = found.pop("prior")
+    print(f"{name:8}{batch:6} {what:9}{prior:9.3f}", end="")
+    print("".join(f"{seconds:12.3f}{seconds / prior:9.2f}" for seconds in found.values()))
+
+
+def training_step(density: PixelCNNpp, x: Tensor) -> Callable[[], None]:
+    """Returns one optimiser step on the density's own loss."""
+    adam = torch.optim.Adam(density.parameters(), lr=1e-6, fused=True)
+    context = x + 0.3 if density.context_shape else None
+
+    def take() -> None:
+        density.train()
+        adam.zero_grad()
+        density.training_loss(x, context).mean().backward()
+        adam.step()
+        density.eval()
+
+    return take
 
 
 def growth(repeats: int) -> None:
@@ -264,6 +312,7 @@ def main() -> None:
     """Prints every table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the small network only")
+    parser.add_argument("--denoisers", action="store_true", help="denoisers over the prior only")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
@@ -274,8 +323,10 @@ def main() -> None:
         area = "x".join(map(str, size.shape))
         print(f"{name}: {area}, {size.filters} filters, {size.blocks} blocks, ", end="")
         print(f"{size.mixtures} mixtures, {millions:.1f} M parameters")
-    sampling(arguments.repeats, arguments.quick)
     denoising(arguments.repeats, arguments.quick)
+    if arguments.denoisers:
+        return
+    sampling(arguments.repeats, arguments.quick)
     growth(arguments.repeats)
     training(arguments.repeats, arguments.quick)
     memory()

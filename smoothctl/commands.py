@@ -151,7 +151,8 @@ def _unsaid(
             training[name] = value
         elif prior is None or config.preset not in (None, prior.preset):
             options[name] = value
-    return options, training
+    said = cls.suited(config.stage, 1.0, config.options)  # which may depend on how many examples
+    return {key: value for key, value in options.items() if key not in said}, training
 
 
 def _may_standardise(config: StageConfig) -> bool:

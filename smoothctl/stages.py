@@ -43,7 +43,9 @@ class TrainingConfig:
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
     beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first moment decay")
     beta2: float = Field(0.99, ge=0, lt=1, description="Adam's second moment decay")
-    warmup: int = Field(200, ge=0, description="steps of linear warm-up")
+    warmup: float = Field(
+        0.02, ge=0, description="steps of linear warm-up; below 1, their share of all steps"
+    )
     decay: Literal["cosine", "constant", "exponential"] = Field(
         "cosine", description="learning-rate schedule after the warm-up"
     )
@@ -62,6 +64,11 @@ class TrainingConfig:
     keep: int = Field(2, ge=1, description="checkpoints to keep")
     log_every: int = Field(100, ge=1, description="steps between lines of log.jsonl")
     compile: bool = Field(False, description="torch.compile; minutes at the start")
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of linear warm-up."""
+        return round(self.warmup if self.warmup >= 1 else self.warmup * self.steps)
 
     @property
     def validation_interval(self) -> int:

@@ -28,7 +28,7 @@ VECTORS: list[dict[str, Any]] = [
 IMAGES: list[dict[str, Any]] = [
     {"architecture": "pixelcnnpp"},
     {"architecture": "pixelcnnpp", "preset": "small"},
-    {"architecture": "pixelcnnpp", "training": {"clip": 5.0, "warmup": 200}},
+    {"architecture": "pixelcnnpp", "training": {"clip": 5.0, "warmup": 0.3}},
     {"architecture": "pixelcnnpp", "preset": "small", "options": {"dropout": 0.0}},
     {"architecture": "pixelcnnpp", "preset": "paper-mnist", "training": {"steps": 11, "ema": 0.0}},
     {"dataset": "digits", "preset": "small", "options": {"blocks": 1, "classes": 10}, "sigma": 0.4},
@@ -132,7 +132,7 @@ def test_everything_is_said_of_an_architecture_that_is_not_installed(monkeypatch
     command = fit_command(config, "r")
     for key in config.options:
         assert any(word.startswith(f"{key}=") for word in command), key
-    assert "training.warmup=200" in command
+    assert "training.warmup=0.02" in command
     assert "--steps" in command
 
 

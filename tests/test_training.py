@@ -485,6 +485,19 @@ class TestSchedule:
         assert rates[:10] == pytest.approx([(s + 1) / 10 for s in range(10)])
         assert rates[10:] == [1.0, 1.0]
 
+    def test_a_warm_up_may_be_a_share_of_the_steps(self) -> None:
+        share = TrainingConfig(learning_rate=1.0, warmup=0.25, steps=40, decay="constant")
+        steps = TrainingConfig(learning_rate=1.0, warmup=10, steps=40, decay="constant")
+        assert [learning_rate(s, share) for s in range(40)] == [
+            learning_rate(s, steps) for s in range(40)
+        ]
+        assert TrainingConfig(warmup=0.25, steps=1).warmup_steps == 0
+
+    @pytest.mark.parametrize("steps", [10, 120, 12_000])
+    def test_the_default_warm_up_ends_early_in_any_fit(self, steps: int) -> None:
+        training = TrainingConfig(steps=steps)
+        assert max(learning_rate(s, training) for s in range(steps // 5)) > 0.95e-3
+
     def test_cosine_ends_at_zero(self) -> None:
         training = TrainingConfig(learning_rate=1.0, warmup=0, steps=100)
         rates = [learning_rate(s, training) for s in range(101)]

@@ -120,6 +120,21 @@ class Density(nn.Module, ABC):
         """Whether the training loss is −log p or a bound of it, and not that of a score."""
         return cls.tractable or cls.bounded
 
+    @classmethod
+    def suited(cls, stage: str, epochs: float, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns settings that suit a stage, for those that nobody chose.
+
+        A denoiser takes its prior's value of each of these where that is not the `Config`'s own.
+        The names are always the same ones.
+
+        Args:
+            stage: "prior", "denoiser", "baseline" or "joint".
+            epochs: how often a fit sees each example.
+            chosen: the settings that were chosen, for this stage or its prior.
+        """
+        del stage, epochs, chosen
+        return {}
+
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Fits scales and offsets to a first batch of data; called once before training.
 

@@ -21,15 +21,24 @@ def command(
     ] = 0.005,
     as_json: options.Json = False,
 ) -> None:
-    """Suggest sigma: the median distance between two data points over 2√D (ARDS app. C.1)."""
+    """Suggest sigma: the median distance between two data points over 2√D (ARDS app. C.1).
+
+    Where the spreads of a table's columns differ by more than a factor of 3, sigma is in units of
+    each one's spread, as fit-prior takes it.
+    """
     from smoothctl.datasets import open_dataset
     from smoothctl.metrics.sigma import sigma_heuristic
+    from smoothctl.metrics.spreads import differ, spreads
 
     opened = open_dataset(dataset, data_settings(data, skip_corrupt), Notes().note)
-    estimate = sigma_heuristic(opened, seed, tolerance)
+    scale = spreads(opened) if opened.domain == "vector" else None
+    if scale is not None and not differ(scale):
+        scale = None
+    estimate = sigma_heuristic(opened, seed, tolerance, scale=scale)
     result = {
         "dataset": opened.name,
         "sigma": estimate.sigma,
+        "scale": scale,
         "standard_error": estimate.standard_error,
         "pairs": estimate.pairs,
         "exact": estimate.exact,
@@ -44,6 +53,8 @@ def command(
     table = Table(title=f"sigma for {opened.name}", title_justify="left", show_header=False)
     how = "all pairs" if estimate.exact else f"± {estimate.standard_error:.4f}"
     table.add_row("heuristic", f"{estimate.sigma:.4f}", f"{how}, {estimate.pairs} pairs")
+    if scale is not None:
+        table.add_row("unit", "each column's spread", f"{min(scale):g} to {max(scale):g}")
     if opened.suggested_sigma is not None:
         table.add_row(opened.suggestion, f"{opened.suggested_sigma:g}", opened.source)
     print_table(table)

@@ -36,7 +36,7 @@ _COMMON: dict[str, Any] = {
 
 
 def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
-    training = {"steps": scale.of(3_000), "learning_rate": 1e-2}
+    training = {"steps": scale.of(3_000), "learning_rate": 1e-2, "warmup": 200}
     plain = [_plain(folder, seed, training, reporter) for seed in seeds]
     figures: dict[str, dict[str, list[float]]] = {}
     one_draw = replace(scale, draws=1)

@@ -32,8 +32,8 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
     rows: list[Row] = []
     claims: list[Claim] = []
     truth: dict[str, float] = {}
-    training = {"steps": scale.of(10_000)}
-    twice = {"steps": scale.of(20_000)}
+    training = {"steps": scale.of(10_000), "warmup": 200}
+    twice = {"steps": scale.of(20_000), "warmup": 200}
     for dataset, sigma in _SIGMA.items():
         plain, smoothed, sizes = [], [], (0, 0)
         common = {"dataset": dataset, "architecture": "realnvp"}

@@ -89,7 +89,7 @@ def _fits(
                     out=out if start == 0 else out.with_name(f"{out.name}-start{start}"),
                     seed=seed + 100 * start,
                     options=_BASELINES[row],
-                    training={"steps": scale.of(16_000), "batch_size": _BATCH},
+                    training={"steps": scale.of(16_000), "batch_size": _BATCH, "warmup": 200},
                 )
                 for start in range(starts.get(row, 1))
             ]
@@ -105,14 +105,14 @@ def _fits(
             out=out,
             seed=seed,
             options=_PRIOR,
-            training={"steps": scale.of(8_000), "batch_size": _BATCH},
+            training={"steps": scale.of(8_000), "batch_size": _BATCH, "warmup": 200},
         )
         return fit_denoiser(
             reporter,
             out=out,
             seed=seed,
             options=_DENOISER,
-            training={"steps": scale.of(16_000), "batch_size": _BATCH},
+            training={"steps": scale.of(16_000), "batch_size": _BATCH, "warmup": 200},
         )
 
     def joint(out: Path, seed: int, reporter: Reporter) -> Run:
@@ -123,7 +123,7 @@ def _fits(
             out=out,
             seed=seed,
             options=_JOINT,
-            training={"steps": scale.of(16_000), "batch_size": _BATCH},
+            training={"steps": scale.of(16_000), "batch_size": _BATCH, "warmup": 200},
         )
 
     fits = {row: baseline(row) for row in _BASELINES}

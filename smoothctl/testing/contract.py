@@ -205,6 +205,16 @@ class AnyDensityContract(ABC):
             plain = {key: value for key, value in preset.items() if "." not in key}
             build(self.density_class.Config, plain, "options")
 
+    def test_suited_settings_are_settings(self) -> None:
+        """What suits a stage belongs to the Config, under the same names for every stage."""
+        cls, names = self.density_class, set()
+        for stage in ("prior", "denoiser", "baseline", "joint"):
+            for epochs in (0.1, 1000.0):
+                suited = cls.suited(stage, epochs, {})
+                build(cls.Config, suited, "options")
+                names.add(frozenset(suited))
+        assert len(names) == 1
+
     def test_sampler_settings_are_settings(self) -> None:
         """What may be chosen for sampling belongs to the Config, and is no weight."""
         names = {setting["name"] for setting in settings_of(self.density_class.Config)}

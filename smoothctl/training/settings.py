@@ -13,7 +13,7 @@ from smoothctl.datasets.base import Dataset, Domain
 from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.spreads import differ, spreads
-from smoothctl.runs import RUNS, Run
+from smoothctl.runs import RUNS, Run, Stage
 from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig
 from smoothctl.training.reporter import Reporter
 
@@ -101,8 +101,15 @@ def resolve(
             "standardise."
         )
     settings = _with_preset(settings, cls, architecture, sources)
-    training = {**cls.training_defaults, **settings.training}
-    options = build(cls.Config, settings.options, architecture)
+    training = build(TrainingConfig, {**cls.training_defaults, **settings.training}, "training")
+    slug = f"{dataset.slug}-{architecture}".replace(":", "-")
+    run = Run(RUNS / slug if settings.out is None else Path(settings.out))
+    if not str(run.path).isprintable():
+        raise UsageError(f"--out {str(run.path)!r} is not printable text: choose another name.")
+    epochs = training.steps * training.batch_size / len(dataset.train)
+    suited = _suited(run.stage(name), architecture, epochs, settings)
+    sources |= {f"options.{key}": "suits the stage" for key in suited}
+    options = build(cls.Config, {**suited, **settings.options}, architecture)
     values = {
         "stage": name,
         "dataset": dataset_name,
@@ -119,14 +126,25 @@ def resolve(
         "init_from": None if settings.init_from is None else _digest(str(settings.init_from)),
         "data": dict(dataset.options),
         "options": as_dict(options),
-        "training": build(TrainingConfig, training, "training"),
+        "training": training,
     }
-    config = build(StageConfig, values, "the configuration")
-    slug = f"{dataset.slug}-{architecture}".replace(":", "-")
-    out = RUNS / slug if settings.out is None else Path(settings.out)
-    if not str(out).isprintable():
-        raise UsageError(f"--out {str(out)!r} is not printable text: choose another name.")
-    return config, dataset, Run(out)
+    return build(StageConfig, values, "the configuration"), dataset, run
+
+
+def _suited(
+    stage: Stage, architecture: str, epochs: float, settings: FitSettings
+) -> dict[str, Any]:
+    """Returns the architecture's settings for the stage, where nobody chose them.
+
+    A stage that goes on keeps what it was begun with.
+    """
+    cls = architectures.load(architecture)
+    found = dict(cls.suited(stage.path.name, epochs, settings.options))
+    if stage.started and not settings.overwrite:
+        begun = stage.config()
+        if begun.architecture == architecture:
+            found |= {key: begun.options[key] for key in found if key in begun.options}
+    return {key: value for key, value in found.items() if key not in settings.options}
 
 
 def _with_preset(
@@ -298,7 +316,8 @@ def _inherit(settings: FitSettings, sources: dict[str, str], reporter: Reporter)
     options = dict(settings.options)
     if settings.architecture == config.architecture:
         sources.setdefault("architecture", "prior")
-        inherited_options = {k: v for k, v in config.options.items() if k not in options}
+        inherited_options = _chosen(config)
+        inherited_options = {k: v for k, v in inherited_options.items() if k not in options}
         sources.update({f"options.{name}": "prior" for name in inherited_options})
         options |= inherited_options
     preset = settings.preset
@@ -316,6 +335,17 @@ def _inherit(settings: FitSettings, sources: dict[str, str], reporter: Reporter)
         preset=preset,
         options=options,
     )
+
+
+def _chosen(prior: StageConfig) -> dict[str, Any]:
+    """Returns the prior's settings without those that each stage chooses for itself."""
+    cls = architectures.load(prior.architecture)
+    own, default = cls.suited("denoiser", 1.0, {}), as_dict(cls.Config())
+    return {
+        key: value
+        for key, value in prior.options.items()
+        if key not in own or value != default.get(key)
+    }
 
 
 def _denoising(architecture: str, reporter: Reporter) -> str:

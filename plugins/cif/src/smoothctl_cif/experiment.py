@@ -76,7 +76,8 @@ def _fit(where: Path, dataset: str, name: str, seed: int, scale: Scale, reporter
     out = where / f"{dataset}-{name.replace(' ', '-')}-{seed}"
     shared: dict[str, Any] = {"out": out, "seed": seed}
     what = {"dataset": dataset, "architecture": flow.architecture, **shared}
-    training, twice = {"steps": scale.of(_STEPS)}, {"steps": scale.of(2 * _STEPS)}
+    training = {"steps": scale.of(_STEPS), "warmup": 200}
+    twice = {"steps": scale.of(2 * _STEPS), "warmup": 200}
     fit_baseline(reporter, **what, options=flow.plain, training=twice)
     stage = {"options": flow.stage, "training": training}
     fit_prior(reporter, **what, **stage, sigma=_SIGMA[dataset])

@@ -47,7 +47,8 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
     rows: list[Row] = []
     claims: list[Claim] = []
     truth: dict[str, float] = {}
-    training, twice = {"steps": scale.of(_STEPS)}, {"steps": scale.of(2 * _STEPS)}
+    training = {"steps": scale.of(_STEPS), "warmup": 200}
+    twice = {"steps": scale.of(2 * _STEPS), "warmup": 200}
     for dataset, sigma in _SIGMA.items():
         truth[f"{dataset}, true entropy, nats"] = open_dataset(dataset).true_entropy()
         for name, pair in _PAIRS.items():

@@ -32,8 +32,16 @@ _DATASET, _SIGMA, _SAMPLES = "digits", 0.383, 4000
 
 _NCSN, _NCSN_STEPS = "smoothctl-ncsn:ncsn", {"baseline": 5000, "prior": 3000}
 _PIXELS_STEPS = {"baseline": 700, "prior": 700, "denoiser": 900}
-_PLAIN, _TWO_STEP = ({"filters": filters, "dropout": 0.5} for filters in (45, 32))
-"""As in the experiment `digits`."""
+_PIXELS_TRAINING = {
+    "batch_size": 64,
+    "learning_rate": 2e-3,
+    "warmup": 100,
+    "ema": 0.995,
+    "clip": 10.0,
+}
+_PIXELS = {"blocks": 2, "dropout": 0.5, "conditioning": "stacked", "min_log_scale": -7.0}
+_PLAIN, _TWO_STEP = ({**_PIXELS, "filters": filters} for filters in (45, 32))
+"""The published network, with as many parameters in both stages together as in the plain one."""
 
 _NAMES = {
     "ncsn": {
@@ -63,7 +71,7 @@ def _fits(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> dict[str
         return {"architecture": _NCSN, "training": {"steps": scale.of(_NCSN_STEPS[stage])}}
 
     def pixels(stage: str) -> dict[str, Any]:
-        training = {"steps": scale.of(_PIXELS_STEPS[stage]), "clip": 10.0}
+        training = {**_PIXELS_TRAINING, "steps": scale.of(_PIXELS_STEPS[stage])}
         options = _PLAIN if stage == "baseline" else _TWO_STEP
         return {"architecture": "pixelcnnpp", "options": options, "training": training}
 

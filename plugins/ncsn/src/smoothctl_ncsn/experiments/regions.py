@@ -88,7 +88,12 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
                 out=folder / f"{fit}-seed{seed}",
                 seed=seed,
                 options=options,
-                training={"steps": scale.of(4000), "batch_size": 512, "learning_rate": 1e-3},
+                training={
+                    "steps": scale.of(4000),
+                    "batch_size": 512,
+                    "learning_rate": 1e-3,
+                    "warmup": 200,
+                },
             )
         for name, (fit, level) in _MODELS.items():
             figures[name].append(_errors(runs[fit], level))

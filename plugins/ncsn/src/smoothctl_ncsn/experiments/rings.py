@@ -38,7 +38,10 @@ _BOTH = 5000
 
 def _fits(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> dict[str, tuple[Run, str]]:
     """Returns the run and the method of each row."""
-    training = {name: {"steps": scale.of(n), "batch_size": 1024} for name, n in _STEPS.items()}
+    training = {
+        name: {"steps": scale.of(n), "batch_size": 1024, "warmup": 200}
+        for name, n in _STEPS.items()
+    }
 
     def out(name: str) -> dict[str, object]:
         return {"out": folder / f"{name}-seed{seed}", "seed": seed}
