@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["canonical_name", "is_local", "load", "names", "open_dataset", "registry"]
 
-_FILES = (".npy", ".npz", ".parquet", ".arrow")
+_FILES = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".arrow", "-ubyte", "-ubyte.gz")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -66,8 +66,10 @@ def open_dataset(
     """
     if not is_local(name_or_path):
         return _from_afar(name_or_path, options, note)
+    from smoothctl.datasets.array_files import is_array_file
+
     path = Path(name_or_path)
-    if path.suffix.lower() in (".npy", ".npz") and not path.is_dir():
+    if is_array_file(path) and not path.is_dir():
         from smoothctl.datasets.arrays import ArrayDataset
         from smoothctl.datasets.image_sources import holds_images
 

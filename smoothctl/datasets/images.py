@@ -15,6 +15,7 @@ from torch import Tensor
 
 from smoothctl.configs import as_dict, build, config
 from smoothctl.datasets.base import Dataset, FiniteView, Note
+from smoothctl.datasets.idx_sets import IdxSource, idx_files
 from smoothctl.datasets.image_cache import Decoded, Part, decoded
 from smoothctl.datasets.image_sources import ArraySource, FolderSource, Source, image_files
 from smoothctl.datasets.image_tables import TABLE_SUFFIXES, HubSource, TableSource, table_files
@@ -374,6 +375,9 @@ def _local_source(path: str, settings: ImageSettings) -> Source:
     images = image_files(folder) if folder.is_dir() else []
     if images:
         return FolderSource(folder, images)
+    idx = idx_files(path)
+    if idx:
+        return IdxSource(folder, idx)
     tables = table_files(path)
     if tables:
         return TableSource(path, tables, settings)
