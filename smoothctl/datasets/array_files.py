@@ -163,18 +163,19 @@ def _is_idx(start: bytes) -> bool:
 
 def _unpacked(path: Path) -> BinaryIO:
     """Opens a file, and what is in it where it is gzipped."""
+    return cast("BinaryIO", gzip.open(path)) if _is_packed(path) else path.open("rb")
+
+
+def _is_packed(path: Path) -> bool:
     with path.open("rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP
-    return cast("BinaryIO", gzip.open(path)) if packed else path.open("rb")
+        return file.read(len(_GZIP)) == _GZIP
 
 
 def _idx_array(path: Path, size: int) -> Stored:
     with _unpacked(path) as file:
         shape, dtype = _idx_header(file)
         wanted, start = math.prod(shape) * dtype.itemsize, file.tell()
-        held = (
-            _count(file, wanted, _most(size)) if isinstance(file, gzip.GzipFile) else size - start
-        )
+        held = _count(file, wanted, _most(size)) if _is_packed(path) else size - start
 
     def at_the_values() -> BinaryIO:
         file = _unpacked(path)

@@ -379,11 +379,16 @@ def _local_source(path: str, settings: ImageSettings) -> Source:
     if idx:
         return IdxSource(folder, idx)
     tables = table_files(path)
+    if [file.suffix.lower() for file in tables] in ([".csv"], [".tsv"]):
+        raise DataError(f"{path} is a table of rows, not of images: images are needed here.")
     if tables:
         return TableSource(path, tables, settings)
     if folder.is_dir():
         kinds = " and ".join(TABLE_SUFFIXES)
-        raise DataError(f"{path} holds no images (PNG, JPEG, …) and no {kinds} files.")
+        rows = next(
+            (f"; for rows of numbers name the file, {f}" for f in folder.glob("*.[ct]sv")), ""
+        )
+        raise DataError(f"{path} holds no images (PNG, JPEG, …) and no {kinds} files{rows}.")
     raise DataError(f"There is no file or folder {path}.")
 
 
