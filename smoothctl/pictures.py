@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smoothctl.datasets.array_files import load, reason, stored
+from smoothctl.datasets.array_files import is_array_file, load, reason, stored
 from smoothctl.datasets.pixels import FORMATS, open_image, to_array
 from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.files import MANIFEST, new_folder, write_bytes
@@ -153,9 +153,9 @@ def read_events(
 ) -> Tensor:
     """Reads images, or vectors, of the shape that a run models.
 
-    An image file, a folder of them (sorted, not looked into more deeply), or an .npz or .npy file
-    of bytes or of numbers in [−1, 1]. Colours become grey or RGB as the event has one or three
-    channels; sizes must fit as they are.
+    An image file, a folder of them (sorted, not looked into more deeply), or an .npz, .npy or
+    idx file of bytes or of numbers in [−1, 1]. Colours become grey or RGB as the event has one
+    or three channels; sizes must fit as they are.
 
     Args:
         path: the file or folder.
@@ -171,10 +171,10 @@ def read_events(
     """
     if not path.exists():
         raise DataError(f"There is no file or folder {path}.")
-    if path.suffix.lower() in (".npz", ".npy") and path.is_file():
+    if path.is_file() and is_array_file(path):
         return _from_array(path, read_array(path, keys), tuple(event_shape), reach)
     if len(event_shape) != 3:
-        raise DataError(f"{path} must be an .npz or .npy file: this run models vectors.")
+        raise DataError(f"{path} must be an .npz, .npy or idx file: this run models vectors.")
     if path.is_file():
         return _read_image(path, event_shape)[None]
     if not path.is_dir():
@@ -250,7 +250,7 @@ def _pixels(image: "Image", channels: int) -> np.ndarray:
 
 
 def read_array(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
-    """Reads one array of an .npz or .npy file; nothing in it can run code.
+    """Reads one array of an .npz, .npy or idx file; nothing in it can run code.
 
     Args:
         path: the file.

@@ -251,7 +251,7 @@ class TestErrors:
         rows = np.zeros((50, 2))
         rows[3, 1] = np.nan
         np.save("bad.npy", rows)
-        assert "rows 3" in the_error(cli("fit-prior", "--dataset", "bad.npy"), 1)
+        assert "row 3" in the_error(cli("fit-prior", "--dataset", "bad.npy"), 1)
 
     def test_another_configuration(self, cli) -> None:
         cli("fit-prior", *FAST)

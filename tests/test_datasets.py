@@ -156,7 +156,7 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("kind", "message"),
         [
-            ("nan", r"1 rows with NaN or infinite values \(rows 7\)"),
+            ("nan", r"1 row with NaN or infinite values \(row 7; column 1\)"),
             ("words", "must be numeric"),
             ("pickle", "no array file"),
             ("cube", r"shape \(n, d\)"),

@@ -1,8 +1,10 @@
 """Files of arbitrary and of mutated content: each reader works or raises one of our errors."""
 
+import gzip
 import io
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from smoothctl.comparison.entries import OF_QUALITY
 from smoothctl.datasets import open_dataset
 from smoothctl.errors import SmoothctlError
 from smoothctl.files import verify_manifest
+from smoothctl.metrics.image_sets import open_images
 from smoothctl.metrics.records import append_scores
 from smoothctl.pictures import read_events, read_mask
 from smoothctl.report.page import report
@@ -165,6 +168,25 @@ def check_array(run: Run, content: bytes) -> None:
         )
 
 
+def check_idx(run: Run, content: bytes) -> None:
+    for name, held in (("x-idx3-ubyte", content), ("x.gz", gzip.compress(content, 1))):
+        file = run.path / name
+        file.write_bytes(held)
+        works_or_says_so(
+            lambda: read_events(file, (2,)),  # noqa: B023
+            lambda: open_dataset(str(file), {}),  # noqa: B023
+            lambda: open_images(str(file)),  # noqa: B023
+        )
+
+
+def check_table(run: Run, content: bytes) -> None:
+    file = run.path / "x.csv"
+    file.write_bytes(content)
+    works_or_says_so(
+        lambda: open_dataset(str(file)), lambda: open_dataset(str(file), {"columns": "a,2"})
+    )
+
+
 def check_picture(run: Run, content: bytes) -> None:
     folder = run.path / "pictures"
     folder.mkdir(exist_ok=True)
@@ -222,6 +244,29 @@ def _npy() -> bytes:
     return buffer.getvalue()
 
 
+def _idx() -> bytes:
+    return b"\0\0\x08\x03" + struct.pack(">3I", 30, 8, 8) + bytes(30 * 64)
+
+
+CELLS = st.one_of(
+    NUMBERS.map(str), TEXTS, st.sampled_from(["", "1", "2.5", "nan", '"3"', '"', "a"])
+)
+TABLES = st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=25)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> bytes:
+    """A table of good rows between others, with any separator and end of line."""
+    separator, end = draw(st.sampled_from(",;\t ")), draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    rows = [*draw(TABLES), *[[str(i), "0.5"] for i in range(draw(st.sampled_from([0, 25])))]]
+    text = end.join(separator.join(row) for row in [["a", "b"], *rows])
+    return text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])), "replace")
+
+
+def _csv() -> bytes:
+    return b"a,b\n" + b"".join(b"%d,%d.5\n" % (i, i * i) for i in range(30))
+
+
 def _picture(kind: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(buffer, kind)
@@ -264,6 +309,9 @@ def _checks(run: Run) -> dict[str, tuple]:
         "manifest": (check_manifest, VALUES.map(json.dumps).map(str.encode)),
         "npz": (check_array, mutated(_npz())),
         "npy": (check_array, mutated(_npy())),
+        "idx": (check_idx, mutated(_idx())),
+        "csv": (check_table, mutated(_csv())),
+        "tables": (check_table, tables()),
         "png": (check_picture, mutated(_picture("PNG"))),
         "jpeg": (check_picture, mutated(_picture("JPEG"))),
         "gif": (check_picture, mutated(_picture("GIF"))),
@@ -274,7 +322,7 @@ def _checks(run: Run) -> dict[str, tuple]:
 
 PAGES = ["scores", "log", "mutated log", "config", "mutated config"]
 NAMES = [*PAGES, "headers", "mutated weights", "bytes", "manifest", "mutated manifest"]
-NAMES += ["npz", "npy", "png", "jpeg", "gif", "tiff", "webp"]
+NAMES += ["npz", "npy", "idx", "csv", "tables", "png", "jpeg", "gif", "tiff", "webp"]
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

@@ -1,5 +1,6 @@
 """Images and arrays that others may have made: each works or is refused in a sentence, cheaply."""
 
+import gzip
 import io
 import json
 import os
@@ -273,6 +274,10 @@ def test_little_data_take_little_memory(tmp_path: Path) -> None:
     bombs = {
         "zeros.npz": blown_up(2**28 + 2**20),
         "bytes.npz": npz(samples=npy((2**22 + 2**14, 8, 8), "|u1", bytes(2**28 + 2**20))),
+        "packed.gz": gzip.compress(
+            struct.pack(">4B2I", 0, 0, 8, 2, 2**27, 3) + bytes(3 * 2**27), 1
+        ),
+        "short.gz": gzip.compress(struct.pack(">4B2I", 0, 0, 8, 2, 2**27, 2) + bytes(2**27), 1),
         "folder": b"",
     }
     for name, content in bombs.items():

@@ -46,7 +46,7 @@ Input = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="Image file, folder of images, or .npz or .npy file; 'test' takes the first test "
+        help="Image file, folder of images, or .npz, .npy or idx file; 'test' takes the first test "
         "examples of the run's dataset.",
     ),
 ]

@@ -71,8 +71,8 @@ class WeightsName(StrEnum):
 
 
 DATASET_HELP = (
-    "Registered name (see 'smoothctl datasets list'); folder of images; .npz, .npy, .parquet or "
-    ".arrow file; or owner/name on the Hugging Face hub."
+    "Registered name (see 'smoothctl datasets list'); folder of images or of idx files; .csv, "
+    ".tsv, .npz, .npy, idx, .parquet or .arrow file; or owner/name on the Hugging Face hub."
 )
 _WHAT, _HOW, _OUTPUT = "What to fit", "How to fit", "Output"
 
@@ -89,7 +89,7 @@ DataSettings = Annotated[
     typer.Option(
         "--data",
         metavar="KEY=VALUE",
-        help="A setting of the dataset (size=32, crop=140, grey=true); repeat it for more.",
+        help="A setting of the dataset (size=32, grey=true, columns=a,b); repeat it for more.",
         rich_help_panel=_WHAT,
     ),
 ]

@@ -26,7 +26,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 def command(
     dataset: Annotated[
-        str, typer.Option("--dataset", help="A 1-d or 2-d dataset, or an .npy or .npz file.")
+        str, typer.Option("--dataset", help="A 1-d or 2-d dataset, or a .csv, .npy or .npz file.")
     ] = "rings",
     steps_factor: Annotated[
         float,

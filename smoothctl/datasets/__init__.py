@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["canonical_name", "is_local", "load", "names", "open_dataset", "registry"]
 
-_FILES = (".npy", ".npz", ".parquet", ".arrow")
+_TABLES = (".csv", ".tsv")
+_FILES = (*_TABLES, ".npy", ".npz", ".parquet", ".arrow", "-ubyte", "-ubyte.gz")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -52,10 +53,10 @@ def open_dataset(
     """Returns a dataset, its images decoded.
 
     Args:
-        name_or_path: a registered name; a folder of images or of Parquet or Arrow files; a
-            .parquet or .arrow file or a glob; an .npy or .npz file of vectors or of 8-bit
-            images; an id owner/name on the Hugging Face hub. A registered name goes before a
-            path, and a path before the hub.
+        name_or_path: a registered name; a folder of images, of Parquet or Arrow files or of idx
+            files; a .parquet or .arrow file or a glob; an .npy, .npz or idx file of vectors or
+            of 8-bit images; a .csv or .tsv file of numbers; an id owner/name on the Hugging Face
+            hub. A registered name goes before a path, and a path before the hub.
         options: settings of the dataset, such as {"size": 32} for images.
         note: told in one sentence each what a person should know, such as that images are
             decoded, or that corrupt ones are left out.
@@ -66,8 +67,14 @@ def open_dataset(
     """
     if not is_local(name_or_path):
         return _from_afar(name_or_path, options, note)
+    from smoothctl.datasets.array_files import is_array_file
+
     path = Path(name_or_path)
-    if path.suffix.lower() in (".npy", ".npz") and not path.is_dir():
+    if path.suffix.lower() in _TABLES and not path.is_dir():
+        from smoothctl.datasets.tables import TableDataset
+
+        return TableDataset(name_or_path, options, note)
+    if is_array_file(path) and not path.is_dir():
         from smoothctl.datasets.arrays import ArrayDataset
         from smoothctl.datasets.image_sources import holds_images
 

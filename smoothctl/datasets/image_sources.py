@@ -19,7 +19,9 @@ __all__ = [
     "ArraySource",
     "FolderSource",
     "Item",
+    "NamedArray",
     "Source",
+    "damage_named",
     "files_key",
     "holds_images",
     "holds_numbers",
@@ -158,7 +160,7 @@ def _files(files: list[Path], root: Path, classes: dict[str, int]) -> Iterator[I
 
 
 def holds_images(path: Path) -> bool:
-    """Returns whether an .npy or .npz file has an array of three or four dimensions."""
+    """Returns whether an array file has an array of three or four dimensions."""
     try:
         return any(len(array.shape) in (3, 4) for array in stored(path).values())
     except Exception:  # whatever is wrong with it, ArrayDataset says so
@@ -166,11 +168,20 @@ def holds_images(path: Path) -> bool:
 
 
 def holds_numbers(path: Path) -> bool:
-    """Returns whether an .npy or .npz file has an array of floats, as samples are written."""
+    """Returns whether an array file has an array of floats, as samples are written."""
     try:
         return any(array.dtype.kind == "f" for array in stored(path).values())
     except Exception:  # whatever is wrong with it, its reader says so
         return False
+
+
+class NamedArray(NamedTuple):
+    """One array of a file, and what a message calls it."""
+
+    file: Path
+    key: str
+    where: str
+    stored: Stored
 
 
 class ArraySource(Source):
@@ -195,42 +206,49 @@ class ArraySource(Source):
 
     def splits(self) -> dict[str, Iterable[Item]]:
         """Returns the splits in the order of the arrays."""
-        arrays = stored(self._path)
+        arrays = self._arrays()
         chosen = {split: _first(names, arrays) for split, names in _ARRAYS.items()}
         if None in chosen.values():
-            images = [key for key, array in arrays.items() if len(array.shape) > 2]
+            images = [key for key, array in arrays.items() if len(array.stored.shape) > 2]
             if len(images) != 1:
                 raise DataError(
                     f"{self._path} must hold one array of images, or two called train and test; "
                     f"it holds {', '.join(sorted(arrays))}."
                 )
             chosen = {"whole": images[0]}
-        return {s: self._items(str(k), arrays[str(k)], s, arrays) for s, k in chosen.items()}
+        return {s: self._items(arrays[str(key)], s, arrays) for s, key in chosen.items()}
+
+    def _arrays(self) -> dict[str, NamedArray]:
+        """Returns the arrays by the names that say what they are."""
+        return {
+            key: NamedArray(self._path, key, f"{self._path} [{key}]", array)
+            for key, array in stored(self._path).items()
+        }
 
     def _items(
-        self, key: str, array: Stored, split: str, arrays: dict[str, Stored]
+        self, array: NamedArray, split: str, arrays: dict[str, NamedArray]
     ) -> Iterator[Item]:
-        where = f"{self._path} [{key}]"
-        with _damage_named(where):
-            check(self._path, [array])
-        labels = self._labels(_first(_LABELS[split], arrays), array.shape[0])
-        for row, image in enumerate(_images(where, array)):
-            yield Item(f"Image {row} of {where}", image, None if labels is None else labels[row])
-
-    def _labels(self, key: str | None, n: int) -> list[int] | None:
-        if key is None:
-            return None
-        with _damage_named(f"{self._path} [{key}]"):
-            labels = load(self._path, [key])[key].squeeze()
-        if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            raise DataError(
-                f"{self._path} [{key}] must be {n} whole numbers, one an image, "
-                f"not {labels.dtype} {labels.shape}."
-            )
-        return cast("list[int]", labels.tolist())
+        with damage_named(array.where):
+            check(array.file, [array.stored])
+        key = _first(_LABELS[split], arrays)
+        labels = None if key is None else _labels(arrays[key], array.stored.shape[0])
+        for row, image in enumerate(_images(array.where, array.stored)):
+            where = f"Image {row} of {array.where}"
+            yield Item(where, image, None if labels is None else labels[row])
 
 
-def _first(names: Iterable[str], arrays: dict[str, Stored]) -> str | None:
+def _labels(array: NamedArray, n: int) -> list[int]:
+    with damage_named(array.where):
+        labels = load(array.file, [array.key])[array.key].squeeze()
+    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{array.where} must be {n} whole numbers, one an image, "
+            f"not {labels.dtype} {labels.shape}."
+        )
+    return cast("list[int]", labels.tolist())
+
+
+def _first(names: Iterable[str], arrays: Iterable[str]) -> str | None:
     return next((name for name in names if name in arrays), None)
 
 
@@ -241,11 +259,11 @@ def _images(where: str, array: Stored) -> Iterator[np.ndarray]:
     if array.dtype != np.uint8 or not (len(shape) == 2 or last or first) or 0 in shape:
         raise DataError(
             f"{where} must hold 8-bit images: uint8 of shape (n, H, W), (n, H, W, C) or "
-            f"(n, C, H, W) with 1 or 3 channels, not {array.dtype} {array.shape}."
+            f"(n, C, H, W) with 1 or 3 channels, not {array.dtype.name} {array.shape}."
         )
     if array.in_fortran_order:
         raise DataError(f"{where} is in Fortran order: save numpy.ascontiguousarray of it.")
-    with _damage_named(where), array.open() as file:
+    with damage_named(where), array.open() as file:
         for _ in range(array.shape[0]):
             content = np.frombuffer(file.read(int(np.prod(shape))), np.uint8).reshape(shape)
             image = content if len(shape) == 2 or last else content.transpose(1, 2, 0)
@@ -253,7 +271,12 @@ def _images(where: str, array: Stored) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def _damage_named(where: str) -> Iterator[None]:
+def damage_named(where: str) -> Iterator[None]:
+    """Turns whatever reading a file raises into one sentence.
+
+    Raises:
+        DataError: for any other error.
+    """
     try:
         yield
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives

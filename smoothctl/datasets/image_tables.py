@@ -3,11 +3,11 @@
 import glob
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from smoothctl.datasets.image_sources import Item, Source, files_key, split_of
+from smoothctl.datasets.library import quietly, said
 from smoothctl.errors import DataError, UsageError, near_misses
 
 __all__ = ["TABLE_SUFFIXES", "HubSource", "TableSource", "Where", "table_files"]
@@ -100,7 +100,7 @@ class TableSource(_Tables):
         for file in self._files:
             name = split_of(file.name) or split_of(file.parent.name)
             splits.setdefault(name or "train", []).append(str(file))
-        with _quietly(self.name, "restore it, or choose another") as datasets:
+        with quietly(self.name, "restore it, or choose another") as datasets:
             builder = kinds.pop().removeprefix(".")
             loaded = datasets.load_dataset(builder, data_files=splits, streaming=True)
         return dict(loaded)
@@ -125,34 +125,9 @@ class HubSource(_Tables):
 
     def _load(self) -> Mapping[str, Any]:
         if self._loaded is None:
-            with _quietly(self.name, _OFFLINE) as datasets:
+            with quietly(self.name, _OFFLINE) as datasets:
                 self._loaded = dict(datasets.load_dataset(self.name, self._settings.subset))
         return self._loaded
-
-
-@contextmanager
-def _quietly(name: str, hint: str) -> Iterator[Any]:
-    """Yields the module `datasets` without its progress bars; its errors become one sentence."""
-    import datasets
-
-    shown = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield datasets
-    except (ConnectionError, FileNotFoundError, OSError) as error:
-        raise DataError(
-            f"The dataset {name} could not be reached ({_reason(error)}): {hint}."
-        ) from error
-    except Exception as error:
-        raise DataError(f"The dataset {name} cannot be loaded ({_reason(error)}).") from error
-    finally:
-        if not shown:
-            datasets.enable_progress_bars()
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300].rstrip('.: ')}"
 
 
 def _known_splits(name: str, tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,4 +192,4 @@ def _items(where: str, table: Any, image: str, label: str | None) -> Iterator[It
             number = None if label is None else values[label]
             yield Item(f"Row {row} of {where}", content, None if number is None else int(number))
     except Exception as error:
-        raise DataError(f"{where} is damaged ({_reason(error)}).") from error
+        raise DataError(f"{where} is damaged ({said(error)}).") from error

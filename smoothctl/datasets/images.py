@@ -15,6 +15,7 @@ from torch import Tensor
 
 from smoothctl.configs import as_dict, build, config
 from smoothctl.datasets.base import Dataset, FiniteView, Note
+from smoothctl.datasets.idx_sets import IdxSource, idx_files
 from smoothctl.datasets.image_cache import Decoded, Part, decoded
 from smoothctl.datasets.image_sources import ArraySource, FolderSource, Source, image_files
 from smoothctl.datasets.image_tables import TABLE_SUFFIXES, HubSource, TableSource, table_files
@@ -374,12 +375,20 @@ def _local_source(path: str, settings: ImageSettings) -> Source:
     images = image_files(folder) if folder.is_dir() else []
     if images:
         return FolderSource(folder, images)
+    idx = idx_files(path)
+    if idx:
+        return IdxSource(folder, idx)
     tables = table_files(path)
+    if [file.suffix.lower() for file in tables] in ([".csv"], [".tsv"]):
+        raise DataError(f"{path} is a table of rows, not of images: images are needed here.")
     if tables:
         return TableSource(path, tables, settings)
     if folder.is_dir():
         kinds = " and ".join(TABLE_SUFFIXES)
-        raise DataError(f"{path} holds no images (PNG, JPEG, …) and no {kinds} files.")
+        rows = next(
+            (f"; for rows of numbers name the file, {f}" for f in folder.glob("*.[ct]sv")), ""
+        )
+        raise DataError(f"{path} holds no images (PNG, JPEG, …) and no {kinds} files{rows}.")
     raise DataError(f"There is no file or folder {path}.")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from smoothctl import datasets
 from smoothctl.batches import spans
+from smoothctl.datasets.array_files import is_array_file
 from smoothctl.datasets.base import Dataset, Note, View
 from smoothctl.datasets.image_sources import holds_images, holds_numbers
 from smoothctl.errors import DataError, UsageError, near_misses
@@ -195,7 +196,7 @@ def _array_of(text: str) -> tuple[Path | None, str]:
     if file.lower().endswith(".npz") and Path(file).is_file():
         return Path(file), array
     path = Path(text)
-    if path.suffix.lower() not in (".npz", ".npy") or not path.is_file():
+    if not path.is_file() or not is_array_file(path):
         return None, ""
     return (None if holds_images(path) and not holds_numbers(path) else path), "samples"
 
