@@ -353,7 +353,7 @@ class TestErrors:
     def test_a_bug_is_one_sentence_too(self, cli, monkeypatch) -> None:
         import smoothctl.metrics.sigma as sigma
 
-        def broken(*_: Any) -> None:
+        def broken(*_: Any, **__: Any) -> None:
             raise ZeroDivisionError("oops")
 
         monkeypatch.setattr(sigma, "sigma_heuristic", broken)
