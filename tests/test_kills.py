@@ -46,6 +46,11 @@ def test_killed_while_a_complete_stage_is_replaced(tmp_path: Path) -> None:
     assert found["kills"] >= 7
 
 
+def test_killed_while_a_complete_stage_goes_on(tmp_path: Path) -> None:
+    found = killed("sweep", tmp_path, name="made", ranks=1, stride=11, longer=1)
+    assert found["kills"] >= 10
+
+
 def test_two_processes_and_the_one_that_writes_is_killed(tmp_path: Path) -> None:
     """The other ends by itself, in a sentence."""
     assert killed("sweep", tmp_path, name="made", ranks=2, stride=37)["kills"] >= 4
@@ -57,6 +62,12 @@ def test_two_processes_and_the_one_that_writes_is_killed(tmp_path: Path) -> None
 def test_killed_at_each_change_of_the_folder(tmp_path: Path, name: str, overwrite: int) -> None:
     told = {"name": name, "ranks": 1, "stride": 1, "overwrite": overwrite}
     assert killed("sweep", tmp_path, **told)["kills"] >= 150
+
+
+@pytest.mark.slow
+def test_killed_at_each_change_of_a_stage_that_goes_on(tmp_path: Path) -> None:
+    found = killed("sweep", tmp_path, name="made", ranks=1, stride=1, longer=1)
+    assert found["kills"] >= 100
 
 
 @pytest.mark.slow

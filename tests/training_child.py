@@ -157,16 +157,26 @@ class Killed:
         ranks: how many processes share it.
         steps: how long it is.
         overwrite: it replaces a complete stage of another seed.
+        longer: it goes on with a complete stage of half as many steps.
     """
 
     def __init__(
-        self, name: str, folder: Path, ranks: int, steps: int, overwrite: bool = False
+        self,
+        name: str,
+        folder: Path,
+        ranks: int,
+        steps: int,
+        overwrite: bool = False,
+        longer: bool = False,
     ) -> None:
         self.folder, self.out, self.ranks = folder, folder / "cut", ranks
         self.fit = partial(fit, name, steps=steps)
         self.overwrite, self.kills = overwrite, 0
         self.fit(folder / "first")  # so that children find everything imported
         AcceleratorState._reset_state(reset_partial_state=True)
+        if longer:
+            assert forked([partial(fit, name, folder / "old", steps=steps // 2)]) == [0]
+            shutil.copytree(folder / "old", folder / "whole")
         begun = time.monotonic()
         assert forked([partial(self.fit, folder / "whole")] * ranks) == [0] * ranks
         self.seconds = time.monotonic() - begun
@@ -178,7 +188,7 @@ class Killed:
     def fresh(self) -> None:
         """Makes the folder what it is before the fit."""
         shutil.rmtree(self.out, ignore_errors=True)
-        if self.overwrite:
+        if (self.folder / "old").exists():
             shutil.copytree(self.folder / "old", self.out)
 
     def attempt(self, doom: Callable[[], None] = lambda: None, victim: int = 0) -> bool:
@@ -206,13 +216,15 @@ class Killed:
         assert results(self.out) == self.whole
 
 
-def sweep(folder: Path, name: str, ranks: int, stride: int, overwrite: int = 0) -> dict[str, int]:
+def sweep(
+    folder: Path, name: str, ranks: int, stride: int, overwrite: int = 0, longer: int = 0
+) -> dict[str, int]:
     """Kills a fit at every stride-th point, each from its start, and once more as it resumes.
 
     Returns:
         How many points and kills there were.
     """
-    fit = Killed(name, folder, ranks, steps=8, overwrite=bool(overwrite))
+    fit = Killed(name, folder, ranks, 8, bool(overwrite), bool(longer))
     for point in range(1, 10_000, stride):
         fit.fresh()
         doom = partial(die_at, point, fit.out)
