@@ -34,7 +34,7 @@ _TWO_STEP = {"filters": 32, "dropout": 0.5}
 _PLAIN = {"filters": 43, "dropout": 0.5}
 """As many parameters as prior and denoiser together."""
 
-_STEPS = {"baseline": 2330, "prior": 2000, "denoiser": 2000}
+_STEPS = {"baseline": 1750, "prior": 1500, "denoiser": 1500}
 """As many seconds of one thread for the plain model as for both stages together."""
 
 _TRAINING = {"batch_size": 16, "learning_rate": 4e-3, "clip": 10.0}
