@@ -276,9 +276,9 @@ class TestRuns:
         alone = Run(tmp_path)
         shutil.copytree(digits.path / "baseline", tmp_path / "baseline")
         x, known = digits.dataset().test.head(1), read_mask("centre", (1, 8, 8))
-        with pytest.raises(RunError, match="fit-denoiser"):
+        with pytest.raises(RunError, match="fit-prior"):
             denoise(alone, x)
-        with pytest.raises(RunError, match="fit-denoiser"):
+        with pytest.raises(RunError, match="fit-prior"):
             inpaint(alone, x, known, method="two-step")
         assert inpaint(alone, x, known, 1, "baseline").samples.shape == (1, 1, 1, 8, 8)
 
