@@ -100,9 +100,16 @@ class TestFits:
     def test_spreads(self, table: Path) -> None:
         scale = spreads(open_dataset(str(table)))
         assert scale[:3] == pytest.approx([2.236 * s for s in SCALE], rel=0.1)
-        assert scale[3] == 1
+        assert scale[3] == scale[1]
         assert differ(scale)
         assert not differ(spreads(open_dataset("olympics")))
+
+    def test_a_constant_column_makes_no_difference(self, tmp_path: Path) -> None:
+        columns = np.random.default_rng(0).normal(size=(100, 2)) * 0.01
+        np.save(tmp_path / "rows.npy", np.hstack([columns, np.full((100, 1), 5.0)]))
+        assert not differ(spreads(open_dataset(str(tmp_path / "rows.npy"))))
+        np.save(tmp_path / "same.npy", np.full((100, 2), 5.0))
+        assert spreads(open_dataset(str(tmp_path / "same.npy"))) == (1.0, 1.0)
 
     def test_by_default_sigma_is_in_units_of_each_column(self, table: Path, tmp_path: Path) -> None:
         config = self.fit(table, tmp_path / "a").stage("prior").config()

@@ -14,11 +14,12 @@ _FACTOR = 3.0
 def spreads(dataset: Dataset) -> tuple[float, ...]:
     """Returns the standard deviation of each column of vectors, to four digits.
 
-    A column that is constant in the training rows counts as 1.
+    A column that is constant in the training rows has the median of the others.
     """
     rows = dataset.train.head(min(_MOST_ROWS, len(dataset.train))).double()
     found = rows.std(0, correction=0)
-    found = torch.where(found > 0, found, torch.ones_like(found))
+    varied = found[found > 0]
+    found = torch.where(found > 0, found, varied.median() if len(varied) else 1.0)
     return tuple(float(f"{value:.4g}") for value in found.tolist())
 
 
