@@ -48,6 +48,25 @@ def test_masses_are_finite_in_float32(mean: float, log_scale: float) -> None:
     assert bin_log_mass(grid, torch.tensor(mean), torch.tensor(log_scale), 256).isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("log_scale", [-7.0, 0.0, 5.6, 5.7, 12.0, 80.0, 227.0])
+def test_masses_and_gradients_are_finite_for_any_scale(
+    log_scale: float, dtype: torch.dtype
+) -> None:
+    """A network's log-scales may run away in its first steps, and must come back."""
+    grid = torch.arange(256, dtype=dtype) / 127.5 - 1
+    parameters = torch.tensor([0.1, log_scale], dtype=dtype, requires_grad=True)
+    log_mass = bin_log_mass(grid, *parameters, 256)
+    log_mass.sum().backward()
+    assert log_mass.isfinite().all()
+    assert parameters.grad is not None
+    assert parameters.grad.isfinite().all()
+    assert log_mass.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    if log_scale > 10:  # inner bins get 2/255 of the density at 0, which is e^(−log s)/4
+        inner = math.log(2 / 255) - log_scale - math.log(4)
+        assert log_mass[1:-1].tolist() == pytest.approx([inner] * 254, abs=1e-3)
+
+
 def test_fine_bins_approach_the_density() -> None:
     """The ratio of mass and bin width is the density as the number of levels grows."""
     x, mean, log_scale = _t(0.25, 0.1, -1.0)

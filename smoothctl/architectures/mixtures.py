@@ -19,6 +19,10 @@ __all__ = [
 ]
 
 
+_TINY = 1e-5
+"""A bin's width, in units of the scale, under which an expansion is exact."""
+
+
 class Mixture(NamedTuple):
     """Parameters of mixtures of logistics, each of shape (*batch, K)."""
 
@@ -75,10 +79,20 @@ def bin_log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Ten
     inverse = torch.exp(-log_scale)
     above, below = (x - mean + half) * inverse, (x - mean - half) * inverse
     lower_tail, upper_tail = -F.softplus(-above), -F.softplus(below)
-    width = torch.log(-torch.expm1(-2 * half * inverse))
+    width = _log_width(math.log(2 * half) - log_scale)
     middle = lower_tail + upper_tail + width
     inner = torch.where(x > 1 - half, upper_tail, middle)
     return torch.where(x < half - 1, lower_tail, inner)
+
+
+def _log_width(log_u: Tensor) -> Tensor:
+    """Returns log(1 − e^(−u)) of log u, with a finite gradient for any scale.
+
+    Of a u so small that 1 − e^(−u) would underflow it is log u − u/2, to the last digit.
+    """
+    u = torch.exp(log_u)
+    exact = torch.log(-torch.expm1(-u.clamp(min=_TINY)))  # clamped where it is not taken
+    return torch.where(u < _TINY, log_u - u / 2, exact)
 
 
 def to_grid(x: Tensor, levels: int) -> Tensor:
