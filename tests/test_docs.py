@@ -17,7 +17,7 @@ FEWER = {
     "quickstart": "--steps-factor 0.001 --device cpu",
     "reproduce": "--steps-factor 0.0003 --limit 30 --draws 2 --seeds 0",
     "score": "--limit 40 --draws 2 --samples 40 --quadrature 2",
-    "fit": "--steps 4 --batch-size 64 --set training.validation_limit=64 --device cpu",
+    "fit": "--steps 3 --batch-size 16 --set training.validation_limit=16 --device cpu",
 }
 """What makes each verb quick; later flags win."""
 

@@ -407,7 +407,7 @@ def test_one_run_holds_one_dataset_and_sigma(tmp_path: Path) -> None:
 
 
 def test_a_baseline_has_no_sigma() -> None:
-    with pytest.raises(UsageError, match="no kernel and no sigma"):
+    with pytest.raises(UsageError, match="no kernel, no sigma and nothing to standardise"):
         fit_baseline(dataset="rings", sigma=0.3)
 
 
