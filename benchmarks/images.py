@@ -130,12 +130,14 @@ DENOISERS: dict[str, dict[str, Any]] = {
     "aligned": {"conditioning": "aligned"},
     "stacked": {"conditioning": "stacked"},
 }
-"""Denoisers beside a prior; all but the first have its depth, and that the default one."""
+"""Denoisers beside a prior; all but the first have its depth."""
 
 
 def denoisers(size: Size) -> dict[str, PixelCNNpp]:
     """Returns a denoiser of each kind."""
     options = {**DENOISERS, "by default": PixelCNNpp.suited("denoiser", 1.0, {})}
+    if size.blocks != PixelCNNpp.Config().blocks:
+        del options["by default"]  # a denoiser then takes what was chosen for its prior
     return {name: ours(size, levels=256, denoiser=True, **each) for name, each in options.items()}
 
 
@@ -171,7 +173,11 @@ def against_prior(
     found = medians(work, repeats)
     prior = found.pop("prior")
     print(f"{name:8}{batch:6} {what:9}{prior:9.3f}", end="")
-    print("".join(f"{seconds:12.3f}{seconds / prior:9.2f}" for seconds in found.values()))
+    cells = (
+        f"{found[key]:12.3f}{found[key] / prior:9.2f}" if key in found else f"{'-':>12}{'-':>9}"
+        for key in DENOISERS
+    )
+    print("".join(cells))
 
 
 def training_step(density: PixelCNNpp, x: Tensor) -> Callable[[], None]:
