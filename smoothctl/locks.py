@@ -74,7 +74,7 @@ def hold(
         yield Lock(path, what, descriptor)
     finally:
         _release(path, descriptor)
-        if new_folder:
+        if new_folder or wait:  # who waited cannot tell: its holder may have removed the folder
             with suppress(OSError):
                 path.parent.rmdir()
 
