@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from smoothctl import datasets
-from smoothctl.cli import main
 from smoothctl.datasets.base import Dataset
 from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.datasets.pixels import open_image, to_array
@@ -523,18 +522,6 @@ class TestHub:
 
 class TestCommands:
     """Settings of the data on the command line and in the run folder."""
-
-    @pytest.fixture
-    def cli(self, capsys, monkeypatch, in_tmp: Path):
-        def run(*arguments: str | Path) -> tuple[int, str, str]:
-            monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, arguments)])
-            with pytest.raises(SystemExit) as stopped:
-                main()
-                raise SystemExit(0)
-            out, err = capsys.readouterr()
-            return int(stopped.value.code or 0), out, err
-
-        return run
 
     def test_sigma_heuristic(self, cli, grey: np.ndarray) -> None:
         (_folder(Path("pics"), grey) / "bad.png").write_bytes(b"")
