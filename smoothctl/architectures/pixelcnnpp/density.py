@@ -26,7 +26,7 @@ from smoothctl.errors import UsageError
 
 __all__ = ["PixelCNNpp"]
 
-_FEW_EPOCHS = 10
+_FEW_EPOCHS = 20
 """Up to so many a network that sees each example anew so often does not learn them by heart."""
 
 _PAPER_TRAINING: Mapping[str, Any] = {
@@ -71,7 +71,7 @@ class PixelCNNpp(Density):
             ge=0,
             lt=1,
             description="probability that a channel is dropped inside a block; 0.5 suits more than "
-            "10 epochs",
+            "20 epochs",
         )
         classes: int = Field(
             0, ge=0, le=1_000_000, description="number of classes to condition on; 0: unconditional"
