@@ -19,8 +19,8 @@ _SMALL = 0.1
 def gain_from_context(log_prob: Callable[[Tensor], Tensor], x_smooth: Tensor) -> Tensor:
     """Returns log p(x|x̃) − log p(x|x̃′) of each example in nats, x̃′ being its neighbour's: (batch,).
 
-    Zero for a denoiser that does not look at x̃; its mean is at least the information that a perfect
-    one takes from x̃ about x.
+    Zero for a denoiser that does not look at x̃. Of a perfect one the mean is at least the
+    information that x̃ has about x; one that is too sure of itself may have more.
 
     Args:
         log_prob: maps x̃, (batch, *event), to log p(x|x̃) in nats, (batch,).
