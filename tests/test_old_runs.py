@@ -16,6 +16,38 @@ from smoothctl.training.fit import fit_denoiser
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
+NOISE = {"vector-run": "gaussian", "joint-run": "laplace", "aligned-run": "gaussian"}
+
+
+@pytest.fixture(params=NOISE)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """Runs of every kind of stage, as version 0.1.0 wrote them."""
+    shutil.copytree(FIXTURES / request.param, tmp_path / request.param)
+    return load_run(tmp_path / request.param)
+
+
+def test_each_kind_of_stage_samples_as_before(run: Run) -> None:
+    expected = np.load(run.path / "expected.npz")
+    methods = [name.replace("_", "-") for name in expected.files if "bound" not in name]
+    for method, drawn in draw_all(run, methods, 3, seed=0).items():
+        assert np.allclose(drawn.samples, expected[method.replace("-", "_")], atol=1e-5), method
+
+
+def test_each_kind_of_stage_has_the_bound_that_it_had(run: Run) -> None:
+    expected = np.load(run.path / "expected.npz")
+    method = run.method()
+    assert method is not None
+    terms = method.bound(run.dataset().test.head(3), generator("fixture"))
+    assert np.allclose(terms.prior, expected["bound_prior"], rtol=1e-5)
+    assert np.allclose(terms.denoiser, expected["bound_denoiser"], rtol=1e-5)
+
+
+def test_each_kind_of_stage_is_complete_for_the_command_that_fitted_it(run: Run) -> None:
+    for name, config in run.configs().items():
+        assert config.differences(config.from_dict(config.to_dict(), name)) == []
+        assert config.kernel == (None if name == "baseline" else NOISE[run.path.name])
+
+
 @pytest.fixture
 def stacked(tmp_path: Path) -> Run:
     """A run of version 0.1.0, whose denoiser has x̃ stacked above x and no word for it."""
