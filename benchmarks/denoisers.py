@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from smoothctl.batches import evaluate, rows_that_fit
-from smoothctl.configs import parse_value
+from smoothctl.config import parse_value
 from smoothctl.datasets import open_dataset
-from smoothctl.metrics.likelihood import gain_estimate
-from smoothctl.randomness import generator
-from smoothctl.runs import Run
+from smoothctl.evaluation.likelihood import gain_estimate
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
+from smoothctl.smoothing.batching import evaluate, rows_that_fit
 from smoothctl.training.fit import fit_denoiser, fit_prior
 
 _SHORT, _IMAGES = 40, 300

@@ -16,7 +16,7 @@ from smoothctl.datasets import open_dataset
 from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.metrics.kernel_distance import kernel_distance
 from smoothctl.metrics.manifold import manifold_scores
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 Sample = Callable[[Tensor, Tensor, Generator], Tensor]
 """Makes samples of true images (n, 64), their classes (n,) and a generator."""

@@ -23,7 +23,7 @@ from smoothctl.metrics.inception_score import InceptionScore
 from smoothctl.metrics.kernel_distance import kernel_distance
 from smoothctl.metrics.manifold import manifold_scores
 from smoothctl.metrics.moments import Moments
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 BLOCK = 256
 

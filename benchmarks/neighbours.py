@@ -20,7 +20,7 @@ import torch
 
 from smoothctl.metrics.image_sets import ImageSet, open_images
 from smoothctl.metrics.neighbours import memorisation, nearest
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def random_images(n: int, key: str) -> ImageSet:

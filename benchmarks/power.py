@@ -19,7 +19,7 @@ from smoothctl.datasets.gaussians import EightGaussians
 from smoothctl.datasets.shapes import Checkerboard, Rings
 from smoothctl.datasets.synthetic import Synthetic
 from smoothctl.metrics.two_sample import classifier_test, energy_distance, sliced_wasserstein
-from smoothctl.randomness import generator, normal, uniform
+from smoothctl.rng import generator, normal, uniform
 
 
 class Fault(NamedTuple):

@@ -27,7 +27,7 @@ IMAGES = 64
 
 def fitted_a_second(architecture: str, steps: int, folder: Path) -> float:
     """Returns the median examples a second of a fit, over all processes of this launch."""
-    from smoothctl.processes import launched
+    from smoothctl.distributed.processes import launched
     from smoothctl.training.fit import fit_baseline
 
     count = launched("cpu").count
@@ -42,9 +42,9 @@ def fitted_a_second(architecture: str, steps: int, folder: Path) -> float:
 
 def drawn_a_second(folder: Path) -> float:
     """Returns the images a second that all processes of this launch draw together."""
-    from smoothctl.processes import launched
-    from smoothctl.runs import load_run
-    from smoothctl.sampling import draw_all
+    from smoothctl.distributed.processes import launched
+    from smoothctl.runs.run import load_run
+    from smoothctl.sampling.draw import draw_all
 
     processes, run = launched("cpu"), load_run(folder / "pixelcnnpp")
     n = IMAGES * processes.count
@@ -57,7 +57,7 @@ def drawn_a_second(folder: Path) -> float:
 
 def work(steps: int, folder: Path) -> None:
     """Does what is measured in each process of a launch; the first prints the figures."""
-    from smoothctl.processes import end, is_first, leave
+    from smoothctl.distributed.processes import end, is_first, leave
 
     made = fitted_a_second("made", 10 * steps, folder)
     image = fitted_a_second("pixelcnnpp", steps, folder)

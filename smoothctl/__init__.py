@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from smoothctl import architectures, datasets, kernels
-    from smoothctl.runs import load_run
-    from smoothctl.smoothing import TwoStep
+    from smoothctl.runs.run import load_run
+    from smoothctl.smoothing.two_step import TwoStep
     from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 
 __version__ = "0.1.0"
@@ -23,12 +23,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "TwoStep": "smoothctl.smoothing",
+    "TwoStep": "smoothctl.smoothing.two_step",
     "fit_baseline": "smoothctl.training.fit",
     "fit_denoiser": "smoothctl.training.fit",
     "fit_joint": "smoothctl.training.fit",
     "fit_prior": "smoothctl.training.fit",
-    "load_run": "smoothctl.runs",
+    "load_run": "smoothctl.runs.run",
 }
 
 

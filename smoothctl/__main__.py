@@ -13,7 +13,7 @@ def main() -> None:
     from smoothctl.cli import main as run
 
     signal.signal(signal.SIGINT, handler)
-    from smoothctl.processes import end
+    from smoothctl.distributed.processes import end
 
     try:
         run()

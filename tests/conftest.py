@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from smoothctl.cli import main
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
 TINY = {"steps": 60, "batch_size": 128, "warmup": 5, "learning_rate": 5e-3}

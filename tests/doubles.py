@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import nn
 
 from smoothctl.architectures.base import Density, standardise
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
-from smoothctl.randomness import normal, row_generators
+from smoothctl.rng import normal, row_generators
 
 
 class Walk(Density):

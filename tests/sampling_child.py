@@ -4,7 +4,9 @@ import os
 import signal
 import sys
 
-from smoothctl import batches, cli, sampling
+from smoothctl import cli
+from smoothctl.sampling import draw as sampling
+from smoothctl.smoothing import batching
 
 __all__ = ["SHARD", "small_parts"]
 
@@ -13,8 +15,8 @@ SHARD = 16
 
 def small_parts() -> None:
     """Makes every part a small one."""
-    sampling._BATCHES, batches._MOST_IMAGES["cpu"] = 2, SHARD // 2
-    batches.KEPT_ROWS.update(image=SHARD, vector=64 * SHARD)
+    sampling._BATCHES, batching._MOST_IMAGES["cpu"] = 2, SHARD // 2
+    batching.KEPT_ROWS.update(image=SHARD, vector=64 * SHARD)
 
 
 def die_at(moment: int) -> None:

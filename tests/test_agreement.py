@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from smoothctl.architectures.made import MADE
+from smoothctl.distributed.devices import check_strategy
+from smoothctl.distributed.signals import Received
 from smoothctl.errors import Interrupted, TrainingError
-from smoothctl.runs import Run
-from smoothctl.training.devices import check_strategy
-from smoothctl.training.feed import Feed
-from smoothctl.training.signals import Received
+from smoothctl.runs.run import Run
+from smoothctl.training.batches import Feed
 from tests.training_child import fit, forked
 
 
@@ -206,7 +206,7 @@ def test_under_a_launcher_only_a_second_ctrl_c_interrupts_a_save(
 ) -> None:
     """And not the one that the launcher passes on at once."""
     seconds = 0.0
-    monkeypatch.setattr("smoothctl.training.signals.time.monotonic", lambda: seconds)
+    monkeypatch.setattr("smoothctl.distributed.signals.time.monotonic", lambda: seconds)
     for first in (signal.SIGINT, signal.SIGTERM):
         received = Received(launched=True)
         received(first, None)
@@ -224,9 +224,9 @@ def test_under_a_launcher_only_a_second_ctrl_c_interrupts_a_save(
 def test_a_cut_batch_has_the_rows_and_the_noise_of_a_whole_one() -> None:
     """And what is drawn beside the smoothing differs from pass to pass."""
     from smoothctl.datasets import open_dataset
+    from smoothctl.distributed.processes import ALONE, Processes
     from smoothctl.kernels.laplace import Laplace
-    from smoothctl.processes import ALONE, Processes
-    from smoothctl.stages import StageConfig, TrainingConfig
+    from smoothctl.runs.config import StageConfig, TrainingConfig
 
     def feed(processes: Processes, accumulate: int) -> Feed:
         training = TrainingConfig(batch_size=24, accumulate=accumulate)

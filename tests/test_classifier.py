@@ -12,7 +12,7 @@ from smoothctl.metrics import classifier
 from smoothctl.metrics.classifier import ClassifierFeatures
 from smoothctl.metrics.features import Request
 from smoothctl.metrics.image_sets import ImageSet, of_view
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 @pytest.fixture(scope="module")

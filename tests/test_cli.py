@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
 
 FAST = ["--steps", "4", "--batch-size", "64", "--set", "width=8", "--device", "cpu"]
 

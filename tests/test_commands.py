@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smoothctl import commands
 from smoothctl.cli import main
-from smoothctl.commands import fit_command, sample_command, score_command, shell
 from smoothctl.errors import RunError
-from smoothctl.runs import Run
-from smoothctl.stages import StageConfig, to_toml
+from smoothctl.runs import commands
+from smoothctl.runs.commands import fit_command, sample_command, score_command, shell
+from smoothctl.runs.config import StageConfig, to_toml
+from smoothctl.runs.run import Run
 from smoothctl.training import fit
 from smoothctl.training.settings import resolve as resolve_settings
 
@@ -138,7 +138,7 @@ def test_everything_is_said_of_an_architecture_that_is_not_installed(monkeypatch
 
 @pytest.mark.parametrize("value", ["true", "1", "a b", "gaussian", "", "ü = '\"\\", 1e-5, [1, 2]])
 def test_values_are_read_as_they_were(value: Any) -> None:
-    from smoothctl.configs import parse_value
+    from smoothctl.config import parse_value
 
     assert parse_value(commands._text(value)) == value
 

@@ -11,7 +11,8 @@ import pytest
 import typer
 
 from smoothctl.cli import compare as verb
-from smoothctl.comparison import (
+from smoothctl.errors import RunError, UsageError
+from smoothctl.evaluation import (
     Cell,
     Column,
     compare,
@@ -20,10 +21,9 @@ from smoothctl.comparison import (
     scores_table,
     shown,
 )
-from smoothctl.errors import RunError, UsageError
-from smoothctl.metrics.published import PUBLISHED
-from smoothctl.metrics.records import read_scores
-from smoothctl.runs import Run, load_run
+from smoothctl.evaluation.published import PUBLISHED
+from smoothctl.evaluation.records import read_scores
+from smoothctl.runs.run import Run, load_run
 
 Make = Callable[..., Run]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from smoothctl.cli import console
 from smoothctl.cli.console import Notes
-from smoothctl.stages import Unit
+from smoothctl.runs.config import Unit
 from smoothctl.training.reporter import Plan
 
 BITS = Unit("bits/dim", 1 / (64 * math.log(2)))

@@ -12,7 +12,7 @@ from smoothctl.datasets.arrays import ArrayDataset
 from smoothctl.datasets.grid import Grid
 from smoothctl.datasets.synthetic import Synthetic
 from smoothctl.errors import DataError, NotAvailable, UsageError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 NAMES = [
     entry.name

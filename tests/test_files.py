@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from smoothctl import files
 from smoothctl.errors import RunError
-from smoothctl.files import (
+from smoothctl.storage import files
+from smoothctl.storage.files import (
     append_line,
     new_folder,
     read_weights,
@@ -19,7 +19,7 @@ from smoothctl.files import (
     write_bytes,
     write_weights,
 )
-from smoothctl.reading import check_inside, parse_json, read_json, read_toml
+from smoothctl.storage.reading import check_inside, parse_json, read_json, read_toml
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch) -> None:

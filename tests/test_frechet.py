@@ -16,7 +16,7 @@ from smoothctl.errors import DataError, NotAvailable
 from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.metrics.frechet import frechet_between, frechet_distance
 from smoothctl.metrics.moments import Moments
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def normals(n: int, d: int, key: str) -> torch.Tensor:

@@ -12,9 +12,9 @@ import torch
 
 from smoothctl.cli import main
 from smoothctl.errors import RunError
-from smoothctl.files import read_weights, verify_manifest
-from smoothctl.metrics.records import read_scores
-from smoothctl.runs import Run, Stage, load_run
+from smoothctl.evaluation.records import read_scores
+from smoothctl.runs.run import Run, Stage, load_run
+from smoothctl.storage.files import read_weights, verify_manifest
 from smoothctl.training.fit import Quiet, fit_prior
 
 PAGE = 4096

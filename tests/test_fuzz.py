@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from smoothctl.comparison import compare, markdown
-from smoothctl.comparison.entries import OF_QUALITY
 from smoothctl.datasets import open_dataset
+from smoothctl.datasets.pictures import read_events, read_mask
 from smoothctl.errors import SmoothctlError
-from smoothctl.files import verify_manifest
+from smoothctl.evaluation import compare, markdown
+from smoothctl.evaluation.entries import OF_QUALITY
+from smoothctl.evaluation.records import append_scores
 from smoothctl.metrics.image_sets import open_images
-from smoothctl.metrics.records import append_scores
-from smoothctl.pictures import read_events, read_mask
-from smoothctl.report.page import report
-from smoothctl.runs import Run, load_density
-from smoothctl.stages import from_toml
+from smoothctl.reporting.page import report
+from smoothctl.runs.config import from_toml
+from smoothctl.runs.run import Run, load_density
+from smoothctl.storage.files import verify_manifest
 
 NUMBERS = st.one_of(
     *(st.integers(), st.floats(), st.just(10**299), st.just(-(10**299)), st.just(1e308)),

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from smoothctl.evaluation.likelihood import gain_estimate
 from smoothctl.metrics.gain import gain_from_context, gain_note
-from smoothctl.metrics.likelihood import gain_estimate
-from smoothctl.randomness import generator
-from smoothctl.runs import Run, load_run
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run, load_run
 from smoothctl.training.fit import fit_denoiser, fit_prior
 from tests.conftest import SMALL, TINY
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smoothctl.runs import Run, load_run
+from smoothctl.runs.run import Run, load_run
 
 STOPPED = "The prior of half stopped at step 54 of 60; the same fit-prior command finishes it."
 VERBS = {

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from smoothctl import runs
 from smoothctl.errors import RunError, UsageError
-from smoothctl.files import read_weights, verify_manifest, write_weights
-from smoothctl.report.page import report
-from smoothctl.runs import Run, build_density, load_run
+from smoothctl.reporting.page import report
+from smoothctl.runs import run as runs
+from smoothctl.runs.run import Run, build_density, load_run
+from smoothctl.storage.files import read_weights, verify_manifest, write_weights
 
 OPTIONS = [
     {"width": 10**9},
@@ -65,7 +65,7 @@ _LOAD = """
 import json, resource, sys, time
 import torch
 from smoothctl.errors import SmoothctlError
-from smoothctl.models import load_density
+from smoothctl.runs.models import load_density
 torch.set_num_threads(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from smoothctl.datasets import open_dataset
+from smoothctl.datasets.pictures import read_events, read_mask
 from smoothctl.errors import DataError, SmoothctlError
 from smoothctl.metrics.image_sets import open_images
-from smoothctl.pictures import read_events, read_mask
 
 SHAPE = (1, 8, 8)
 
@@ -251,7 +251,7 @@ from pathlib import Path
 from smoothctl.datasets import open_dataset
 from smoothctl.errors import SmoothctlError
 from smoothctl.metrics.image_sets import open_images
-from smoothctl.pictures import read_events
+from smoothctl.datasets.pictures import read_events
 import smoothctl.datasets.images, smoothctl.datasets.arrays, PIL.Image
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:

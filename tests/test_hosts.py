@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smoothctl.runs import load_run
+from smoothctl.runs.run import load_run
 from tests.launches import ENVIRONMENT, launcher
 
 PORT = "29500"

@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import arrays
 from smoothctl.datasets import is_local, open_dataset
 from smoothctl.datasets.array_files import load, stored
 from smoothctl.datasets.idx_sets import idx_files
+from smoothctl.datasets.pictures import read_events
 from smoothctl.errors import DataError
 from smoothctl.metrics.image_sets import open_images
-from smoothctl.pictures import read_events
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
 N = 30

@@ -13,14 +13,14 @@ from torch import Tensor
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, NotAvailable, UsageError
+from smoothctl.evaluation.image_quality import Judge, Judging, score_images
 from smoothctl.metrics import extraction, image_quality
 from smoothctl.metrics.extraction import cached, extract
 from smoothctl.metrics.features import Extracted, Features, Pixels, Request
 from smoothctl.metrics.frechet import frechet_distance
-from smoothctl.metrics.image_quality import Judge, Judging, score_images
 from smoothctl.metrics.image_sets import ImageSet, of_tensor, of_view, open_images
 from smoothctl.metrics.kernel_distance import kernel_distance
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def noise(n: int, name: str = "x", scale: float = 0.3) -> ImageSet:

@@ -12,21 +12,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from smoothctl import batches, kernels
+from smoothctl import kernels
 from smoothctl.architectures.base import Density
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
-from smoothctl.batches import evaluate, part_of, rows_that_fit
 from smoothctl.cli import main
-from smoothctl.configs import build
+from smoothctl.config import build
+from smoothctl.datasets.pictures import read_events, read_mask, snap
 from smoothctl.errors import NotAvailable, RunError, UsageError
-from smoothctl.metrics.likelihood import bounds, plain_likelihood
-from smoothctl.metrics.scores import score_run
-from smoothctl.pictures import read_events, read_mask, snap
-from smoothctl.randomness import generator
-from smoothctl.restoring import denoise, inpaint, smooth
-from smoothctl.runs import Run
-from smoothctl.sampling import draw, draw_all, unsmoothed_single_steps
-from smoothctl.smoothing import TwoStep
+from smoothctl.evaluation.likelihood import bounds, plain_likelihood
+from smoothctl.evaluation.scores import score_run
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
+from smoothctl.sampling.draw import draw, draw_all, unsmoothed_single_steps
+from smoothctl.sampling.restoring import denoise, inpaint, smooth
+from smoothctl.smoothing import batching
+from smoothctl.smoothing.batching import evaluate, part_of, rows_that_fit
+from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
 SHAPE, LEVELS, SIGMA = (1, 6, 5), 16, 0.3
@@ -88,13 +89,13 @@ class TestBatches:
     """Work in parts gives what work at once gives."""
 
     def test_rows_follow_the_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(batches, "_free_ram", lambda: 2**40)
+        monkeypatch.setattr(batching, "_free_ram", lambda: 2**40)
         density = model()
         assert rows_that_fit(density) == 2**30 // density.bytes_per_example()
         assert rows_that_fit(density, gradient=True) == 2**28 // density.bytes_per_example()
         monkeypatch.setattr(density, "bytes_per_example", lambda: 2**14)
         assert rows_that_fit(density) == 2**16
-        monkeypatch.setattr(batches, "_free_ram", lambda: 2**14)
+        monkeypatch.setattr(batching, "_free_ram", lambda: 2**14)
         assert rows_that_fit(density) == 1
 
     def test_evaluate(self) -> None:
@@ -120,8 +121,8 @@ class TestBatches:
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7])
     def test_the_batch_size_does_not_change_samples(self, size: int) -> None:
-        whole = batches.sample(model(), 5, None, generator(0), batch_size=5)
-        parts = batches.sample(model(), 5, None, generator(0), batch_size=size)
+        whole = batching.sample(model(), 5, None, generator(0), batch_size=5)
+        parts = batching.sample(model(), 5, None, generator(0), batch_size=size)
         assert torch.allclose(whole, parts, atol=1e-9)
 
     def test_vectors_take_no_batch_size(self, trained_run: Run) -> None:
@@ -169,7 +170,7 @@ class TestTwoStep:
             return [bound, weighted, method.single_step(x)]
 
         whole = figures()
-        monkeypatch.setattr(batches, "_free_ram", lambda: 40 * method.prior.bytes_per_example())
+        monkeypatch.setattr(batching, "_free_ram", lambda: 40 * method.prior.bytes_per_example())
         assert rows_that_fit(method.prior) == 10
         assert rows_that_fit(method.prior, gradient=True) == 2
         for a, b in zip(whole, figures(), strict=True):

@@ -10,7 +10,7 @@ import torch
 
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
 from smoothctl.errors import Interrupted, RunError, UsageError
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 from tests.test_training import StopAt, same, weights
 

@@ -19,8 +19,8 @@ from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.datasets.pixels import open_image, to_array
 from smoothctl.errors import DataError, NotAvailable, RunError, UsageError
 from smoothctl.metrics.sigma import sigma_heuristic
-from smoothctl.runs import load_run
-from smoothctl.stages import StageConfig
+from smoothctl.runs.config import StageConfig
+from smoothctl.runs.run import load_run
 
 MNIST = Path(__file__).parents[2] / "shared/data/mnist"
 N = 40
@@ -610,7 +610,7 @@ class TestConfig:
     }  # fmt: skip
 
     def test_empty_is_not_written(self) -> None:
-        from smoothctl.configs import build
+        from smoothctl.config import build
 
         plain = build(StageConfig, self.VALUES, "x")
         sized = build(StageConfig, {**self.VALUES, "data": {"size": 4}}, "x")

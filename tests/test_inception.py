@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from smoothctl.datasets.pictures import write_png
 from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.metrics import inception
 from smoothctl.metrics.features import Request
 from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.metrics.image_sets import ImageSet, open_images
 from smoothctl.metrics.inception import Inception
-from smoothctl.pictures import write_png
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 NAME = "inception-2015-12-05.pt"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics.inception_score import InceptionScore, SplitScore
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def probabilities(n: int, classes: int = 7) -> Tensor:

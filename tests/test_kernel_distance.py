@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics.kernel_distance import kernel_distance
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def features(n: int, d: int = 8, shift: float = 0.0, key: str = "x") -> Tensor:

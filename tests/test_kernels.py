@@ -10,7 +10,7 @@ from smoothctl import kernels
 from smoothctl.datasets.gaussians import TwoGaussians
 from smoothctl.errors import NotAvailable
 from smoothctl.kernels.base import Kernel
-from smoothctl.smoothing import TwoStep
+from smoothctl.smoothing.two_step import TwoStep
 
 SIGMA = 0.3
 NAMES = ["gaussian", "laplace", "uniform"]

@@ -14,7 +14,7 @@ import pytest
 from smoothctl.cli import endings, main
 from smoothctl.cli.endings import Stopped, fail
 from smoothctl.errors import Interrupted
-from smoothctl.runs import Run, load_run
+from smoothctl.runs.run import Run, load_run
 from tests.launches import ENVIRONMENT, launcher, rank_of
 
 FIT = ["fit-prior", "--dataset", "two-moons", "--arch", "made", "--set", "width=8",

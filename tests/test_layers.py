@@ -10,26 +10,23 @@ import smoothctl
 ROOT = Path(smoothctl.__file__).parent
 LAYERS = [
     {"errors", "__init__"},
-    {"entries"},
-    {
-        "registry",
-        "randomness",
-        "files",
-        "configs",
-        "processes",
-        "locks",
-        "parts",
-        "reading",
-        "weights",
-    },
-    {"kernels", "architectures", "datasets", "stages"},
-    {"batches"},
-    {"bounds", "smoothing", "pictures"},
-    {"metrics", "training", "models", "runs", "shards", "sampling", "restoring"},
-    {"reproduce", "plots", "testing", "commands"},
-    {"report", "comparison", "plugins"},
+    {"config", "rng"},
+    {"distributed"},
+    {"storage"},
+    {"registry"},
+    {"kernels", "architectures", "datasets"},
+    {"smoothing"},
+    {"runs"},
+    {"metrics"},
+    {"training"},
+    {"sampling"},
+    {"evaluation"},
+    {"reporting"},
+    {"reproduce", "testing"},
     {"cli", "__main__"},
 ]
+"""The rooms of the house, the lowest first."""
+
 APART = [{"kernels", "architectures", "datasets"}]
 """Rooms of one layer that must not know each other."""
 

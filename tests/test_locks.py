@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from smoothctl.errors import RunError
-from smoothctl.locks import hold
+from smoothctl.storage.locks import hold
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from smoothctl.locks import hold
+from smoothctl.storage.locks import hold
 with hold(Path(sys.argv[1]), "runs/a/prior"):
     print("held", flush=True)
     time.sleep(60)

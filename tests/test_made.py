@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from smoothctl.architectures.made import MADE, MaskedLinear
-from smoothctl.configs import build
-from smoothctl.randomness import generator
+from smoothctl.config import build
+from smoothctl.rng import generator
 
 
 def _made(dims: int, context: bool, **options: object) -> MADE:

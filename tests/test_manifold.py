@@ -13,7 +13,7 @@ from torch import Tensor
 from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics import manifold
 from smoothctl.metrics.manifold import ManifoldScores, manifold_scores
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def points(n: int, d: int = 3, key: str = "x") -> Tensor:

@@ -12,15 +12,15 @@ from scipy import stats
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.arrays import ArrayDataset
 from smoothctl.errors import DataError, RunError
+from smoothctl.evaluation.likelihood import bounds, exact_by_quadrature, plain_likelihood
+from smoothctl.evaluation.records import append_scores
+from smoothctl.evaluation.scores import score_run
 from smoothctl.metrics.features import Pixels, Request
 from smoothctl.metrics.image_sets import of_tensor
-from smoothctl.metrics.likelihood import bounds, exact_by_quadrature, plain_likelihood
-from smoothctl.metrics.records import append_scores
-from smoothctl.metrics.scores import score_run
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
-from smoothctl.randomness import generator
-from smoothctl.runs import Run
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
 
 
 def _normal(n: int, shift: float = 0.0, dims: int = 2, key: str = "a") -> torch.Tensor:

@@ -14,7 +14,7 @@ from smoothctl.architectures.mixtures import (
     logistic_log_density,
     to_grid,
 )
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 finite = st.floats(-50, 50)
 log_scales = st.floats(-12, 5)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smoothctl.errors import DataError
 from smoothctl.metrics.moments import Moments
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def features(n: int, d: int = 3, shift: float = 0.0) -> Tensor:

@@ -15,14 +15,14 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from smoothctl.cli import neighbours as verb
+from smoothctl.datasets.pictures import neighbour_rows, write_png
 from smoothctl.errors import DataError, NotAvailable, RunError, UsageError
 from smoothctl.metrics import neighbours
 from smoothctl.metrics.features import Extracted, Pixels, Request
 from smoothctl.metrics.image_sets import ImageSet, of_view, open_images
 from smoothctl.metrics.neighbours import gather, memorisation, nearest, search
-from smoothctl.pictures import neighbour_rows, write_png
-from smoothctl.randomness import generator
-from smoothctl.runs import Run
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_prior
 
 SHAPE = (1, 4, 5)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from smoothctl.architectures.made import MADE
 from smoothctl.datasets import open_dataset
+from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import Interrupted, RunError, TrainingError
-from smoothctl.files import new_folder, read_weights, write_weights
-from smoothctl.processes import ALONE, Processes
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
+from smoothctl.storage.files import new_folder, read_weights, write_weights
 from smoothctl.training.fit import Quiet, fit_baseline
 from smoothctl.training.memory import Room
 from tests.conftest import SMALL

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from smoothctl.randomness import generator
-from smoothctl.runs import Run, load_run
-from smoothctl.sampling import draw_all
-from smoothctl.stages import from_toml
+from smoothctl.rng import generator
+from smoothctl.runs.config import from_toml
+from smoothctl.runs.run import Run, load_run
+from smoothctl.sampling.draw import draw_all
 from smoothctl.training.fit import fit_denoiser
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -16,15 +16,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from smoothctl import batches, sampling
 from smoothctl.cli import main
 from smoothctl.errors import RunError
-from smoothctl.locks import hold
-from smoothctl.parts import NOWHERE, Parts
-from smoothctl.randomness import generator, row_generators, skipped
-from smoothctl.runs import Run, load_run
-from smoothctl.sampling import draw_all, samples_key
-from smoothctl.shards import Source
+from smoothctl.rng import generator, row_generators, skipped
+from smoothctl.runs.run import Run, load_run
+from smoothctl.sampling import draw as sampling
+from smoothctl.sampling.draw import draw_all, samples_key
+from smoothctl.sampling.shards import Source
+from smoothctl.smoothing import batching
+from smoothctl.storage.locks import hold
+from smoothctl.storage.partial import NOWHERE, Parts
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 from tests.launches import ENVIRONMENT, launcher
 from tests.sampling_child import SHARD
@@ -50,9 +51,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `sampling_child.small_parts` does."""
     monkeypatch.setattr(sampling, "_BATCHES", 2)
-    monkeypatch.setitem(batches._MOST_IMAGES, "cpu", SHARD // 2)
-    monkeypatch.setitem(batches.KEPT_ROWS, "image", SHARD)
-    monkeypatch.setitem(batches.KEPT_ROWS, "vector", 64 * SHARD)
+    monkeypatch.setitem(batching._MOST_IMAGES, "cpu", SHARD // 2)
+    monkeypatch.setitem(batching.KEPT_ROWS, "image", SHARD)
+    monkeypatch.setitem(batching.KEPT_ROWS, "vector", 64 * SHARD)
 
 
 @pytest.fixture

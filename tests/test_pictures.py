@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from smoothctl.errors import DataError, RunError, UsageError
-from smoothctl.pictures import (
+from smoothctl.datasets.pictures import (
     MASKS,
     check_folder,
     grid,
@@ -22,8 +21,9 @@ from smoothctl.pictures import (
     write_folder,
     write_png,
 )
-from smoothctl.plots import columns, save
-from smoothctl.randomness import generator
+from smoothctl.errors import DataError, RunError, UsageError
+from smoothctl.reporting.figures import columns, save
+from smoothctl.rng import generator
 
 GREY, RGB = (1, 6, 5), (3, 6, 5)
 

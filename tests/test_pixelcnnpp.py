@@ -15,9 +15,9 @@ from smoothctl.architectures.pixelcnnpp.head import CoupledMixture, draw, parame
 from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
 from smoothctl.architectures.pixelcnnpp.noise import pixel_noise
 from smoothctl.architectures.pixelcnnpp.samplers import NaiveSampler
-from smoothctl.configs import build
+from smoothctl.config import build
 from smoothctl.errors import UsageError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 TINY = {"blocks": 1, "filters": 4, "mixtures": 2}
 

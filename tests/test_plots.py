@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from smoothctl.datasets import open_dataset
-from smoothctl.plots import panels, save, save_samples_picture, sigma_curves
-from smoothctl.sampling import Drawn
+from smoothctl.reporting.figures import panels, save, save_samples_picture, sigma_curves
+from smoothctl.sampling.draw import Drawn
 
 
 def _pixels(path: Path) -> torch.Tensor:

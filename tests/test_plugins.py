@@ -11,8 +11,8 @@ import pytest
 
 from smoothctl import reproduce
 from smoothctl.cli.registries import rows_of
-from smoothctl.entries import ALLOWED_PACKAGES
-from smoothctl.plugins import Plugin, Status, list_plugins
+from smoothctl.registry.entries import ALLOWED_PACKAGES
+from smoothctl.registry.listing import Plugin, Status, list_plugins
 from tests.packages import write_package
 
 KERNEL = "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian): summary = 'mine'\n"
@@ -59,7 +59,7 @@ def test_nothing_is_imported_without_check(path: Path) -> None:
     assert listed.returncode == 0
     statuses = {(p["package"], p["status"]) for p in json.loads(listed.stdout)}
     assert ("marked", "not checked") in statuses
-    code = "import sys; from smoothctl.plugins import list_plugins; list_plugins()"
+    code = "import sys; from smoothctl.registry.listing import list_plugins; list_plugins()"
     code += "; sys.exit('torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(path)}
     assert (

@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from smoothctl.batches import evaluate, evaluate_shared
-from smoothctl.errors import TrainingError, UsageError
-from smoothctl.processes import (
+from smoothctl.distributed.processes import (
     ALONE,
     PATIENCE,
     Processes,
@@ -22,7 +20,9 @@ from smoothctl.processes import (
     lost,
     patience,
 )
-from smoothctl.runs import Run
+from smoothctl.errors import TrainingError, UsageError
+from smoothctl.runs.run import Run
+from smoothctl.smoothing.batching import evaluate, evaluate_shared
 from tests.launches import ENVIRONMENT, launcher
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from smoothctl.architectures.realnvp import Coupling, RealNVP
-from smoothctl.configs import build
+from smoothctl.config import build
 from smoothctl.errors import UsageError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def _flow(dims: int, context: bool, couplings: int) -> RealNVP:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smoothctl.stages import StageConfig, to_toml
+from smoothctl.runs.config import StageConfig, to_toml
 from smoothctl.training import fit
 from smoothctl.training.settings import resolve as resolve_settings
 

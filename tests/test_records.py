@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from smoothctl.errors import RunError
-from smoothctl.metrics.records import SCORES, append_scores, read_scores
+from smoothctl.evaluation.records import SCORES, append_scores, read_scores
 
 _APPEND = """
 import sys
 from pathlib import Path
-from smoothctl.metrics.records import append_scores
+from smoothctl.evaluation.records import append_scores
 run, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for count in range(number):
     append_scores(run, {"run": name, "seed": count})

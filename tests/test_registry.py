@@ -9,7 +9,7 @@ import pytest
 from smoothctl import kernels, reproduce
 from smoothctl.errors import UsageError
 from smoothctl.kernels.base import Kernel
-from smoothctl.registry import ALLOWED_PACKAGES, Registry
+from smoothctl.registry.registry import ALLOWED_PACKAGES, Registry
 from tests.packages import write_package
 
 

@@ -22,9 +22,9 @@ from PIL import Image as Pictures
 
 from smoothctl.cli import report as verb
 from smoothctl.errors import RunError, UsageError
-from smoothctl.report import charts, report, write_report
-from smoothctl.runs import Run, load_run
-from smoothctl.sampling import Drawn
+from smoothctl.reporting import charts, report, write_report
+from smoothctl.runs.run import Run, load_run
+from smoothctl.sampling.draw import Drawn
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 from tests.conftest import SMALL, TINY
 
@@ -238,7 +238,7 @@ class TestContents:
         assert all(60 < (pixels(each["href"])[..., 3] > 0).sum() <= 360 for each in shown)
 
     def test_samples_are_those_of_the_seed(self, scored: Run) -> None:
-        from smoothctl.sampling import draw
+        from smoothctl.sampling.draw import draw
 
         found = page(scored, number=40, seed=3)
         x = draw(scored, "baseline", 40, 3).samples.numpy()
@@ -311,7 +311,7 @@ class TestContents:
         assert "options.mixtures 2 command line" not in page(scored).plain
 
     def test_commands(self, scored: Run) -> None:
-        from smoothctl.commands import fit_command, shell
+        from smoothctl.runs.commands import fit_command, shell
 
         html = page(scored).text
         prior = scored.stage("prior").config()
@@ -392,7 +392,7 @@ class TestMissing:
         assert "learned density" in self.said(run)
 
     def test_samples_that_are_not_finite(self, scored: Run, image_run: Run, monkeypatch) -> None:
-        from smoothctl.report import samples
+        from smoothctl.reporting import samples
 
         def broken(run: Run, methods: list[str], n: int, *rest: Any) -> dict[str, Drawn]:
             shape = (n, *next(iter(run.configs().values())).event_shape)

@@ -11,9 +11,9 @@ from smoothctl.architectures.base import Density
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.gaussians import TwoGaussians
 from smoothctl.errors import NotAvailable
-from smoothctl.randomness import generator
-from smoothctl.runs import Run
-from smoothctl.smoothing import TwoStep
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
+from smoothctl.smoothing.two_step import TwoStep
 
 SIGMA = 0.3
 
@@ -103,7 +103,7 @@ def test_quadrature_integrates_to_one(method: TwoStep) -> None:
 
 
 def test_chunks_do_not_change_the_result(method: TwoStep, monkeypatch) -> None:
-    import smoothctl.bounds as module
+    import smoothctl.smoothing.bounds as module
 
     x = _moons(10)
     whole = method.importance_weighted_bound(x, 8, generator(0))

@@ -16,8 +16,8 @@ from smoothctl.errors import RunError, UsageError
 from smoothctl.kernels.scaled import Scaled
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.spreads import differ, spreads
-from smoothctl.randomness import generator
-from smoothctl.runs import load_run
+from smoothctl.rng import generator
+from smoothctl.runs.run import load_run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 from tests.conftest import SMALL, TINY
 
@@ -190,7 +190,7 @@ def test_on_the_command_line(cli, table: Path) -> None:
 def test_quadrature_is_in_data_units() -> None:
     """∫ p(x̃) p(x|x̃) dx̃ with a prior and a denoiser that are known: N(0, s²) smoothed."""
     from smoothctl.architectures.logistic import LogisticMixture
-    from smoothctl.smoothing import TwoStep
+    from smoothctl.smoothing.two_step import TwoStep
 
     torch.manual_seed(0)
     prior, denoiser = (LogisticMixture((2,), c).double() for c in (None, (2,)))

@@ -20,7 +20,7 @@ from smoothctl.datasets import is_local, open_dataset
 from smoothctl.datasets.base import Dataset
 from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics.image_sets import open_images
-from smoothctl.runs import load_run
+from smoothctl.runs.run import load_run
 
 ROWS = np.random.default_rng(0).normal(size=(30, 3)).tolist()
 NAMES = ["a", "b", "c"]

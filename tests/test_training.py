@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 import torch
 
+from smoothctl.distributed.signals import caught
 from smoothctl.errors import DataError, Interrupted, RunError, TrainingError, UsageError
-from smoothctl.files import read_weights
-from smoothctl.runs import Run, load_run
-from smoothctl.stages import TrainingConfig
+from smoothctl.runs.config import TrainingConfig
+from smoothctl.runs.run import Run, load_run
+from smoothctl.storage.files import read_weights
 from smoothctl.training.fit import Quiet, fit_baseline, fit_denoiser, fit_joint, fit_prior
 from smoothctl.training.schedule import learning_rate
-from smoothctl.training.signals import caught
 from tests.conftest import SMALL, TINY
 
 

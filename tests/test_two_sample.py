@@ -10,7 +10,7 @@ from torch import Tensor
 from smoothctl.datasets.shapes import Rings
 from smoothctl.errors import DataError
 from smoothctl.metrics.two_sample import classifier_test, energy_distance
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def normals(n: int, d: int = 2, key: str = "x") -> Tensor:

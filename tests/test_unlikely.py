@@ -10,13 +10,13 @@ import torch
 
 from smoothctl.architectures.made import MADE
 from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.evaluation.likelihood import latent_bounds
 from smoothctl.kernels.gaussian import Gaussian
 from smoothctl.kernels.laplace import Laplace
-from smoothctl.metrics.likelihood import latent_bounds
-from smoothctl.randomness import generator
-from smoothctl.runs import load_run
-from smoothctl.sampling import draw, draw_frames
-from smoothctl.smoothing import TwoStep
+from smoothctl.rng import generator
+from smoothctl.runs.run import load_run
+from smoothctl.sampling.draw import draw, draw_frames
+from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.testing import (
     BoundedDensityContract,
     ImageScoreModelContract,
@@ -231,7 +231,7 @@ class TestLatentModels:
         assert many == pytest.approx(exact.item(), abs=0.02)
 
     def test_scores_of_a_run(self, in_tmp: Path) -> None:
-        from smoothctl.metrics.scores import score_run
+        from smoothctl.evaluation.scores import score_run
 
         common = {"dataset": "rings", "out": "a", "device": "cpu"}
         fit_baseline(**common, architecture="latent")

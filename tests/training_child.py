@@ -23,7 +23,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from smoothctl.errors import SmoothctlError
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_prior
 
 _TRAINING = {"steps": 8, "batch_size": 32, "warmup": 2, "log_every": 1, "validation_limit": 64}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import NotAvailable, UsageError
 
 __all__ = ["Density", "Progress", "Shape", "Smoothing", "standardise"]

@@ -10,8 +10,8 @@ from torch import Generator, Tensor, nn
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
 from smoothctl.architectures.layers import mlp
 from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
-from smoothctl.configs import config
-from smoothctl.randomness import uniform
+from smoothctl.config import config
+from smoothctl.rng import uniform
 
 __all__ = ["LogisticMixture"]
 

@@ -10,9 +10,9 @@ from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
 from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import UsageError
-from smoothctl.randomness import generator as seeded_generator
+from smoothctl.rng import generator as seeded_generator
 
 __all__ = ["MADE", "JointMADE", "MaskedLinear"]
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from smoothctl.randomness import uniform
+from smoothctl.rng import uniform
 
 __all__ = [
     "Mixture",

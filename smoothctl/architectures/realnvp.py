@@ -10,9 +10,9 @@ from torch import Generator, Tensor, nn
 from smoothctl.architectures.base import Progress, Shape
 from smoothctl.architectures.layers import mlp
 from smoothctl.architectures.standardised import StandardisedDensity
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import UsageError
-from smoothctl.randomness import normal
+from smoothctl.rng import normal
 
 __all__ = ["Coupling", "RealNVP"]
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from smoothctl.architectures.base import Density, Shape, standardise
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import UsageError
 
 __all__ = ["StandardisedDensity"]

@@ -28,7 +28,7 @@ from smoothctl.cli import (
 from smoothctl.cli.endings import Stopped, fail, raised_signals
 from smoothctl.cli.launching import by_first, by_one
 from smoothctl.cli.options import version_option
-from smoothctl.processes import is_first, leave
+from smoothctl.distributed.processes import is_first, leave
 
 __all__ = ["app", "main"]
 

@@ -12,7 +12,7 @@ from smoothctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from smoothctl.comparison import Column, Table
+    from smoothctl.evaluation import Column, Table
 
 __all__ = ["command"]
 
@@ -48,8 +48,8 @@ def command(
 
     Only figures that were measured alike are compared; notes name what differs in the others.
     """
-    from smoothctl.comparison import compare, markdown
-    from smoothctl.runs import load_run
+    from smoothctl.evaluation import compare, markdown
+    from smoothctl.runs.run import load_run
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other: choose one.")
@@ -99,7 +99,7 @@ def _names(table: "Table") -> list[tuple[str, str]]:
 
 def _width(table: "Table", column: "Column") -> int:
     """Returns the characters of the longest figure, or of the longest word of the heading."""
-    from smoothctl.comparison import shown
+    from smoothctl.evaluation import shown
 
     cells = [shown(row.cells.get(column.key), column) for row in table.rows]
     return max(map(len, [*cells, *_heading(column).split(" ")]))
@@ -114,7 +114,7 @@ def _print_part(table: "Table", title: str, columns: "list[Column]") -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from smoothctl.comparison import shown
+    from smoothctl.evaluation import shown
 
     shape = RichTable(title=title, title_justify="left")
     for names in zip(*_names(table), strict=True):

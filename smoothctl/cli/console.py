@@ -20,10 +20,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from smoothctl.processes import is_first
+from smoothctl.distributed.processes import is_first
 
 if TYPE_CHECKING:
-    from smoothctl.metrics.scores import ProgressFor
+    from smoothctl.evaluation.scores import ProgressFor
     from smoothctl.training.reporter import Plan
 
 __all__ = ["Notes", "print_json", "print_table", "work"]

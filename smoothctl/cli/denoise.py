@@ -41,8 +41,8 @@ def command(
     `single_step` and `samples` (n, draws, …), and a picture with a row for each image.
     """
     from smoothctl.cli.opening import open_run
-    from smoothctl.restoring import denoise, kernel_sigma, smooth
-    from smoothctl.sampling import check_target, is_image_run, save_arrays
+    from smoothctl.sampling.draw import check_target, is_image_run, save_arrays
+    from smoothctl.sampling.restoring import denoise, kernel_sigma, smooth
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)

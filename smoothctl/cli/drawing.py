@@ -15,7 +15,7 @@ from smoothctl.errors import Interrupted, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from smoothctl.runs import Run
+    from smoothctl.runs.run import Run
 
 __all__ = [
     "TEST",
@@ -102,8 +102,8 @@ def read_input(
         keys: arrays to look for in an .npz, the best first.
         reach: largest absolute value of an image's float.
     """
-    from smoothctl.pictures import read_events
-    from smoothctl.sampling import event_shape
+    from smoothctl.datasets.pictures import read_events
+    from smoothctl.sampling.draw import event_shape
 
     if text != TEST and any(Path(text).glob("*/config.toml")):
         raise UsageError(f"{text} is a run folder: INPUT comes first, and then the run.")
@@ -116,7 +116,7 @@ def read_input(
 
 def show_rows(named: Mapping[str, "Tensor | None"], path: Path) -> Path | None:
     """Writes one row for each image, one block for each title; None for vectors."""
-    from smoothctl.plots import columns, save
+    from smoothctl.reporting.figures import columns, save
 
     shown = {title: images[:_MAX_ROWS] for title, images in named.items() if images is not None}
     if next(iter(shown.values())).ndim < 4:
@@ -183,8 +183,8 @@ def held(path: Path, notes: Notes, left: Callable[[], str]) -> Iterator[None]:
         RunError: another process writes them.
         Interrupted: by Ctrl-C or another signal.
     """
-    from smoothctl.files import remove
-    from smoothctl.locks import hold
+    from smoothctl.storage.files import remove
+    from smoothctl.storage.locks import hold
 
     with stoppable(left), hold(path.with_name(f".{path.name}.lock"), str(path), notes.note):
         for file in {path, path.with_suffix(".png")}:

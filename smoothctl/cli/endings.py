@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from smoothctl.distributed.processes import PATIENCE, is_first, joined, lost, started, this_process
 from smoothctl.errors import Interrupted, SmoothctlError
-from smoothctl.processes import PATIENCE, is_first, joined, lost, started, this_process
 
 __all__ = ["Stopped", "fail", "raised_signals"]
 

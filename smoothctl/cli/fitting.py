@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
-from smoothctl.processes import is_first
 
 if TYPE_CHECKING:
-    from smoothctl.runs import Run
-    from smoothctl.stages import StageName, Unit
+    from smoothctl.runs.config import StageName, Unit
+    from smoothctl.runs.run import Run
 
 __all__ = ["data_settings", "fit_stage", "merge", "print_result", "sampler_settings"]
 
@@ -58,7 +58,7 @@ def merge(
     Raises:
         UsageError: an unknown key in the file, or a --set without '='.
     """
-    from smoothctl.stages import from_toml
+    from smoothctl.runs.config import from_toml
 
     file = from_toml(config_file) if config_file is not None else {}
     if file.get("stage", stage) != stage:
@@ -133,7 +133,7 @@ def _assignment(text: str) -> tuple[str, str, Any]:
 
 
 def _key_and_value(option: str, text: str) -> tuple[str, Any]:
-    from smoothctl.configs import parse_value
+    from smoothctl.config import parse_value
 
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -174,7 +174,7 @@ def fit_stage(stage: "StageName", flags: dict[str, Any]) -> None:
 
 
 def _newest_prior(notes: Notes) -> Path:
-    from smoothctl.runs import newest_run
+    from smoothctl.runs.run import newest_run
 
     run = newest_run("prior")
     notes.note(f"Fits beside the newest prior, in {run}.")

@@ -53,10 +53,10 @@ def command(
     """
     from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
+    from smoothctl.datasets.pictures import read_mask
     from smoothctl.errors import NotAvailable
-    from smoothctl.pictures import read_mask
-    from smoothctl.restoring import inpaint, inpainting_method
-    from smoothctl.sampling import check_target, event_shape, is_image_run, save_arrays
+    from smoothctl.sampling.draw import check_target, event_shape, is_image_run, save_arrays
+    from smoothctl.sampling.restoring import inpaint, inpainting_method
 
     notes = Notes(quiet)
     sampler = sampler_settings(assignments)

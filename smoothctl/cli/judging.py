@@ -121,7 +121,7 @@ Note = Callable[[str], None]
 
 def is_run(text: str) -> bool:
     """Returns whether a path is a run folder, complete or not, rather than images."""
-    from smoothctl.runs import STAGES, Run
+    from smoothctl.runs.run import STAGES, Run
 
     run = Run(Path(text))
     return any(run.stage(name).started or run.stage(name).fitted for name in STAGES)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from smoothctl.distributed.processes import is_first, started
 from smoothctl.errors import UsageError
-from smoothctl.processes import is_first, started
 
 __all__ = ["by_first", "by_one"]
 

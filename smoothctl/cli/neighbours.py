@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from smoothctl.architectures.base import Progress
     from smoothctl.metrics.image_sets import ImageSet
     from smoothctl.metrics.neighbours import Memorisation, Neighbours
-    from smoothctl.runs import Run, Weights
+    from smoothctl.runs.run import Run, Weights
 
 __all__ = ["command"]
 
@@ -83,9 +83,9 @@ def command(
 
     By ℓ2, as in ARDS appendix C.5; where there are test images, beside these.
     """
-    from smoothctl.metrics.image_quality import Judging
+    from smoothctl.evaluation.image_quality import Judging
     from smoothctl.metrics.neighbours import search
-    from smoothctl.sampling import best_method, check_target
+    from smoothctl.sampling.draw import best_method, check_target
 
     notes = Notes(quiet)
     named = (reference, split, data, skip_corrupt, notes.note)
@@ -135,7 +135,7 @@ def command(
 def _open_run(target: str | None, weights: "Weights", device: str, notes: Notes) -> "Run | None":
     """Returns the run that is meant; None where it is a set of images."""
     from smoothctl.cli.opening import open_run
-    from smoothctl.sampling import is_image_run
+    from smoothctl.sampling.draw import is_image_run
 
     if target is not None and not judging.is_run(target):
         return None
@@ -179,7 +179,7 @@ def _draw(
     notes: Notes,
 ) -> "ImageSet":
     from smoothctl.metrics.image_sets import of_tensor
-    from smoothctl.sampling import draw
+    from smoothctl.sampling.draw import draw
 
     if method == "smoothed":
         notes.note("x̃ is rounded to 8 bits and clipped to [−1, 1] before it is compared.")
@@ -227,9 +227,9 @@ def _write(
     path: Path, samples: "ImageSet", train: "ImageSet", found: "Neighbours", keep: bool
 ) -> dict[str, str | None]:
     """Writes the arrays, with the samples where nobody else has them, and the picture."""
+    from smoothctl.datasets.pictures import neighbour_rows, write_png
     from smoothctl.metrics.neighbours import gather
-    from smoothctl.pictures import neighbour_rows, write_png
-    from smoothctl.sampling import save_arrays
+    from smoothctl.sampling.draw import save_arrays
 
     alone, picture = path.suffix == ".png", path.with_suffix(".png")
     if not alone:

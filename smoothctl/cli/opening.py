@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from smoothctl.cli.console import Notes
 
 if TYPE_CHECKING:
-    from smoothctl.runs import Run, Weights
+    from smoothctl.runs.run import Run, Weights
 
 __all__ = ["open_run"]
 
@@ -22,7 +22,7 @@ def open_run(
     """Opens a run folder, the newest under runs/ if none is named, and says which."""
     import torch
 
-    from smoothctl.runs import load_run, newest_run
+    from smoothctl.runs.run import load_run, newest_run
 
     if path is None:
         path = newest_run()

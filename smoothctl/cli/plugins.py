@@ -9,7 +9,7 @@ from smoothctl.cli import options
 from smoothctl.cli.console import print_json, print_table
 
 if TYPE_CHECKING:
-    from smoothctl.plugins import Plugin
+    from smoothctl.registry.listing import Plugin
 
 __all__ = ["command"]
 
@@ -38,7 +38,7 @@ def command(
     name its package. noisy: it works, but prints when it is imported. duplicate: another package
     declares the same name, so package:name must be written. broken: it cannot be used.
     """
-    from smoothctl.plugins import list_plugins
+    from smoothctl.registry.listing import list_plugins
 
     found = list_plugins(check, timeout)
     print_json([asdict(plugin) for plugin in found]) if as_json else _print(found)

@@ -10,8 +10,8 @@ from smoothctl.cli import options
 from smoothctl.cli.console import Notes, print_json, print_table, work
 
 if TYPE_CHECKING:
-    from smoothctl.metrics.scores import Scores
-    from smoothctl.runs import Run
+    from smoothctl.evaluation.scores import Scores
+    from smoothctl.runs.run import Run
 
 __all__ = ["command"]
 
@@ -46,8 +46,8 @@ def command(
     begun = time.monotonic()
     notes = Notes(quiet)
     run = _fit_all(dataset, steps_factor, seed, device.value, out, overwrite, notes)
-    from smoothctl.metrics.records import append_scores
-    from smoothctl.metrics.scores import score_run
+    from smoothctl.evaluation.records import append_scores
+    from smoothctl.evaluation.scores import score_run
 
     with work(quiet) as progress:
         scores = score_run(run, draws=64, quadrature=0, seed=seed, progress=progress)
@@ -67,7 +67,7 @@ def command(
 def _fit_all(
     dataset: str, factor: float, seed: int, device: str, out: Path, overwrite: bool, notes: Notes
 ) -> "Run":
-    from smoothctl.runs import load_run
+    from smoothctl.runs.run import load_run
     from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
     common = {
@@ -89,8 +89,8 @@ def _fit_all(
 
 
 def _picture(run: "Run", seed: int) -> Path | None:
-    from smoothctl.plots import panels, save
-    from smoothctl.sampling import draw
+    from smoothctl.reporting.figures import panels, save
+    from smoothctl.sampling.draw import draw
 
     dataset = run.dataset()
     if dataset.event_shape[0] > 2:

@@ -9,9 +9,9 @@ import typer
 from smoothctl.cli import options
 from smoothctl.cli.console import print_json, print_table
 from smoothctl.cli.launching import by_first
-from smoothctl.entries import Entry, printable
-from smoothctl.plugins.groups import registry_of
-from smoothctl.registry import Registry
+from smoothctl.registry.entries import Entry, printable
+from smoothctl.registry.groups import registry_of
+from smoothctl.registry.registry import Registry
 
 __all__ = ["GROUPS", "Group", "print_rows", "rows_of", "verbs"]
 
@@ -46,7 +46,7 @@ def _kernel_details(cls: type) -> dict[str, Any]:
 
 
 def _architecture_details(cls: Any) -> dict[str, Any]:
-    from smoothctl.configs import settings_of
+    from smoothctl.config import settings_of
 
     sampler = sorted(cls.sampler_settings)
     return {
@@ -69,7 +69,7 @@ def _likelihood(cls: Any) -> str:
 
 def _dataset_details(cls: Any) -> dict[str, Any]:
     """Says what is known without opening images, which may have to be downloaded."""
-    from smoothctl.configs import settings_of
+    from smoothctl.config import settings_of
 
     if cls.domain == "image":
         defaults = getattr(cls, "defaults", {})

@@ -43,7 +43,7 @@ def command(
     Settings, curves, samples, scores and the commands that recreate it; it needs no network.
     """
     from smoothctl.cli.opening import open_run
-    from smoothctl.report import write_report
+    from smoothctl.reporting import write_report
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)

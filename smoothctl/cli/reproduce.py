@@ -59,8 +59,8 @@ def command(
         return
     entry = registry.find(name)
     experiment: Experiment = registry.load_entry(entry)
-    from smoothctl.files import write_json
     from smoothctl.reproduce.base import Scale
+    from smoothctl.storage.files import write_json
 
     folder = out / entry.name
     scale = Scale(steps_factor, examples, draws)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from smoothctl.datasets.base import Dataset
-    from smoothctl.parts import Parts
-    from smoothctl.processes import Processes
-    from smoothctl.runs import Run
-    from smoothctl.sampling import Drawn
+    from smoothctl.distributed.processes import Processes
+    from smoothctl.runs.run import Run
+    from smoothctl.sampling.draw import Drawn
+    from smoothctl.storage.partial import Parts
 
 __all__ = ["command"]
 
@@ -92,8 +92,8 @@ def command(
     """
     from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
-    from smoothctl.processes import launched
-    from smoothctl.sampling import (
+    from smoothctl.distributed.processes import launched
+    from smoothctl.sampling.draw import (
         best_method,
         check_target,
         draw_all,
@@ -165,8 +165,8 @@ def _parts(
     processes: "Processes",
 ) -> "Parts":
     """Returns where the shards of more images than one shard has are kept: beside the target."""
-    from smoothctl.parts import NOWHERE, Parts
-    from smoothctl.sampling import is_image_run, samples_key, shard_size
+    from smoothctl.sampling.draw import is_image_run, samples_key, shard_size
+    from smoothctl.storage.partial import NOWHERE, Parts
 
     if not is_image_run(run) or n <= shard_size(run):
         return NOWHERE
@@ -176,7 +176,7 @@ def _parts(
 
 def _left(parts: "Parts", n: int, path: Path) -> str:
     """Says what is left of samples that were not drawn to their end."""
-    from smoothctl.sampling import images_kept
+    from smoothctl.sampling.draw import images_kept
 
     if parts.folder is None:
         return f"Stopped before {path} was written."
@@ -193,8 +193,8 @@ def _write_frames(
     as_json: bool,
 ) -> None:
     """Writes `frames` (K, n, *event) and their picture: NCSN figure 4 of images, else panels."""
-    from smoothctl.plots import columns, comparison, save
-    from smoothctl.sampling import save_arrays
+    from smoothctl.reporting.figures import columns, comparison, save
+    from smoothctl.sampling.draw import save_arrays
 
     def paint(file: Path) -> Path | None:
         if frames.ndim == 5:
@@ -222,9 +222,9 @@ def _write(
     notes: Notes,
     as_json: bool,
 ) -> None:
-    from smoothctl.pictures import write_folder
-    from smoothctl.plots import comparison, save, save_samples_picture
-    from smoothctl.sampling import save_arrays
+    from smoothctl.datasets.pictures import write_folder
+    from smoothctl.reporting.figures import comparison, save, save_samples_picture
+    from smoothctl.sampling.draw import save_arrays
 
     if not path.suffix:
         ((method, (samples, *_)),) = drawn.items()
@@ -265,7 +265,7 @@ def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":
 
 
 def _moved(run: "Run", drawn: "dict[str, Drawn]", sigmas: list[float]) -> "dict[float, Tensor]":
-    from smoothctl.sampling import unsmoothed_single_steps
+    from smoothctl.sampling.draw import unsmoothed_single_steps
 
     if not sigmas:
         return {}
@@ -275,7 +275,7 @@ def _moved(run: "Run", drawn: "dict[str, Drawn]", sigmas: list[float]) -> "dict[
 
 def _all_methods(run: "Run", notes: Notes) -> list[str]:
     """Returns all methods that the run allows, in the order of the picture."""
-    from smoothctl.sampling import available_methods, best_method, usable_methods
+    from smoothctl.sampling.draw import available_methods, best_method, usable_methods
 
     best_method(run)  # there is one
     missing: dict[str, str] = {}

@@ -11,14 +11,14 @@ import typer
 from smoothctl.cli import drawing, judging, options
 from smoothctl.cli.console import Notes, print_json, work
 from smoothctl.cli.score_tables import print_quality, print_scores
+from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
-from smoothctl.processes import is_first
 
 if TYPE_CHECKING:
-    from smoothctl.metrics.image_quality import Judging
+    from smoothctl.evaluation.image_quality import Judging
     from smoothctl.metrics.image_sets import ImageSet
-    from smoothctl.parts import Parts
-    from smoothctl.runs import Run
+    from smoothctl.runs.run import Run
+    from smoothctl.storage.partial import Parts
 
 __all__ = ["command"]
 
@@ -89,7 +89,7 @@ def command(
 
     --features none leaves images unjudged.
     """
-    from smoothctl.metrics.image_quality import Judging
+    from smoothctl.evaluation.image_quality import Judging
 
     notes = Notes(quiet)
     counts = _counts(draws)
@@ -112,10 +112,10 @@ def command(
         return
     from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
-    from smoothctl.metrics.records import append_scores, read_scores
-    from smoothctl.metrics.scores import score_parts, score_run
-    from smoothctl.processes import launched
-    from smoothctl.sampling import is_image_run
+    from smoothctl.distributed.processes import launched
+    from smoothctl.evaluation.records import append_scores, read_scores
+    from smoothctl.evaluation.scores import score_parts, score_run
+    from smoothctl.sampling.draw import is_image_run
 
     processes = launched(device.value)
     path, sampler = None if target is None else Path(target), sampler_settings(assignments)
@@ -146,7 +146,7 @@ def command(
 @contextmanager
 def _held(run: "Run", parts: "Parts", notes: Notes) -> Iterator[None]:
     """Holds the parts, so that nobody else removes them, and says what is left after a stop."""
-    from smoothctl.locks import hold
+    from smoothctl.storage.locks import hold
 
     if parts.folder is None:
         yield
@@ -168,9 +168,9 @@ def _score_images(
     as_json: bool,
 ) -> None:
     """Judges one set of images and, for a floor, as many test images where there are any."""
-    from smoothctl.metrics.image_quality import score_images
-    from smoothctl.metrics.records import plain, stamp
-    from smoothctl.metrics.scores import FLOOR
+    from smoothctl.evaluation.image_quality import score_images
+    from smoothctl.evaluation.records import plain, stamp
+    from smoothctl.evaluation.scores import FLOOR
 
     floor = {} if test is None else {FLOOR: test.pick(len(images), seed)}
     by = how.judge(reference, judging.device_name(device), notes.note)
@@ -194,8 +194,8 @@ def _counts(text: str | None) -> list[int] | None:
 
 def _note_limits(run: "Run", limit: int | None, notes: Notes) -> None:
     """Says that only the first test images are taken, where that is so."""
-    from smoothctl.metrics.scores import EFFORTS
-    from smoothctl.sampling import is_image_run
+    from smoothctl.evaluation.scores import EFFORTS
+    from smoothctl.sampling.draw import is_image_run
 
     first = EFFORTS["image"].limit
     if limit is None and is_image_run(run) and first and len(run.dataset().test) > first:

@@ -9,9 +9,9 @@ from smoothctl.cli.console import print_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from smoothctl.metrics.image_quality import Quality, QualityRow
-    from smoothctl.metrics.likelihood import Estimate
-    from smoothctl.metrics.scores import SampleScore, Scores
+    from smoothctl.evaluation.image_quality import Quality, QualityRow
+    from smoothctl.evaluation.likelihood import Estimate
+    from smoothctl.evaluation.scores import SampleScore, Scores
 
 __all__ = ["print_quality", "print_scores"]
 

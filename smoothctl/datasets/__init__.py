@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.errors import DataError, UsageError
-from smoothctl.registry import Registry
+from smoothctl.registry.registry import Registry
 
 if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smoothctl.errors import NotAvailable
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 __all__ = ["ArrayView", "Dataset", "Domain", "FiniteView", "Note", "View"]
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from smoothctl.datasets.grid import Grid
 from smoothctl.datasets.synthetic import Synthetic, check_width, choose, log_normal_density
-from smoothctl.randomness import normal
+from smoothctl.rng import normal
 
 __all__ = ["EightGaussians", "GaussianModes", "SixModes", "TenModes", "TwoGaussians"]
 

@@ -18,7 +18,7 @@ from smoothctl.datasets.base import Note
 from smoothctl.datasets.image_sources import Item, Source
 from smoothctl.datasets.pixels import arrange, open_image, to_array
 from smoothctl.errors import DataError, RunError
-from smoothctl.files import remove, write_json
+from smoothctl.storage.files import remove, write_json
 
 __all__ = ["Decoded", "Decoding", "Part", "cache_folder", "decoded"]
 

@@ -13,14 +13,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from smoothctl.configs import as_dict, build, config
+from smoothctl.config import as_dict, build, config
 from smoothctl.datasets.base import Dataset, FiniteView, Note
 from smoothctl.datasets.idx_sets import IdxSource, idx_files
 from smoothctl.datasets.image_cache import Decoded, Part, decoded
 from smoothctl.datasets.image_sources import ArraySource, FolderSource, Source, image_files
 from smoothctl.datasets.image_tables import TABLE_SUFFIXES, HubSource, TableSource, table_files
 from smoothctl.errors import DataError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 __all__ = [
     "CIFAR10",

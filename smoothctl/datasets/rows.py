@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smoothctl.datasets.base import ArrayView, Dataset
 from smoothctl.errors import DataError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 __all__ = ["Rows", "RowsDataset", "check_file", "checked", "counted", "listed", "split"]
 

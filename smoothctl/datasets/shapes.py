@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from smoothctl.datasets.grid import Grid
 from smoothctl.datasets.synthetic import Synthetic, check_width, choose, log_normal_density
-from smoothctl.randomness import normal, uniform
+from smoothctl.rng import normal, uniform
 
 __all__ = [
     "Checkerboard",

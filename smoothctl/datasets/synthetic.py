@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from smoothctl.datasets.base import ArrayView, Dataset
 from smoothctl.datasets.grid import Grid
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 __all__ = ["Stream", "Synthetic", "check_width", "choose", "log_normal_density"]
 

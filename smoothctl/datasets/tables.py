@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from smoothctl.configs import as_dict, build, config
+from smoothctl.config import as_dict, build, config
 from smoothctl.datasets.base import Note
 from smoothctl.datasets.library import quietly
 from smoothctl.datasets.rows import Rows, RowsDataset, check_file, checked, counted, listed, split
-from smoothctl.entries import printable
 from smoothctl.errors import DataError, UsageError, near_misses
+from smoothctl.registry.entries import printable
 
 __all__ = ["SUFFIXES", "TableDataset", "TableSettings"]
 

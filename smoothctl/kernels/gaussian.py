@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from smoothctl.kernels.base import Kernel, LogProb
-from smoothctl.randomness import normal
+from smoothctl.rng import normal
 
 __all__ = ["Gaussian"]
 

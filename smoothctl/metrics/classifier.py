@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smoothctl.batches import spans
 from smoothctl.datasets.base import Dataset, Note, View
 from smoothctl.datasets.image_cache import Part, cache_folder
 from smoothctl.datasets.images import ImageView
 from smoothctl.errors import NotAvailable, RunError
-from smoothctl.files import read_weights, write_weights
 from smoothctl.metrics.features import Extracted, Features, Request
 from smoothctl.metrics.image_sets import ImageSet
-from smoothctl.randomness import generator, seed_from
+from smoothctl.rng import generator, seed_from
+from smoothctl.smoothing.batching import spans
+from smoothctl.storage.files import read_weights, write_weights
 
 __all__ = ["Classifier", "ClassifierFeatures", "fit_classifier"]
 

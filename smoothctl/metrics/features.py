@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smoothctl.datasets.base import Note
 from smoothctl.metrics.image_sets import ImageSet
-from smoothctl.registry import Registry
+from smoothctl.registry.registry import Registry
 
 __all__ = ["Extracted", "Features", "Pixels", "Request", "load", "names", "registry"]
 

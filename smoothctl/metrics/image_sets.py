@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from smoothctl import datasets
-from smoothctl.batches import spans
 from smoothctl.datasets.array_files import is_array_file
 from smoothctl.datasets.base import Dataset, Note, View
 from smoothctl.datasets.image_sources import holds_images, holds_numbers
+from smoothctl.datasets.pictures import read_array, to_uint8
 from smoothctl.errors import DataError, UsageError, near_misses
-from smoothctl.pictures import read_array, to_uint8
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
+from smoothctl.smoothing.batching import spans
 
 __all__ = ["SPLITS", "ImageSet", "of_tensor", "of_view", "open_images"]
 

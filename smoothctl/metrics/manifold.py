@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from smoothctl.batches import spans
 from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics.two_sample import check_pair
+from smoothctl.smoothing.batching import spans
 
 __all__ = ["ManifoldScores", "manifold_scores"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Progress
-from smoothctl.batches import part_of, spans
 from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics.features import Extracted, Features, Pixels
 from smoothctl.metrics.image_sets import ImageSet
+from smoothctl.smoothing.batching import part_of, spans
 
 __all__ = [
     "Memorisation",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from smoothctl.datasets.base import Dataset, View
 from smoothctl.errors import DataError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 __all__ = ["SigmaEstimate", "sigma_heuristic"]
 

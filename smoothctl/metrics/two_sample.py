@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from smoothctl.errors import DataError
-from smoothctl.randomness import generator as seeded
-from smoothctl.randomness import normal, seed_from
+from smoothctl.rng import generator as seeded
+from smoothctl.rng import normal, seed_from
 
 __all__ = [
     "FEWEST",

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from smoothctl.registry import Registry
+from smoothctl.registry.registry import Registry
 
 if TYPE_CHECKING:
     from smoothctl.reproduce.base import Experiment

@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from smoothctl.randomness import generator
-from smoothctl.runs import Run
-from smoothctl.stages import StageName
+from smoothctl.rng import generator
+from smoothctl.runs.config import StageName
+from smoothctl.runs.run import Run
 from smoothctl.training.reporter import Reporter
 
 __all__ = [
@@ -109,7 +109,7 @@ class Experiment:
 
 def evaluate_baseline(run: Run, scale: Scale) -> dict[str, float]:
     """Returns a baseline's exact −log p(x) in nats and its share of samples off the support."""
-    from smoothctl.metrics.likelihood import plain_likelihood
+    from smoothctl.evaluation.likelihood import plain_likelihood
 
     dataset, density = run.dataset(), run.density("baseline")
     x = dataset.test.head(scale.examples)
@@ -122,7 +122,7 @@ def evaluate_baseline(run: Run, scale: Scale) -> dict[str, float]:
 
 def evaluate_two_step(run: Run, scale: Scale) -> dict[str, float]:
     """Returns both bounds of −log p(x) in nats and the share of samples off the support."""
-    from smoothctl.metrics.likelihood import bounds
+    from smoothctl.evaluation.likelihood import bounds
 
     dataset, method = run.dataset(), run.method()
     assert method is not None

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from smoothctl.architectures.mixtures import to_grid
+from smoothctl.evaluation.likelihood import bounds, plain_likelihood
 from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.metrics.frechet import frechet_distance
-from smoothctl.metrics.likelihood import bounds, plain_likelihood
-from smoothctl.plots import columns, save
+from smoothctl.reporting.figures import columns, save
 from smoothctl.reproduce.base import (
     Claim,
     Experiment,
@@ -21,9 +21,9 @@ from smoothctl.reproduce.base import (
     collect,
     parameters,
 )
-from smoothctl.runs import Run, load_run
-from smoothctl.sampling import available_methods, draw_all
-from smoothctl.stages import StageName
+from smoothctl.runs.config import StageName
+from smoothctl.runs.run import Run, load_run
+from smoothctl.sampling.draw import available_methods, draw_all
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 

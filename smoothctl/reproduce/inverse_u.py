@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from smoothctl.datasets import open_dataset
-from smoothctl.plots import save, sigma_curves
+from smoothctl.reporting.figures import save, sigma_curves
 from smoothctl.reproduce.base import (
     Claim,
     Experiment,
@@ -19,7 +19,7 @@ from smoothctl.reproduce.base import (
     evaluate_two_step,
     parameters,
 )
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 

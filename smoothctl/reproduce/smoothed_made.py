@@ -14,7 +14,7 @@ from smoothctl.reproduce.base import (
     evaluate_two_step,
     parameters,
 )
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 from smoothctl.training.reporter import Reporter
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from smoothctl.architectures.base import Density
 from smoothctl.errors import NotAvailable
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 from smoothctl.testing.contract import DTYPES, AnyDensityContract, OfVectors
 
 __all__ = ["BoundedDensityContract"]

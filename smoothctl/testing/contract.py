@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Density
-from smoothctl.configs import as_dict, build, settings_of
+from smoothctl.config import as_dict, build, settings_of
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
-from smoothctl.randomness import generator, skipped
+from smoothctl.rng import generator, skipped
 
 __all__ = ["AnyDensityContract", "OfImages", "OfVectors"]
 
@@ -144,7 +144,7 @@ class AnyDensityContract(ABC):
 
     def restored(self, density: Density, folder: Path) -> Density:
         """Returns the model after a round trip through a weights file."""
-        from smoothctl.files import read_weights, write_weights
+        from smoothctl.storage.files import read_weights, write_weights
 
         write_weights(folder / "m.safetensors", density.state_dict(), {"format": 1})
         tensors, _ = read_weights(folder / "m.safetensors")
@@ -197,7 +197,7 @@ class AnyDensityContract(ABC):
 
     def test_presets_are_settings(self) -> None:
         """Every value of a preset belongs to the Config or to training."""
-        from smoothctl.stages import TrainingConfig
+        from smoothctl.runs.config import TrainingConfig
 
         for preset in self.density_class.presets.values():
             training = {k.removeprefix("training."): v for k, v in preset.items() if "." in k}

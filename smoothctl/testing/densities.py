@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Density
-from smoothctl.configs import build
+from smoothctl.config import build
 from smoothctl.errors import NotAvailable
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 from smoothctl.testing.contract import DTYPES, AnyDensityContract, OfImages, OfVectors
 
 __all__ = ["DensityContract", "ImageDensityContract"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from smoothctl.metrics.features import Features, Request
 from smoothctl.metrics.image_sets import ImageSet
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 __all__ = ["FeaturesContract"]
 

@@ -8,7 +8,7 @@ import torch
 
 from smoothctl.errors import UsageError
 from smoothctl.kernels.base import Kernel
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 __all__ = ["KernelContract"]
 

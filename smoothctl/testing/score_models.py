@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from smoothctl.errors import NotAvailable
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 from smoothctl.testing.contract import DTYPES, AnyDensityContract, OfImages, OfVectors
 
 __all__ = ["ImageScoreModelContract", "ScoreModelContract"]

@@ -4,11 +4,11 @@ import socket
 
 import torch
 
+from smoothctl.distributed.processes import Processes
+from smoothctl.distributed.signals import SIGNALS, Received
 from smoothctl.errors import TrainingError
-from smoothctl.processes import Processes
-from smoothctl.runs import Stage
-from smoothctl.stages import StageConfig
-from smoothctl.training.signals import SIGNALS, Received
+from smoothctl.runs.config import StageConfig
+from smoothctl.runs.run import Stage
 
 __all__ = ["Agreement", "check_same_config", "check_same_folder"]
 

@@ -8,13 +8,13 @@ from typing import Any
 from smoothctl import kernels
 from smoothctl.architectures.base import Density
 from smoothctl.datasets.base import Dataset
+from smoothctl.distributed.devices import accelerator_for, check_strategy
+from smoothctl.distributed.processes import launched, lost
 from smoothctl.errors import TrainingError, UsageError
-from smoothctl.models import build_density, take_weights
-from smoothctl.processes import launched, lost
-from smoothctl.runs import Run, Stage
-from smoothctl.stages import StageConfig, StageName
+from smoothctl.runs.config import StageConfig, StageName
+from smoothctl.runs.models import build_density, take_weights
+from smoothctl.runs.run import Run, Stage
 from smoothctl.training.agreement import check_same_config
-from smoothctl.training.devices import accelerator_for, check_strategy
 from smoothctl.training.folder import claimed, clear_replaced, is_settled, last_good, prepare
 from smoothctl.training.loop import Trainer
 from smoothctl.training.objectives import OBJECTIVES, Objective
@@ -128,7 +128,7 @@ def _objective(config: StageConfig, dataset: Dataset, init_from: str | Path | No
     """Returns the model of a configuration, untrained or from a file, with what it is fitted to."""
     import torch
 
-    from smoothctl.randomness import seed_from
+    from smoothctl.rng import seed_from
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from(config.seed, "weights"))

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from smoothctl.distributed.processes import Processes
 from smoothctl.errors import RunError
-from smoothctl.files import move, remove, remove_leftovers, write_bytes
-from smoothctl.locks import Lock, hold
-from smoothctl.processes import Processes
-from smoothctl.runs import STAGES, Run, Stage
-from smoothctl.stages import StageConfig, to_toml
+from smoothctl.runs.config import StageConfig, to_toml
+from smoothctl.runs.run import STAGES, Run, Stage
+from smoothctl.storage.files import move, remove, remove_leftovers, write_bytes
+from smoothctl.storage.locks import Lock, hold
 
 __all__ = ["claimed", "clear_replaced", "is_settled", "last_good", "prepare"]
 

@@ -12,22 +12,22 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from smoothctl.datasets.base import View
+from smoothctl.distributed.processes import ALONE, Processes
+from smoothctl.distributed.signals import Received, caught
 from smoothctl.errors import Interrupted, RunError, TrainingError
-from smoothctl.files import append_line, remove, write_bytes, write_weights
-from smoothctl.locks import Lock
-from smoothctl.processes import ALONE, Processes
-from smoothctl.randomness import generator
-from smoothctl.runs import Stage, Weights
-from smoothctl.stages import StageConfig
+from smoothctl.rng import generator
+from smoothctl.runs.config import StageConfig
+from smoothctl.runs.run import Stage, Weights
+from smoothctl.storage.files import append_line, remove, write_bytes, write_weights
+from smoothctl.storage.locks import Lock
 from smoothctl.training.agreement import Agreement, check_same_folder
-from smoothctl.training.feed import Feed, Pass
+from smoothctl.training.batches import Feed, Pass
+from smoothctl.training.checkpoints import Checkpoints, Progress, load_optimizer, optimizer_tensors
 from smoothctl.training.folder import last_good
 from smoothctl.training.memory import Room
 from smoothctl.training.objectives import Objective
 from smoothctl.training.reporter import Plan, Reporter
 from smoothctl.training.schedule import learning_rate
-from smoothctl.training.signals import Received, caught
-from smoothctl.training.state import Checkpoints, Progress, load_optimizer, optimizer_tensors
 from smoothctl.training.validation import Validation
 
 __all__ = ["Trainer"]

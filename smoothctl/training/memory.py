@@ -7,8 +7,8 @@ from typing import TypeVar
 from accelerate.utils import find_executable_batch_size
 from accelerate.utils.memory import should_reduce_batch_size
 
+from smoothctl.distributed.processes import Processes
 from smoothctl.errors import TrainingError
-from smoothctl.processes import Processes
 
 __all__ = ["Room"]
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density
 from smoothctl.kernels.base import Kernel
-from smoothctl.stages import StageName
+from smoothctl.runs.config import StageName
 
 __all__ = ["OBJECTIVES", "Objective"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from smoothctl.stages import Unit
+from smoothctl.runs.config import Unit
 
 __all__ = ["Plan", "Quiet", "Reporter"]
 

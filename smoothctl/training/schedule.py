@@ -2,7 +2,7 @@
 
 import math
 
-from smoothctl.stages import TrainingConfig
+from smoothctl.runs.config import TrainingConfig
 
 __all__ = ["learning_rate"]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.architectures.base import Density
-from smoothctl.configs import as_dict, build
+from smoothctl.config import as_dict, build
 from smoothctl.datasets.base import Dataset, Domain
 from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.spreads import differ, spreads
-from smoothctl.runs import RUNS, Run, Stage
-from smoothctl.stages import Precision, StageConfig, StageName, TrainingConfig
+from smoothctl.runs.config import Precision, StageConfig, StageName, TrainingConfig
+from smoothctl.runs.run import RUNS, Run, Stage
 from smoothctl.training.reporter import Reporter
 
 __all__ = ["FitSettings", "resolve", "sources_of"]

@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from smoothctl.batches import evaluate, spans
 from smoothctl.datasets.base import View
 from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
-from smoothctl.randomness import generator
-from smoothctl.training.feed import Feed, noise_of
+from smoothctl.rng import generator
+from smoothctl.smoothing.batching import evaluate, spans
+from smoothctl.training.batches import Feed, noise_of
 from smoothctl.training.objectives import Objective
 
 __all__ = ["Validation"]

@@ -9,7 +9,7 @@ from smoothctl_cif import CIFRealNVP
 
 from smoothctl.architectures.realnvp import RealNVP
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.randomness import generator, normal
+from smoothctl.rng import generator, normal
 
 
 def _model(dims: int = 2, context: bool = False, **options: int) -> CIFRealNVP:

@@ -14,7 +14,7 @@ from torch import Tensor
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
 from smoothctl.kernels.laplace import Laplace
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 
 def vectors(**options: Any) -> VectorNCSN:

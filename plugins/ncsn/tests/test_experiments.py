@@ -8,8 +8,8 @@ from smoothctl_ncsn.experiments.regions import _regions
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 
 from smoothctl import reproduce
-from smoothctl.randomness import generator
 from smoothctl.reproduce.base import Scale
+from smoothctl.rng import generator
 from smoothctl.training.fit import Quiet
 
 TINY = Scale(steps=0.001, examples=40)

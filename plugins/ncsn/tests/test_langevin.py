@@ -6,7 +6,7 @@ from smoothctl_ncsn.langevin import Convention, ImageNoise, Known, langevin, vec
 from smoothctl_ncsn.levels import geometric
 from torch import Tensor
 
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
 COVARIANCE = torch.tensor([[2.0, 1.2], [1.2, 1.0]], dtype=torch.float64)

@@ -7,7 +7,7 @@ import torch
 from smoothctl_ncsn.losses import denoising_score_matching, sliced_score_matching
 from torch import Tensor
 
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 LEVELS = torch.tensor([2.0, 0.7, 0.2], dtype=torch.float64)
 ONES = torch.ones(3, dtype=torch.float64)

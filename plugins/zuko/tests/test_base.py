@@ -8,7 +8,7 @@ from smoothctl_zuko import GMM, MAF, NICE, UNAF, RealNVP
 
 from smoothctl.architectures.standardised import StandardisedDensity
 from smoothctl.errors import UsageError
-from smoothctl.randomness import generator
+from smoothctl.rng import generator
 
 ALL = {
     point.name: point.load()

@@ -21,7 +21,7 @@ from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
 from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
 from smoothctl.architectures.pixelcnnpp.noise import pixel_noise
 from smoothctl.architectures.pixelcnnpp.samplers import Sampler
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import UsageError
 
 __all__ = ["PixelCNNpp"]

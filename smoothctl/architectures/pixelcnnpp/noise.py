@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.randomness import row_generators, uniform
+from smoothctl.rng import row_generators, uniform
 
 __all__ = ["PixelNoise", "pixel_noise"]
 

@@ -9,9 +9,9 @@ from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Progress, Shape
 from smoothctl.architectures.standardised import StandardisedDensity
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.randomness import normal
+from smoothctl.rng import normal
 from smoothctl_cif.blocks import IndexedBlock
 
 __all__ = ["CIFRealNVP"]

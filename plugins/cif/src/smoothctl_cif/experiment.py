@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smoothctl.datasets import open_dataset
-from smoothctl.metrics.likelihood import latent_bounds
-from smoothctl.randomness import generator
+from smoothctl.evaluation.likelihood import latent_bounds
 from smoothctl.reproduce.base import (
     Claim,
     Experiment,
@@ -20,7 +19,8 @@ from smoothctl.reproduce.base import (
     evaluate_two_step,
     parameters,
 )
-from smoothctl.runs import Run
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress, Shape, Smoothing
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
 from smoothctl_ncsn.langevin import Convention, Known, Noise, langevin

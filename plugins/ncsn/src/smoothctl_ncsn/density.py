@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Shape
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import UsageError
 from smoothctl_ncsn.base import ScoreModel
 from smoothctl_ncsn.langevin import ImageNoise, Noise, vector_noise

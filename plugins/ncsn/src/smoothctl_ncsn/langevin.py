@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.randomness import normal
+from smoothctl.rng import normal
 
 __all__ = ["Convention", "ImageNoise", "Known", "Noise", "Score", "langevin", "vector_noise"]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.randomness import normal
+from smoothctl.rng import normal
 
 __all__ = ["LevelScore", "denoising_score_matching", "sliced_score_matching"]
 

@@ -10,8 +10,8 @@ from torch import Generator, Tensor, nn
 from smoothctl.architectures.base import Progress
 from smoothctl.architectures.layers import mlp
 from smoothctl.architectures.standardised import StandardisedDensity
-from smoothctl.configs import config
-from smoothctl.randomness import normal, uniform
+from smoothctl.config import config
+from smoothctl.rng import normal, uniform
 
 __all__ = ["Mixture"]
 

@@ -6,7 +6,7 @@ from torch import Generator, Tensor, nn
 
 from smoothctl.kernels.base import Kernel, LogProb
 from smoothctl.kernels.lines import antisymmetric_line_integral, panels
-from smoothctl.randomness import uniform
+from smoothctl.rng import uniform
 
 __all__ = ["Logistic"]
 

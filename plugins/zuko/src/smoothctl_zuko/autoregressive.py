@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from zuko.flows import autoregressive, polynomial, spline
 
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl_zuko.base import ZukoFlow
 
 __all__ = ["BPF", "MAF", "NSF", "SOSPF", "AutoregressiveFlow"]

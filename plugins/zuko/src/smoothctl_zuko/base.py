@@ -12,9 +12,9 @@ from zuko.lazy import Flow, LazyDistribution
 
 from smoothctl.architectures.base import Progress, Shape
 from smoothctl.architectures.standardised import StandardisedDensity
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl.errors import UsageError
-from smoothctl.randomness import normal
+from smoothctl.rng import normal
 
 __all__ = ["ZukoDensity", "ZukoFlow", "use_univariate"]
 

@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import nn
 from zuko.flows import continuous
 
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl_zuko.base import ZukoFlow
 
 __all__ = ["CNF"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from zuko.flows import gaussianization
 from zuko.transforms import GaussianizationTransform
 
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl_zuko.base import ZukoFlow, use_univariate
 
 __all__ = ["GF", "LogGaussianization", "normal_quantile"]

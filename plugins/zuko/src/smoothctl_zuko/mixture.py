@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from zuko import mixtures
 
 from smoothctl.architectures.base import Progress
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl_zuko.base import ZukoDensity
 
 __all__ = ["GMM"]

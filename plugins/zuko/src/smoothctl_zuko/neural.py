@@ -8,7 +8,7 @@ from zuko.flows import neural
 from zuko.lazy import LazyComposedTransform
 from zuko.transforms import MonotonicTransform
 
-from smoothctl.configs import config
+from smoothctl.config import config
 from smoothctl_zuko.autoregressive import AutoregressiveFlow
 
 __all__ = ["NAF", "UNAF"]

@@ -7,9 +7,9 @@ from statistics import mean
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.plots import panels, save
-from smoothctl.randomness import generator, uniform
+from smoothctl.reporting.figures import panels, save
 from smoothctl.reproduce.base import Claim, Experiment, Result, Row, Scale
+from smoothctl.rng import generator, uniform
 from smoothctl.training.reporter import Reporter
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 from smoothctl_ncsn.langevin import langevin, vector_noise

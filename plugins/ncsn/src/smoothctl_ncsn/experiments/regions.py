@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from smoothctl.plots import save
+from smoothctl.reporting.figures import save
 from smoothctl.reproduce.base import Claim, Experiment, Result, Row, Scale, collect, parameters
-from smoothctl.runs import Run
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline
 from smoothctl.training.reporter import Reporter
 from smoothctl_ncsn.base import ScoreModel

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from smoothctl.datasets import open_dataset
 from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
-from smoothctl.plots import panels, save
-from smoothctl.randomness import generator
+from smoothctl.reporting.figures import panels, save
 from smoothctl.reproduce.base import (
     Experiment,
     Result,
@@ -18,8 +17,9 @@ from smoothctl.reproduce.base import (
     collect,
     parameters,
 )
-from smoothctl.runs import Run
-from smoothctl.sampling import draw
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
+from smoothctl.sampling.draw import draw
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 

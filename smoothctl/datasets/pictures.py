@@ -1,0 +1,311 @@
+"""Images in and out: bytes, grids and PNG files of samples, and a user's images and masks."""
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smoothctl.datasets.array_files import is_array_file, load, reason, stored
+from smoothctl.datasets.pixels import FORMATS, open_image, to_array
+from smoothctl.errors import DataError, RunError, UsageError, near_misses
+from smoothctl.storage.files import MANIFEST, new_folder, write_bytes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "MASKS",
+    "check_folder",
+    "grid",
+    "neighbour_rows",
+    "read_array",
+    "read_events",
+    "read_mask",
+    "snap",
+    "to_uint8",
+    "write_folder",
+    "write_png",
+]
+
+MASKS = ("bottom-half", "top-half", "left-half", "right-half", "centre")
+"""The named masks: each says what is missing."""
+
+_SIDE = 64
+"""Grids enlarge smaller images to about this many pixels, so that a person sees them."""
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Returns images as bytes, rounded and, for show, clipped to [−1, 1]: shape as given."""
+    scaled = (images.detach().double().cpu().nan_to_num(nan=-1.0) + 1) * 127.5
+    return scaled.round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def snap(x: Tensor, levels: int | None) -> Tensor:
+    """Returns the nearest values v · 2/(levels − 1) − 1 that a discretised model knows."""
+    if levels is None:
+        return x
+    half = (levels - 1) / 2
+    return ((x + 1) * half).round().clamp(0, levels - 1) / half - 1
+
+
+def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
+    """Lays images out in rows, with gaps between them; small ones are enlarged.
+
+    Args:
+        images: (n, C, H, W) in [−1, 1], C 1 or 3.
+        columns: images in a row; √n, rounded up, if None.
+        gap: pixels between images, of the mean grey.
+
+    Returns:
+        Bytes, (C, height, width).
+
+    Raises:
+        UsageError: neither 1 nor 3 channels.
+    """
+    n, channels, height, width = images.shape
+    if channels not in (1, 3):
+        raise UsageError(f"A picture needs images of 1 or 3 channels, not {channels}.")
+    across = columns or math.ceil(math.sqrt(n))
+    factor = max(1, _SIDE // max(height, width))
+    tiles = to_uint8(images).repeat(factor, axis=2).repeat(factor, axis=3)
+    down, (tall, wide) = math.ceil(n / across), (factor * height + gap, factor * width + gap)
+    canvas = np.full((channels, down * tall - gap, across * wide - gap), 128, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // across * tall, i % across * wide
+        canvas[:, top : top + factor * height, left : left + factor * width] = tile
+    return canvas
+
+
+def neighbour_rows(samples: Tensor, neighbours: Tensor, gap: int = 2) -> np.ndarray:
+    """Lays out samples left of a red line and the neighbours of each right of it (ARDS app. C.5).
+
+    Args:
+        samples: bytes (n, C, H, W), C 1 or 3.
+        neighbours: bytes (n, k, C, H, W), the nearest first.
+        gap: pixels between images.
+
+    Returns:
+        Bytes, (3, height, width): a row for each sample, enlarged as in `grid`.
+    """
+    left = grid(samples.float() / 127.5 - 1, 1, gap)
+    right = grid(neighbours.flatten(0, 1).float() / 127.5 - 1, neighbours.shape[1], gap)
+    line = np.full((3, left.shape[1], 3 * gap), 128, np.uint8)
+    line[:, :, gap : 2 * gap] = np.array([255, 0, 0], np.uint8)[:, None, None]
+    parts = [np.broadcast_to(part, (3, *part.shape[1:])) for part in (left, line, right)]
+    return np.concatenate(parts, axis=2)
+
+
+def write_png(path: str | Path, image: np.ndarray) -> None:
+    """Writes bytes (C, H, W) as a PNG, grey where C is 1, atomically.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    write_bytes(Path(path), buffer.getvalue())
+
+
+def write_folder(path: Path, images: Tensor) -> None:
+    """Writes 00000.png, 00001.png, … and a manifest into a folder that appears when complete.
+
+    Args:
+        path: the folder; one that `check_folder` allows is replaced.
+        images: (n, C, H, W) in [−1, 1], C 1 or 3.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with new_folder(path) as beside:
+        for number, image in enumerate(to_uint8(images)):
+            write_png(beside / f"{number:05}.png", image)
+
+
+def check_folder(path: Path, overwrite: bool) -> None:
+    """Checks that a folder may be written: not there, empty, or our own and to be replaced.
+
+    Raises:
+        UsageError: the path has no name of its own.
+        RunError: it is a file, or holds something.
+    """
+    if not path.name:
+        raise UsageError(f"Images go into a new folder, not into '{path}': name one.")
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
+        hint = "" if overwrite else ", or --overwrite it where smoothctl wrote it"
+        raise RunError(f"{path} is there already: choose another --out{hint}.")
+
+
+def read_events(
+    path: Path, event_shape: Sequence[int], keys: Sequence[str] = (), reach: float = 1.0
+) -> Tensor:
+    """Reads images, or vectors, of the shape that a run models.
+
+    An image file, a folder of them (sorted, not looked into more deeply), or an .npz, .npy or
+    idx file of bytes or of numbers in [−1, 1]. Colours become grey or RGB as the event has one
+    or three channels; sizes must fit as they are.
+
+    Args:
+        path: the file or folder.
+        event_shape: (C, H, W), or (D,) for vectors, which only array files hold.
+        keys: names to look for in an .npz with several arrays, the best first.
+        reach: largest absolute value that an image's float may have.
+
+    Returns:
+        (n, *event), float32.
+
+    Raises:
+        DataError: missing, damaged, empty, or of another shape; the message names the file.
+    """
+    if not path.exists():
+        raise DataError(f"There is no file or folder {path}.")
+    if path.is_file() and is_array_file(path):
+        return _from_array(path, read_array(path, keys), tuple(event_shape), reach)
+    if len(event_shape) != 3:
+        raise DataError(f"{path} must be an .npz, .npy or idx file: this run models vectors.")
+    if path.is_file():
+        return _read_image(path, event_shape)[None]
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a file nor a folder.")
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+    files = [file for file in files if not file.name.startswith(".")]
+    if not files:
+        raise DataError(f"{path} holds no images ({', '.join(_SUFFIXES)}).")
+    return torch.stack([_read_image(file, event_shape) for file in files])
+
+
+def read_mask(text: str, event_shape: Sequence[int]) -> Tensor:
+    """Returns which pixels are known: bool, (1, 1, H, W).
+
+    Args:
+        text: a name of `MASKS`, which says what is missing, or an image file: white is known.
+        event_shape: (C, H, W).
+
+    Raises:
+        UsageError: neither a name nor a file, or nothing is missing.
+        DataError: the file is no image of the event's size.
+    """
+    _, height, width = event_shape
+    known = torch.ones(1, 1, height, width, dtype=torch.bool)
+    missing = {
+        "bottom-half": (slice(height // 2, None), slice(None)),
+        "top-half": (slice(None, height // 2), slice(None)),
+        "left-half": (slice(None), slice(None, width // 2)),
+        "right-half": (slice(None), slice(width // 2, None)),
+        "centre": (_middle(height), _middle(width)),
+    }
+    if text in missing:
+        known[(..., *missing[text])] = False
+    elif Path(text).is_file():
+        known = _read_image(Path(text), (1, height, width))[None] > 0
+    else:
+        raise UsageError(
+            f"The mask '{text}' is neither a file nor a name{near_misses(text, MASKS)}"
+        )
+    if known.all():
+        raise UsageError(f"The mask '{text}' leaves nothing to draw: white is known, black is not.")
+    return known
+
+
+def _middle(length: int) -> slice:
+    return slice(length // 4, length - length // 4)
+
+
+def _read_image(path: Path, event_shape: Sequence[int]) -> Tensor:
+    """Reads one image as float32 (C, H, W) in [−1, 1]; its size is checked before its pixels."""
+    from PIL import Image
+
+    channels, height, width = event_shape
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                size = image.size
+            pixels = _pixels(open_image(path), channels) if size == (width, height) else None
+    except Exception as error:  # Pillow's readers raise whatever their formats do
+        raise DataError(f"{path} cannot be read as an image: {reason(error)}.") from error
+    if pixels is None:
+        raise DataError(
+            f"{path} is {size[0]}×{size[1]}, and this run models {width}×{height}: resize it."
+        )
+    return torch.from_numpy(pixels).float() / 127.5 - 1
+
+
+def _pixels(image: "Image", channels: int) -> np.ndarray:
+    if channels not in (1, 3):
+        raise ValueError(f"this run's images have {channels} channels; give an .npz file")
+    return to_array(image, channels).copy()
+
+
+def read_array(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
+    """Reads one array of an .npz, .npy or idx file; nothing in it can run code.
+
+    Args:
+        path: the file.
+        keys: names to look for in an .npz with several arrays, the best first.
+
+    Raises:
+        DataError: damaged, or several arrays and none of these names.
+    """
+    try:
+        held = list(stored(path))
+        found = [key for key in keys if key in held]
+        names = found or (held if len(held) == 1 else [])
+        arrays = load(path, names[:1])
+    except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
+        said = reason(error)
+        raise DataError(f"{path} cannot be read as an array file: {said}.") from error
+    if not arrays:
+        wanted = " or ".join(keys) or "one array"
+        have = ", ".join(held) or "nothing"
+        raise DataError(f"{path} must hold one array, or {wanted}; it holds {have:.300}.")
+    return arrays[names[0]]
+
+
+def _from_array(path: Path, array: np.ndarray, event: tuple[int, ...], reach: float) -> Tensor:
+    shaped = _shaped(array, event)
+    if shaped is None or array.dtype.kind not in "fu" or not array.size:
+        shape = "×".join(map(str, event))
+        raise DataError(
+            f"{path} must hold events of shape {shape}, as bytes or floats, "
+            f"not {array.dtype} of shape {array.shape}."
+        )
+    if shaped.dtype == np.uint8 and len(event) == 3:
+        return torch.from_numpy(shaped.astype(np.float32)) / 127.5 - 1
+    values = torch.from_numpy(shaped.astype(np.float32))
+    if not values.isfinite().all():
+        raise DataError(f"{path} holds values that are not finite.")
+    largest = float(values.abs().max())
+    if len(event) == 3 and largest > reach + 1e-6:
+        raise DataError(
+            f"{path} has values up to {largest:.4g}: images are bytes, or floats in [−1, 1]."
+        )
+    return values
+
+
+def _shaped(array: np.ndarray, event: tuple[int, ...]) -> np.ndarray | None:
+    """Returns the array as (n, *event), from the layouts that people use; None if it is none."""
+    if array.shape == event:
+        return array[None]
+    if array.shape[1:] == event:
+        return array
+    if len(event) != 3:
+        return None
+    channels, height, width = event
+    if array.shape[-3:] == (height, width, channels) and array.ndim in (3, 4):
+        return np.moveaxis(array, -1, -3).reshape(-1, *event)
+    if channels == 1 and array.shape[-2:] == (height, width) and array.ndim in (2, 3):
+        return array.reshape(-1, *event)
+    return None

@@ -1,0 +1,48 @@
+"""What Accelerate owns: device, precision and how a model is spread over processes."""
+
+import os
+
+from accelerate import Accelerator
+
+from smoothctl.distributed.processes import check_launch
+from smoothctl.errors import TrainingError
+
+__all__ = ["accelerator_for", "check_strategy"]
+
+_SHARDING = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
+"""What the launcher sets for a model that is cut into pieces -> its name."""
+
+
+def check_strategy() -> None:
+    """Checks that the launcher asks for whole models: one in each process.
+
+    Raises:
+        TrainingError: it asks for a model in pieces.
+    """
+    for variable, name in _SHARDING.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
+            raise TrainingError(
+                f"The launcher asks for {name}, which cuts a model into pieces; smoothctl's models "
+                "fit on one device, and each process has a whole one: launch with --multi_gpu."
+            )
+
+
+def accelerator_for(device: str, precision: str) -> Accelerator:
+    """Returns the Accelerator that owns device, precision and processes.
+
+    Args:
+        device: "auto" (what Accelerate finds) or "cpu".
+        precision: number format of the fit: bf16 is mixed precision.
+
+    Raises:
+        TrainingError: the launcher started several processes that do not see each other.
+    """
+    mixed = "bf16" if precision == "bf16" else "no"
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    check_launch(accelerator.num_processes)
+    return accelerator

@@ -1,0 +1,238 @@
+"""Likelihoods and their bounds on test data, with standard errors."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from smoothctl.architectures.base import Density, Progress
+from smoothctl.distributed.processes import ALONE, Processes
+from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
+from smoothctl.rng import generator
+from smoothctl.smoothing.batching import evaluate, evaluate_kept, rows_that_fit
+from smoothctl.smoothing.two_step import TwoStep
+from smoothctl.storage.partial import NOWHERE, Parts
+
+__all__ = [
+    "Estimate",
+    "bounds",
+    "exact_by_quadrature",
+    "gain_estimate",
+    "latent_bounds",
+    "plain_likelihood",
+]
+
+
+_LATENT_ROWS = 2**14
+"""Rows times draws of latent variables at once: a constant, so that memory changes no result."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A negative log-likelihood, or a bound or term of it: mean over the test examples.
+
+    Args:
+        model: which model.
+        quantity: which figure.
+        nats: the mean, in nats per example; lower is better.
+        standard_error: of that mean, in nats.
+        examples: how many test examples.
+        bits_per_dim: the mean over D ln 2, for 8-bit images and the like; None for real numbers.
+        bits_per_dim_error: the standard error of that.
+    """
+
+    model: str
+    quantity: str
+    nats: float
+    standard_error: float
+    examples: int
+    bits_per_dim: float | None = None
+    bits_per_dim_error: float | None = None
+
+
+def _estimate(model: str, quantity: str, nats: Tensor, dims: int | None = None) -> Estimate:
+    """Returns mean and error of values in nats, (batch,), and in bits/dim where dims are given."""
+    n = len(nats)
+    mean = float(nats.double().mean())
+    error = float(nats.double().std()) / math.sqrt(n) if n > 1 else math.nan
+    if dims is None:
+        return Estimate(model, quantity, mean, error, n)
+    unit = dims * math.log(2)
+    return Estimate(model, quantity, mean, error, n, mean / unit, error / unit)
+
+
+def _bit_dims(density: Density) -> int | None:
+    """Returns D where the density gives the mass of images' values, so that bits/dim has a meaning.
+
+    The density of real numbers depends on their unit; its bits a dimension would too.
+    """
+    discrete = density.levels is not None and density.domain == "image"
+    return math.prod(density.event_shape) if discrete else None
+
+
+@torch.no_grad()
+def plain_likelihood(
+    model: str,
+    density: Density,
+    x: Tensor,
+    labels: Tensor | None = None,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
+    parts: Parts = NOWHERE,
+) -> Estimate:
+    """Returns the exact negative log-likelihood of a density of clean data.
+
+    Args:
+        model: name for the result.
+        density: of clean data.
+        x: test examples, (batch, *event).
+        labels: their classes, int64 (batch,), for a class-conditional model.
+        progress: told (examples done, examples).
+        processes: those that share the examples.
+        parts: keeps what was evaluated, under the model's name.
+    """
+    given, rows = density.given(labels), rows_that_fit(density)
+    keep = (parts, model, processes)
+    log_prob = evaluate_kept(*keep, density.log_prob, rows, x, progress=progress, **given)
+    return _estimate(model, "exact", -log_prob, _bit_dims(density))
+
+
+@torch.no_grad()
+def latent_bounds(
+    model: str,
+    density: Density,
+    x: Tensor,
+    draws: int | Sequence[int],
+    seed: int,
+    progress: Progress | None = None,
+) -> list[Estimate]:
+    """Returns the bounds of a density with latent variables, the loosest first.
+
+    Args:
+        model: name for the results.
+        density: of clean data, and `bounded`.
+        x: test examples, (batch, *event).
+        draws: K of the importance-weighted bound, or several; the one-draw bound comes first.
+        seed: seed of the latent variables.
+        progress: told (bounds done, bounds).
+    """
+    counts = sorted({1, *([draws] if isinstance(draws, int) else draws)})
+    found = []
+    for done, count in enumerate(counts, start=1):
+        bound = partial(density.bound, draws=count, generator=generator(seed, "latent", count))
+        values = evaluate(bound, max(1, _LATENT_ROWS // count), x)
+        name = "bound, 1 draw" if count == 1 else _tighter(count)
+        found.append(_estimate(model, name, -values, _bit_dims(density)))
+        if progress is not None:
+            progress(done, len(counts))
+    return found
+
+
+@torch.no_grad()
+def bounds(
+    model: str,
+    method: TwoStep,
+    x: Tensor,
+    draws: int | Sequence[int],
+    seed: int,
+    progress: Progress | None = None,
+    labels: Tensor | None = None,
+) -> tuple[list[Estimate], Tensor]:
+    """Returns the bound of ARDS eq. 3, its three terms, and the importance-weighted bounds.
+
+    In bits/dim the terms are differential entropies over D ln 2; only their sum is a code length.
+
+    Args:
+        model: name for the results.
+        method: kernel, prior and denoiser.
+        x: test examples, (batch, *event).
+        draws: K of the importance-weighted bound, or several, which share their draws.
+        seed: seed of the noise.
+        progress: told (examples done, examples) of the importance-weighted bounds.
+        labels: classes of the examples, int64 (batch,), for class-conditional models.
+
+    Returns:
+        The estimates of −log p(x), and the importance-weighted bound of each example for the
+        largest K, (batch,).
+    """
+    terms = method.bound(x, generator(seed, "bound"), labels)
+    stream = generator(seed, "weights")
+    counts = [draws] if isinstance(draws, int) else sorted(set(draws))
+    tighter = method.importance_weighted_bounds(x, counts, stream, progress, labels)
+    dims = None if method.denoiser is None else _bit_dims(method.denoiser)
+    found: Sequence[tuple[str, Tensor]] = [
+        ("bound, 1 draw", terms.total),
+        ("  prior term", terms.prior),
+        ("  kernel entropy", terms.entropy),
+        ("  denoiser term", terms.denoiser),
+        *((_tighter(k), each) for k, each in zip(counts, tighter, strict=True)),
+    ]
+    return [_estimate(model, name, -values, dims) for name, values in found], tighter[-1]
+
+
+@torch.no_grad()
+def gain_estimate(
+    model: str, method: TwoStep, x: Tensor, seed: int, labels: Tensor | None = None
+) -> Estimate | None:
+    """Returns the gain from x̃ on the first examples, in nats and bits/dim; higher is better.
+
+    Args:
+        model: name for the result.
+        method: kernel, prior and denoiser.
+        x: test examples, (batch, *event).
+        seed: seed of the noise.
+        labels: classes of the examples, int64 (batch,), for class-conditional models.
+
+    Returns:
+        None without a denoiser whose density is known, and of a single example.
+    """
+    denoiser = method.denoiser
+    if denoiser is None or not denoiser.tractable or len(x) < 2:
+        return None
+    x = x[: GAIN_EXAMPLES[denoiser.domain]]
+    given = denoiser.given(None if labels is None else labels[: len(x)])
+    x_smooth = method.kernel.sample(x, generator(seed, "gain"))
+
+    def log_prob(x_smooth: Tensor) -> Tensor:
+        return evaluate(denoiser.log_prob, rows_that_fit(denoiser), x, x_smooth, **given)
+
+    gain = gain_from_context(log_prob, x_smooth)
+    return _estimate(model, "gain from x̃", gain, _bit_dims(denoiser))
+
+
+def _tighter(draws: int) -> str:
+    return "bound, 1 draw, sampled entropy" if draws == 1 else f"bound, {draws} draws"
+
+
+@torch.no_grad()
+def exact_by_quadrature(
+    model: str,
+    method: TwoStep,
+    x: Tensor,
+    bound: Tensor,
+    limit: int,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Returns −log p(x) by quadrature over x̃, for one and two dimensions.
+
+    Quadrature is dear, so it runs on the first `limit` examples; the mean gap to the
+    importance-weighted bound there is subtracted from the bound's mean over all examples.
+
+    Args:
+        model: name for the result.
+        method: kernel, prior and denoiser.
+        x: test examples, (batch, D) with D ≤ 2.
+        bound: importance-weighted bound of each, (batch,).
+        limit: examples to integrate for.
+        progress: told (examples done, examples).
+
+    Raises:
+        NotAvailable: more than two dimensions.
+    """
+    gap = method.log_prob_by_quadrature(x[:limit], progress=progress) - bound[:limit]
+    whole, paired = _estimate("", "", -bound), _estimate("", "", -gap)
+    error = math.hypot(whole.standard_error, paired.standard_error)
+    return Estimate(model, "exact, by quadrature", whole.nats + paired.nats, error, len(gap))

@@ -1,0 +1,119 @@
+"""Tries the entries of a package in child processes, which may crash, hang, exit or print."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic, sleep
+
+from smoothctl.registry.entries import Entry, printable
+
+__all__ = ["Trial", "try_entries"]
+
+_PROGRAM = """
+import json, pathlib, sys
+asked = json.loads(pathlib.Path(sys.argv[1]).read_text())
+sys.path[:] = asked["path"]
+from smoothctl.registry.child import main
+main(asked)
+"""
+_START_UP = 120.0
+"""Seconds that a child has for importing smoothctl and torch."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the import of one entry went.
+
+    Args:
+        fault: why it cannot be used; None if it can.
+        noisy: it wrote to stdout.
+    """
+
+    fault: str | None
+    noisy: bool = False
+
+
+def try_entries(entries: Sequence[Entry], timeout: float) -> list[Trial]:
+    """Imports entries of one package in a fresh process, and returns how each import went.
+
+    An entry on which the process dies is told, and another process goes on with the next one.
+
+    Args:
+        entries: of one package, in groups that smoothctl knows.
+        timeout: seconds that one import may take.
+    """
+    trials: list[Trial] = []
+    while len(trials) < len(entries):
+        trials += _round(entries[len(trials) :], timeout)
+    return trials
+
+
+def _round(entries: Sequence[Entry], timeout: float) -> list[Trial]:
+    """Returns the trials of one child process, the last of which may have ended it."""
+    with TemporaryDirectory(prefix="smoothctl-plugins-") as name:
+        folder = Path(name)
+        asked = {
+            "path": sys.path,
+            "log": str(folder / "log"),
+            "package": entries[0].package,
+            "version": entries[0].version,
+            "entries": [(e.entry_point.group, e.name, e.entry_point.value) for e in entries],
+        }
+        (folder / "asked").write_text(json.dumps(asked))
+        ending = _run(folder, timeout)
+        log = folder / "log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        said = (folder / "stderr").read_text(errors="replace").split("\n")
+    if not lines:
+        last = next((printable(line, 200) for line in reversed(said) if line.strip()), ending)
+        return [Trial(f"cannot be checked, for smoothctl itself fails ({last})")] * len(entries)
+    trials = [Trial(**json.loads(line)) for line in lines[1:]]
+    return trials if len(trials) == len(entries) else [*trials, Trial(ending)]
+
+
+def _run(folder: Path, timeout: float) -> str:
+    """Runs the child to its end, or ends it; returns what became of it, as a fault."""
+    command = [sys.executable, "-c", _PROGRAM, str(folder / "asked")]
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        )
+        try:
+            if not _ends(child, folder / "log", timeout):
+                return f"takes longer than {timeout:g} s to import"
+        finally:
+            _stop(child)
+    if child.returncode < 0:
+        return f"crashes when it is imported ({signal.strsignal(-child.returncode)})"
+    return f"ends the process when it is imported (exit code {child.returncode})"
+
+
+def _ends(child: "subprocess.Popen[bytes]", log: Path, timeout: float) -> bool:
+    """Waits for a child; returns False once its log has not grown for too long."""
+    size, deadline = 0, monotonic() + _START_UP
+    while child.poll() is None:
+        now = log.stat().st_size if log.exists() else 0
+        if now > size:
+            size, deadline = now, monotonic() + timeout
+        if monotonic() > deadline:
+            return False
+        sleep(0.02)
+    return True
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    """Ends a child and, where the system has sessions, every process that it left behind."""
+    if hasattr(os, "killpg"):
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except OSError:
+            child.kill()
+    else:
+        child.kill()
+    child.wait()

@@ -1,5 +1,0 @@
-"""The report: one self-contained HTML page of a run."""
-
-from smoothctl.report.page import NUMBERS, report, write_report
-
-__all__ = ["NUMBERS", "report", "write_report"]

@@ -1,0 +1,207 @@
+"""Models from configurations, and from weights files that others may have made."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smoothctl import architectures
+from smoothctl.config import build
+from smoothctl.errors import NotAvailable, RunError, UsageError
+from smoothctl.storage.files import read_weights
+from smoothctl.runs.config import StageConfig
+
+if TYPE_CHECKING:
+    from smoothctl.architectures.base import Density
+
+__all__ = ["build_density", "check_sizes", "load_density", "take_weights"]
+
+_LARGEST_EVENT = 2**22
+"""Coordinates of an event: more than 1024×1024 pixels in three colours."""
+
+_MOST_LEVELS = 2**16
+_SMALL = 2**28
+_SPARE = 2**24
+"""Numbers that a model may have more than its file."""
+
+_COPIES = 5
+
+
+def build_density(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
+    """Returns the untrained model that a configuration describes, in its precision.
+
+    Args:
+        config: of one stage.
+        sampler: settings that change samples alone; those that the architecture has are taken.
+
+    Raises:
+        UsageError: it describes no model, or one that could not be trained in this memory.
+    """
+    shapes = None if _is_small(config) else _shapes(config)
+    if shapes is not None:
+        _check_memory(config, sum(map(math.prod, shapes.values())))
+    return _built(config, sampler)
+
+
+def load_density(
+    path: str | Path, sampler: Mapping[str, Any] | None = None
+) -> "tuple[Density, StageConfig]":
+    """Loads one model from its weights file alone, in evaluation mode.
+
+    Nothing is allocated for a model that is much larger than what is in the file. Some shapes may
+    differ until the weights are there: those of buffers that were chosen from data.
+
+    Args:
+        path: the weights file.
+        sampler: settings that change samples alone, chosen anew.
+
+    Raises:
+        RunError: missing, truncated, foreign, or weights of another architecture.
+    """
+    tensors, metadata = read_weights(Path(path))
+    config = StageConfig.from_dict(metadata, str(path))
+    check_sizes(config, str(path))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        expected = None if _is_small(config) else _shapes(config)
+        if expected is not None and _numbers(expected) > _numbers(shapes) + _SPARE:
+            raise _unfit(path, _difference(shapes, expected))
+        density = _built(config, sampler)
+        density.load_state_dict(tensors)
+    except (NotAvailable, UsageError) as error:
+        if sampler:
+            raise
+        raise RunError(f"{path} describes no model: {error}") from error
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise _unfit(path, " ".join(str(error).split())[:300]) from error
+    return density.eval().requires_grad_(False), config
+
+
+def take_weights(density: "Density", path: str | Path) -> None:
+    """Gives a model the weights of another one of the same architecture and settings.
+
+    Args:
+        density: the model, changed in place.
+        path: the other's weights file.
+
+    Raises:
+        RunError: missing, damaged or foreign, or it holds other tensors.
+    """
+    other, config = load_density(path)
+    given, wanted = (_shapes_of(model) for model in (other, density))
+    if given != wanted:
+        raise RunError(
+            f"{path} holds a {config.stage} ({config.architecture}) that this stage cannot start "
+            f"from: {_difference(given, wanted)}"
+        )
+    density.load_state_dict(other.state_dict())
+
+
+def check_sizes(config: StageConfig, where: str) -> None:
+    """Checks that the events are of a size that a model may have.
+
+    Raises:
+        RunError: no coordinate, more than 2²², or an impossible number of levels.
+    """
+    shape = config.event_shape
+    if not shape or min(shape) < 1 or math.prod(shape) > _LARGEST_EVENT:
+        said = "×".join(f"{size:.3g}" for size in shape[:4]) or "nothing"
+        raise RunError(
+            f"{where} describes events of shape {said}: there must be 1 to {_LARGEST_EVENT:,} "
+            "coordinates."
+        )
+    if config.levels is not None and not 2 <= config.levels <= _MOST_LEVELS:
+        raise RunError(
+            f"{where} describes {config.levels:.3g} levels: there must be 2 to {_MOST_LEVELS:,}."
+        )
+
+
+def _built(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
+    import torch
+
+    cls = architectures.load(config.architecture)
+    chosen = {key: (sampler or {})[key] for key in cls.sampler_settings & (sampler or {}).keys()}
+    options = build(cls.Config, {**config.options, **chosen}, config.architecture)
+    if config.stage == "joint":
+        density = cls.joint(config.event_shape, options)
+    else:
+        context = config.event_shape if config.stage == "denoiser" else None
+        levels = config.levels if config.stage in ("denoiser", "baseline") else None
+        density = cls(config.event_shape, context, levels, options)
+    return density.to(torch.float64 if config.precision == "float64" else torch.float32)
+
+
+def _shapes(config: StageConfig) -> dict[str, tuple[int, ...]] | None:
+    """Returns the shapes of a model's tensors by name, found without memory for them.
+
+    Returns:
+        None for an architecture that cannot be built without memory.
+
+    Raises:
+        UsageError: the configuration describes no model.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            density = _built(config)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError):
+        return None
+    return _shapes_of(density)
+
+
+def _shapes_of(density: "Density") -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in density.state_dict().items()}
+
+
+def _check_memory(config: StageConfig, parameters: int) -> None:
+    """Checks that weights, their gradients, Adam's two moments and the average fit into memory.
+
+    Where there is a GPU they are there, and the machine holds the weights alone.
+
+    Raises:
+        UsageError: they do not.
+    """
+    import torch
+
+    copies = 1 if torch.cuda.is_available() else _COPIES
+    needed = copies * parameters * (8 if config.precision == "float64" else 4)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UsageError(
+            f"This {config.architecture} has {parameters:,} parameters: training it takes "
+            f"{needed / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f} GiB; choose a "
+            "smaller one."
+        )
+
+
+def _numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _difference(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Returns the first tensor that differs, and how."""
+    name = next(n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n))
+    have, want = (
+        "no such tensor" if shape is None else f"shape {'×'.join(map(str, shape)) or 'of a number'}"
+        for shape in (found.get(name), expected.get(name))
+    )
+    return f"{name:.80} is given as {have} and described as {want}."
+
+
+def _unfit(path: str | Path, reason: str) -> RunError:
+    return RunError(f"{path} does not fit its own configuration: {reason}")
+
+
+def _is_small(config: StageConfig) -> bool:
+    """Returns whether the settings are too small to describe a model that memory cannot hold.
+
+    Finding the shapes takes torch a second, most of it to get ready.
+    """
+    numbers = [*config.event_shape, *(config.options.values())]
+    sizes = [abs(number) for number in numbers if type(number) is int]
+    plain = all(isinstance(number, int | float | str) for number in numbers)
+    return plain and math.prod(size for size in sizes if size) ** 2 < _SMALL

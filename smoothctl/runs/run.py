@@ -1,0 +1,313 @@
+"""The run folder: its stages, their files, and loading them back as models."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from smoothctl import architectures, datasets, kernels
+from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.runs.models import build_density, check_sizes, load_density
+from smoothctl.storage.reading import check_format, check_inside, parse_json, read_toml
+from smoothctl.runs.config import LARGEST_CONFIG, StageConfig, StageName
+
+if TYPE_CHECKING:
+    import torch
+
+    from smoothctl.architectures.base import Density
+    from smoothctl.datasets.base import Dataset
+    from smoothctl.smoothing.two_step import TwoStep
+
+__all__ = [
+    "STAGES",
+    "Run",
+    "Stage",
+    "Weights",
+    "build_density",
+    "load_density",
+    "load_run",
+    "newest_run",
+]
+
+Weights = Literal["last", "best"]
+STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")
+RUNS = Path("runs")
+"""Where runs live unless --out says otherwise."""
+
+_LONGEST_LOG = 2**26
+_LONGEST_LINE = 2**12
+_MOST_ENTRIES = 500_000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One fitted or half-fitted stage: its folder and files.
+
+    A run may come from others, so each path is refused (RunError) where a link leads it out of the
+    run folder; that folder itself may be a link.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration, with the source of each value."""
+        return self._inner("config.toml")
+
+    @property
+    def log_file(self) -> Path:
+        """One JSON object a line: step, loss, learning rate, validation."""
+        return self._inner("log.jsonl")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self._inner("checkpoints")
+
+    def weights_file(self, weights: Weights = "last") -> Path:
+        """The final (averaged) weights, or those of the best validation."""
+        return self._inner("model.safetensors" if weights == "last" else "best.safetensors")
+
+    def _inner(self, name: str) -> Path:
+        return check_inside(self.path / name, self.path.parent)
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a configuration."""
+        return self.config_file.is_file()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is anything to lose: weights or a checkpoint."""
+        return self.complete or any(self.checkpoints.glob("step-*"))
+
+    @property
+    def complete(self) -> bool:
+        """Whether training has ended."""
+        return self.weights_file().is_file()
+
+    @property
+    def steps_done(self) -> int:
+        """The step of the newest checkpoint, from which a fit goes on; 0 without one."""
+        names = [path.name.removeprefix("step-") for path in self.checkpoints.glob("step-*")]
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def lacking(self) -> str:
+        """Returns why a stage that is not complete cannot be used, and what completes it."""
+        name, run = self.path.name, self.path.parent
+        if not self.started:
+            return f"{run} has no {name}; fit-{name} --out {run} makes one."
+        return (
+            f"The {name} of {run} stopped at step {self.steps_done} of "
+            f"{self.config().training.steps}; the same fit-{name} command finishes it."
+        )
+
+    def config(self) -> StageConfig:
+        """Reads config.toml.
+
+        Raises:
+            RunError: missing, damaged, of a newer format, or not of a stage that we would fit.
+        """
+        file = self.config_file
+        values = read_toml(file, LARGEST_CONFIG)
+        check_format(values.get("format"), str(file))
+        config = StageConfig.from_dict(values, str(file))
+        check_sizes(config, str(file))
+        return config
+
+    def log(self) -> list[dict[str, float]]:
+        """Reads the numbers of log.jsonl; lines that were cut off or are foreign are left out.
+
+        Of a log beyond 64 MiB or 500,000 lines the end counts.
+        """
+        if not self.log_file.is_file():
+            return []
+        with self.log_file.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_LOG))
+            return list(deque(_entries(file), maxlen=_MOST_ENTRIES))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened lazily: stages become models only when asked for.
+
+    Args:
+        path: the folder.
+        weights: "last" (averaged weights at the end) or "best" (lowest validation loss).
+        device: where the models go.
+        sampler: settings of the stages that change samples alone, chosen anew for sampling.
+    """
+
+    path: Path
+    weights: Weights = "last"
+    device: "str | torch.device" = "cpu"
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+
+    def stage(self, name: StageName) -> Stage:
+        """Returns a stage, whether it exists or not."""
+        return Stage(self.path / name)
+
+    def stages(self) -> list[StageName]:
+        """Returns the names of the stages that are complete."""
+        return [name for name in STAGES if self.stage(name).complete]
+
+    def check(self, *names: StageName) -> None:
+        """Checks that stages are complete.
+
+        Raises:
+            RunError: one is not; says whether it is missing or half done.
+        """
+        for name in names:
+            if not self.stage(name).complete:
+                raise RunError(self.stage(name).lacking())
+
+    def samples_file(self, name: str) -> Path:
+        """Returns the file of samples that has no other --out.
+
+        Raises:
+            RunError: a link leads it out of the run folder.
+        """
+        return check_inside(self.path / "samples" / name, self.path)
+
+    def configs(self) -> dict[StageName, StageConfig]:
+        """Returns the configuration of each complete stage."""
+        return {name: self.stage(name).config() for name in self.stages()}
+
+    def dataset(self) -> "Dataset":
+        """Opens the dataset that the stages were fitted to.
+
+        Raises:
+            DataError: its files are missing.
+            RunError: its files have changed since.
+        """
+        config = next(iter(self.configs().values()))
+        dataset = datasets.open_dataset(config.dataset, config.data)
+        if dataset.fingerprint != config.data_sha256:
+            raise RunError(f"{config.dataset} has changed since {self.path} was fitted to it.")
+        return dataset
+
+    def density(self, name: StageName) -> "Density":
+        """Loads one stage's model in evaluation mode.
+
+        Raises:
+            RunError: the stage is not complete, or its weights are damaged or foreign.
+        """
+        return self._load(name)[0]
+
+    def _load(self, name: StageName) -> "tuple[Density, StageConfig]":
+        file = self.stage(name).weights_file(self.weights)
+        self.check(name)
+        if not file.is_file():
+            raise RunError(f"{file} is missing: take the last weights, or fit the stage again.")
+        density, config = load_density(file, self.sampler)
+        if config.stage != name:
+            raise RunError(f"{file} holds a {config.stage}, not a {name}.")
+        return density.to(self.device), config
+
+    def method(self) -> "TwoStep | None":
+        """Returns kernel, prior and (where fitted) denoiser.
+
+        A joint stage gives both where the run does not hold both as stages of their own.
+
+        Returns:
+            None where there is no complete prior.
+
+        Raises:
+            RunError: files are damaged, or prior and denoiser do not belong together.
+        """
+        from smoothctl.architectures.made import JointMADE
+        from smoothctl.smoothing.two_step import TwoStep
+
+        stages = self.stages()
+        prior: Density
+        denoiser: Density | None
+        if "joint" in stages and not {"prior", "denoiser"} <= set(stages):
+            joint, config = self._load("joint")
+            assert isinstance(joint, JointMADE)
+            prior, denoiser = joint.prior(), joint.denoiser()
+        elif "prior" in stages:
+            prior, config = self._load("prior")
+            denoiser = None
+            if "denoiser" in stages:
+                denoiser, other = self._load("denoiser")
+                config.check_same_smoothing(other, str(self.path))
+                if "float64" in (config.precision, other.precision):
+                    prior, denoiser = prior.double(), denoiser.double()
+        else:
+            return None
+        assert config.kernel is not None
+        assert config.sigma is not None
+        kernel = kernels.build(config.kernel, config.sigma, config.scale)
+        return TwoStep(kernel, prior, denoiser)
+
+
+def load_run(
+    path: str | Path,
+    weights: Weights = "last",
+    device: "str | torch.device" = "cpu",
+    sampler: Mapping[str, Any] | None = None,
+) -> Run:
+    """Opens a run folder.
+
+    Args:
+        path: the folder that holds prior/, denoiser/, baseline/ or joint/.
+        weights: "last" or "best".
+        device: where the models go.
+        sampler: settings of the stages that change samples alone (`Density.sampler_settings`).
+
+    Raises:
+        RunError: there is no such folder, or no complete stage in it.
+        UsageError: no stage has such a sampler setting, or its value is wrong.
+    """
+    run = Run(Path(path), weights, device, sampler or {})
+    if not run.path.is_dir():
+        raise RunError(f"There is no run folder {path}; fit-prior makes one.")
+    if not run.stages():
+        started = [run.stage(name) for name in STAGES if run.stage(name).started]
+        if started:
+            raise RunError(" ".join(stage.lacking() for stage in started))
+        raise RunError(f"{path} holds no complete stage; fit-prior makes one.")
+    _check_sampler(run)
+    return run
+
+
+def _check_sampler(run: Run) -> None:
+    """Checks that some stage has each of the run's sampler settings."""
+    if not run.sampler:
+        return
+    names = {config.architecture for config in run.configs().values()}
+    known = sorted(set().union(*(architectures.load(name).sampler_settings for name in names)))
+    for key in run.sampler:
+        if key not in known:
+            raise UsageError(
+                f"The stages of {run.path} have no sampler setting '{key}'{near_misses(key, known)}"
+            )
+
+
+def newest_run(needs: StageName | None = None) -> Path:
+    """Returns the run under runs/ that was written last, among those that have the stage.
+
+    Raises:
+        RunError: there is none.
+    """
+    stages = STAGES if needs is None else (needs,)
+    files = [file for name in stages for file in RUNS.glob(f"*/{name}/model.safetensors")]
+    if not files:
+        what = "run" if needs is None else f"run with a complete {needs}"
+        raise RunError(f"There is no {what} under {RUNS}/; start with smoothctl fit-prior.")
+    return max(files, key=lambda file: file.stat().st_mtime).parent.parent
+
+
+def _entries(file: IO[bytes]) -> Iterator[dict[str, float]]:
+    while line := file.readline(_LONGEST_LINE):
+        with suppress(ValueError):
+            entry = parse_json(line)
+            if isinstance(entry, dict) and _is_step(entry.get("step")):
+                yield {key: value for key, value in entry.items() if type(value) in (int, float)}
+
+
+def _is_step(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53

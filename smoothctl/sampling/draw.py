@@ -1,0 +1,352 @@
+"""Samples of a run by method: what is available, and drawing from it."""
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smoothctl import __version__
+from smoothctl.architectures.base import Density, Progress
+from smoothctl.datasets.pictures import check_folder
+from smoothctl.distributed.processes import ALONE, Processes
+from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
+from smoothctl.rng import generator
+from smoothctl.runs.config import StageName
+from smoothctl.runs.run import Run
+from smoothctl.sampling.shards import FRAMED, METHODS, Drawn, Method, Source, class_labels
+from smoothctl.smoothing import batching
+from smoothctl.smoothing.batching import evaluate, part_of, rows_that_fit, spans
+from smoothctl.storage.files import write_bytes
+from smoothctl.storage.partial import NOWHERE, Parts
+
+__all__ = [
+    "METHODS",
+    "Drawn",
+    "Method",
+    "available_methods",
+    "best_method",
+    "check_target",
+    "class_labels",
+    "draw",
+    "draw_all",
+    "draw_frames",
+    "event_shape",
+    "images_kept",
+    "is_image_run",
+    "samples_key",
+    "save_arrays",
+    "save_samples",
+    "shard_size",
+    "unsmoothed_single_steps",
+    "usable_methods",
+]
+
+_NEEDS: Mapping[str, tuple[StageName, ...]] = {
+    "two-step": ("prior", "denoiser"),
+    "single-step": ("prior",),
+    "smoothed": ("prior",),
+    "baseline": ("baseline",),
+}
+"""Method -> the stages that it draws from; a joint one is both prior and denoiser."""
+
+_BATCHES = 8
+"""Batches of a shard."""
+
+_NAME = "images-{:08d}-{:08d}"
+"""Of the part that holds a shard: its first image, and the one after its last."""
+
+
+def event_shape(run: Run) -> tuple[int, ...]:
+    """Returns the shape of the events that the run's stages model."""
+    return next(iter(run.configs().values())).event_shape
+
+
+def is_image_run(run: Run) -> bool:
+    """Returns whether the run models images."""
+    return len(event_shape(run)) == 3
+
+
+def available_methods(run: Run) -> list[Method]:
+    """Returns the methods that the run's complete stages allow, the best first."""
+    stages = set(run.stages())
+    if "joint" in stages:
+        stages |= {"prior", "denoiser"}
+    return [method for method in METHODS if stages.issuperset(_NEEDS[method])]
+
+
+def best_method(run: Run) -> Method:
+    """Returns the best method that the run's complete stages allow.
+
+    Raises:
+        RunError: they allow none; says what the prior lacks.
+    """
+    methods = available_methods(run)
+    if not methods:
+        raise RunError(run.stage("prior").lacking())
+    return methods[0]
+
+
+def usable_methods(run: Run, missing: dict[str, str]) -> list[Method]:
+    """Returns the ways to clean samples, the best first: what the stages and the kernel allow.
+
+    Args:
+        run: an opened run.
+        missing: is told why single-step is left out, where it is.
+    """
+    methods = available_methods(run)
+    if "smoothed" in methods:
+        methods.remove("smoothed")
+    two_step = run.method()
+    try:
+        if two_step is not None:
+            two_step.check_single_step()
+    except NotAvailable as error:
+        missing["single-step"] = str(error)
+        methods.remove("single-step")
+    return methods
+
+
+def draw(
+    run: Run,
+    method: str,
+    n: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+    *,
+    batch_size: int | None = None,
+    label: int | None = None,
+) -> Drawn:
+    """Draws n samples; the same seed gives all methods the same x̃.
+
+    Args:
+        run: an opened run.
+        method: one of METHODS.
+        n: how many.
+        seed: determines the samples.
+        progress: told (done, total).
+        batch_size: images drawn at once, which does not change them; chosen from memory if None.
+        label: the class to draw, for class-conditional models; all in turn if None.
+
+    Raises:
+        UsageError: an unknown method, n or a batch size below one, or no such class.
+        RunError: the run lacks a stage that the method needs.
+        NotAvailable: the kernel has no usable posterior mean.
+    """
+    return draw_all(run, [method], n, seed, progress, batch_size=batch_size, label=label)[method]
+
+
+def draw_all(
+    run: Run,
+    methods: Sequence[str],
+    n: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+    *,
+    batch_size: int | None = None,
+    label: int | None = None,
+    parts: Parts = NOWHERE,
+    processes: Processes = ALONE,
+) -> dict[str, Drawn]:
+    """Draws n samples by each of several methods from the same x̃; see `draw`.
+
+    Images are drawn shard by shard, each of which may be kept, as the noise of a shard is skipped
+    to: neither shards nor processes change any image.
+
+    Args:
+        run: an opened run.
+        methods: some of METHODS.
+        n: how many of each.
+        seed: determines the samples.
+        progress: told (done, total).
+        batch_size: see `draw`.
+        label: see `draw`.
+        parts: keeps shards of images; `samples_key` says what they are a function of.
+        processes: those that share the batches of images; the first alone draws vectors.
+
+    Returns:
+        By method; nothing in processes other than the first.
+    """
+    _check(run, methods, n)
+    images = is_image_run(run)
+    if not images:
+        if not processes.is_first:
+            return {}
+        parts, processes = NOWHERE, ALONE
+    source = Source.of(run, methods, seed, label, batch_size, processes)
+    cuts = list(spans(n, shard_size(run))) if images else [(0, n)]
+    shards, goes_on = [], False
+
+    def shard(number: int, start: int, stop: int) -> dict[str, Tensor]:
+        nonlocal goes_on
+        if start and not goes_on and parts.folder is not None:
+            parts.note(f"Goes on at image {start + 1} of {n}.")
+        goes_on = True
+        return source.draw(start, stop, part_of(progress, number, len(cuts)))
+
+    for number, (start, stop) in enumerate(cuts):
+        part = parts.part(_NAME.format(start, stop), partial(shard, number, start, stop))
+        shards.append(part if processes.is_first else {})
+    return source.joined(shards, n) if processes.is_first else {}
+
+
+def shard_size(run: Run) -> int:
+    """Returns how many images are drawn and kept at once: a kill loses no more.
+
+    They are eight batches, so that as many processes have something to share.
+    """
+    return _BATCHES * batching.most_images(torch.device(run.device))
+
+
+def images_kept(parts: Parts) -> int:
+    """Returns how many images the shards that are kept seem to hold."""
+    cuts = [name.split("-")[1:] for name in parts.names() if name.startswith("images-")]
+    return sum(int(stop) - int(start) for start, stop in cuts)
+
+
+def samples_key(run: Run) -> dict[str, Any]:
+    """Returns what a run's samples and figures are a function of, beside the choices of a command.
+
+    Raises:
+        RunError: a weights file cannot be read.
+    """
+    files = {name: run.stage(name).weights_file(run.weights) for name in run.stages()}
+    return {
+        "smoothctl": __version__,
+        "torch": torch.__version__,
+        "device": torch.device(run.device).type,
+        "weights": {name: _sha256(file) for name, file in files.items() if file.is_file()},
+        "sampler": dict(run.sampler),
+    }
+
+
+def draw_frames(
+    run: Run, method: str, n: int, frames: int, seed: int = 0, progress: Progress | None = None
+) -> Tensor:
+    """Draws n samples and keeps their states on the way, where the architecture has any.
+
+    Args:
+        run: an opened run.
+        method: "smoothed", the x̃ of the prior; or "baseline".
+        n: how many.
+        frames: states of each to keep; the last are the samples that `draw` gives for the seed.
+        seed: determines the samples.
+        progress: told (done, total).
+
+    Returns:
+        Shape (frames, n, *event).
+
+    Raises:
+        UsageError: another method, or n or frames below one.
+        RunError: the run lacks a stage that the method needs.
+        NotAvailable: the architecture draws its samples in one go.
+    """
+    if method not in FRAMED:
+        raise UsageError(
+            f"Frames are of the {' or '.join(FRAMED)} samples, not of '{method}': choose a method."
+        )
+    if frames < 1:
+        raise UsageError(f"The number of frames must be at least 1, not {frames}.")
+    _check(run, [method], n)
+    density = run.density("baseline" if method == "baseline" else "prior")
+    return density.trajectory(n, frames, generator(seed, method), progress)
+
+
+def _check(run: Run, methods: Sequence[str], n: int) -> None:
+    if n < 1:
+        raise UsageError(f"The number of samples must be at least 1, not {n}.")
+    available = available_methods(run)
+    for method in methods:
+        if method not in _NEEDS:
+            raise UsageError(f"There is no method '{method}'{near_misses(method, METHODS)}")
+        if method not in available:
+            run.check(*_NEEDS[method])
+
+
+def unsmoothed_single_steps(
+    density: Density, x: Tensor, sigmas: Sequence[float], labels: Tensor | None = None
+) -> dict[float, Tensor]:
+    """Returns x + σ² ∇ log p(x) of an unsmoothed model for each σ (ARDS appendix C.6).
+
+    What single-step denoising does without smoothing: a discretised model's log-mass is
+    differentiated, as if its argument were a real number.
+
+    Args:
+        density: a model of clean data.
+        x: its samples, (n, *event).
+        sigmas: the step sizes, standard deviations in data units.
+        labels: classes, int64 (n,), for a class-conditional model.
+
+    Raises:
+        UsageError: a σ that is not positive and finite.
+        NotAvailable: the model has no score.
+    """
+    for sigma in sigmas:
+        if not (math.isfinite(sigma) and sigma > 0):
+            raise UsageError(f"Each sigma must be positive and finite, not {sigma:g}.")
+    rows = rows_that_fit(density, gradient=True)
+    score = evaluate(density.score, rows, x, labels=labels)
+    return {sigma: x + sigma**2 * score for sigma in sigmas}
+
+
+def check_target(
+    path: Path, overwrite: bool, picture_alone: bool = False, folder: bool = False
+) -> None:
+    """Checks, before any work, that samples may be written to a path and its picture beside it.
+
+    Args:
+        path: where they shall go: an .npz file.
+        overwrite: replace what is there.
+        picture_alone: a .png file will do as well.
+        folder: a folder (a name without ending) will do as well.
+
+    Raises:
+        UsageError: the path ends in something else.
+        RunError: one of the files is there and must not be replaced.
+    """
+    if folder and not path.suffix:
+        check_folder(path, overwrite)
+        return
+    if path.suffix != ".npz" and not (picture_alone and path.suffix == ".png"):
+        kinds = ".npz" + ", .png" * picture_alone + ", or a folder (no ending)" * folder
+        raise UsageError(f"Samples are written as {kinds}, not as '{path.name}'.")
+    for file in (path, path.with_suffix(".png")):
+        if file.is_dir():
+            raise RunError(f"{file} is a folder: choose another --out.")
+        if file.exists() and not overwrite:
+            raise RunError(f"{file} is there already: choose another --out, or --overwrite it.")
+
+
+def save_samples(path: Path, drawn: Drawn) -> None:
+    """Writes an .npz file with `samples` and, where there are any, `smoothed` and `labels`.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    save_arrays(path, drawn._asdict())
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Tensor | None]) -> None:
+    """Writes an .npz file of the tensors that are there, atomically.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    plain = {name: tensor.cpu().numpy() for name, tensor in arrays.items() if tensor is not None}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **plain)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}.") from error

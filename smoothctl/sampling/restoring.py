@@ -1,0 +1,218 @@
+"""Denoising and inpainting of given images with the models of a run."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from smoothctl.architectures.base import Density, Progress
+from smoothctl.datasets.pictures import snap
+from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
+from smoothctl.rng import generator
+from smoothctl.runs.run import Run
+from smoothctl.sampling.draw import available_methods, best_method, class_labels, is_image_run
+from smoothctl.smoothing import batching
+from smoothctl.smoothing.two_step import TwoStep
+
+__all__ = [
+    "INPAINTING",
+    "Denoised",
+    "Inpainted",
+    "denoise",
+    "inpaint",
+    "inpainting_method",
+    "kernel_sigma",
+    "smooth",
+]
+
+INPAINTING = ("two-step", "single-step", "baseline")
+"""The methods that can complete an image, the best first."""
+
+
+class Denoised(NamedTuple):
+    """What denoising gives for each x̃."""
+
+    smoothed: Tensor
+    """x̃, (n, *event)."""
+    single_step: Tensor | None
+    """E[x|x̃], (n, *event); None where the kernel has no usable form."""
+    samples: Tensor
+    """Draws from p(x|x̃), (n, draws, *event)."""
+
+
+class Inpainted(NamedTuple):
+    """What inpainting gives for each image."""
+
+    images: Tensor
+    """What was completed, on the model's grid of values, (n, *event)."""
+    known: Tensor
+    """Where it was kept: bool, (1 or n, 1, H, W)."""
+    samples: Tensor
+    """The completed images, (n, draws, *event)."""
+
+
+def kernel_sigma(run: Run) -> float:
+    """Returns the standard deviation of the run's smoothing, in data units."""
+    return _two_step(run).kernel.sigma
+
+
+def smooth(run: Run, x: Tensor, seed: int = 0) -> Tensor:
+    """Adds the noise of the run's kernel to clean events: shape of x, on the run's device."""
+    method = _two_step(run)
+    x = snap(_like(method.prior, x), method.denoiser.levels if method.denoiser else None)
+    return method.kernel.sample(x, generator(seed, "noise"))
+
+
+def denoise(
+    run: Run,
+    x_smooth: Tensor,
+    draws: int = 4,
+    seed: int = 0,
+    progress: Progress | None = None,
+    *,
+    labels: Tensor | int | None = None,
+    batch_size: int | None = None,
+) -> Denoised:
+    """Draws from p(x|x̃) for given x̃, beside the single-step mean.
+
+    Args:
+        run: an opened run with prior and denoiser.
+        x_smooth: noisy events, (n, *event), in data units and never clipped.
+        draws: how many for each.
+        seed: determines the draws.
+        progress: told (done, total).
+        labels: classes, int64 (n,), or one for all, for class-conditional models.
+        batch_size: images drawn at once, which does not change them; chosen from memory if None.
+
+    Raises:
+        UsageError: fewer than one draw.
+        RunError: a stage is missing or half done.
+    """
+    method = _two_step(run)
+    x_smooth = _like(method.prior, x_smooth)
+    classes = _classes(method, labels, len(x_smooth))
+    try:
+        mean = method.single_step(x_smooth, classes)
+    except NotAvailable:
+        mean = None
+    stream = generator(seed, "denoised")
+    given = None if classes is None else _repeated(classes, draws)
+    rows = _repeated(x_smooth, draws)
+    samples = method.denoise(rows, stream, progress, given, batch_size)
+    return Denoised(x_smooth, mean, _by_draw(samples, draws))
+
+
+def inpaint(
+    run: Run,
+    x: Tensor,
+    known: Tensor,
+    draws: int = 4,
+    method: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    *,
+    labels: Tensor | int | None = None,
+    batch_size: int | None = None,
+) -> Inpainted:
+    """Draws what is missing of given images (ARDS appendix C.2); known pixels stay exactly.
+
+    Args:
+        run: an opened run of images.
+        x: clean images, (n, C, H, W) in [−1, 1]; what is not known is ignored.
+        known: bool, (1 or n, 1, H, W).
+        draws: how many for each.
+        method: "two-step"; "single-step", where the prior completes x̃ and E[x|x̃] is taken of
+            that; or "baseline" for the unsmoothed model. None: the first that the run allows.
+        seed: determines the draws.
+        progress: told (done, total).
+        labels: classes, int64 (n,), or one for all, for class-conditional models.
+        batch_size: images drawn at once, which does not change them; chosen from memory if None.
+
+    Raises:
+        UsageError: an unknown method, or fewer than one draw.
+        RunError: a stage that the method needs is missing or half done.
+        NotAvailable: the run models vectors.
+    """
+    if not is_image_run(run):
+        raise NotAvailable(f"{run.path} models vectors: inpainting is for images.")
+    method = inpainting_method(run) if method is None else method
+    if method not in INPAINTING:
+        raise UsageError(f"'{method}' cannot inpaint{near_misses(method, INPAINTING)}")
+    model = run.density("baseline") if method == "baseline" else _smoothed(run, method)
+    last = model if isinstance(model, Density) else model.denoiser or model.prior
+    x = snap(_like(last, x), last.levels)
+    rows = _repeated(x, draws)
+    mask = known.to(x.device)
+    repeated = mask if len(mask) == 1 else _repeated(mask, draws)
+    classes = _classes(model, labels, len(x))
+    given = None if classes is None else _repeated(classes, draws)
+    stream = generator(seed, "inpainted")
+    rest = (stream, progress, given, batch_size)
+    if isinstance(model, Density):
+        samples = batching.complete(model, rows, repeated, None, *rest)
+    elif method == "two-step":
+        samples = model.inpaint(rows, repeated, *rest)
+    else:
+        x_smooth = model.inpaint_smoothed(rows, repeated, *rest)
+        samples = torch.where(repeated, rows, model.single_step(x_smooth, given))
+    return Inpainted(x, known, _by_draw(samples, draws))
+
+
+def inpainting_method(run: Run) -> str:
+    """Returns the best method that the run's stages allow, which all can inpaint.
+
+    Raises:
+        RunError: they allow none.
+    """
+    return best_method(run)
+
+
+def _smoothed(run: Run, method: str) -> TwoStep:
+    """Returns the model for two-step or single-step inpainting, checked before any work."""
+    if method == "two-step":
+        return _two_step(run)
+    model = run.method()
+    if model is None:
+        raise RunError(run.stage("prior").lacking())
+    model.check_single_step()
+    return model
+
+
+def _two_step(run: Run) -> TwoStep:
+    if "two-step" not in available_methods(run):
+        run.check("prior", "denoiser")
+    method = run.method()
+    assert method is not None
+    return method
+
+
+def _like(density: Density, x: Tensor) -> Tensor:
+    """Returns x in the density's precision and on its device."""
+    first = next(density.parameters(), None)
+    return x if first is None else x.to(first)
+
+
+def _classes(model: TwoStep | Density, labels: Tensor | int | None, n: int) -> Tensor | None:
+    """Returns the labels where the model has classes, on its device."""
+    if isinstance(labels, int):
+        return class_labels(model, n, labels)
+    wanted = class_labels(model, n)
+    if wanted is None:
+        return None
+    if labels is None:
+        raise UsageError(
+            f"This run is conditioned on {model.classes} classes: name the images' class (--label)."
+        )
+    return labels.to(wanted)
+
+
+def _repeated(rows: Tensor, draws: int) -> Tensor:
+    """Returns all rows, then all again, `draws` times: more draws leave the first ones alone."""
+    if draws < 1:
+        raise UsageError(f"The number of draws must be at least 1, not {draws}.")
+    return torch.cat([rows] * draws)
+
+
+def _by_draw(samples: Tensor, draws: int) -> Tensor:
+    """(draws · n, *event) -> (n, draws, *event)."""
+    return samples.view(draws, -1, *samples.shape[1:]).transpose(0, 1).contiguous()

@@ -1,0 +1,122 @@
+"""What long work has given so far, part by part on disk, so that work that was stopped goes on."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from smoothctl.distributed.processes import ALONE, Processes
+from smoothctl.errors import RunError
+from smoothctl.storage.files import read_weights, remove, write_weights
+
+__all__ = ["NOWHERE", "Parts"]
+
+_PART = "{}.safetensors"
+
+
+class Parts:
+    """Results of named parts of one piece of work, kept in a folder until the work is done.
+
+    Every part is a file that appears when it is whole, and that names itself and the work's key,
+    so that a kill at any moment loses at most the part that was being computed.
+
+    Args:
+        folder: where they are; None keeps nothing.
+        key: what the results are a function of; parts of another key are removed.
+        note: told a sentence of parts that cannot be used.
+        processes: those that do the work; the first alone reads and writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        key: Mapping[str, Any] | None = None,
+        note: Callable[[str], None] = lambda _: None,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.folder, self.note, self.processes = folder, note, processes
+        self.key = json.loads(json.dumps(key))
+
+    def part(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Returns a part: from disk where it is, else computed, and kept.
+
+        All processes must call it alike, and `compute` must give the first the whole result.
+
+        Args:
+            name: of the part, a file's name.
+            compute: makes the part; its tensors come back on the CPU where they were kept.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        if self.folder is None:
+            return compute()
+        first = self.processes.is_first
+        found = self.processes.first(self._read(name) if first else None)
+        if found is not None:
+            return found
+        found = compute()
+        self._write(name, found)
+        return found
+
+    def mark(self, name: str) -> None:
+        """Keeps an empty part, as a sign that the work came so far.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        self._write(name, {})
+
+    def has(self, name: str) -> bool:
+        """Returns whether a part is there and usable; nothing is said or removed."""
+        if self.folder is None:
+            return False
+        metadata = self._load(name)[1]
+        return (metadata.get("part"), metadata.get("key")) == (name, self.key)
+
+    def names(self) -> list[str]:
+        """Returns the names of the parts that there seem to be, sorted."""
+        if self.folder is None:
+            return []
+        return sorted(file.stem for file in self.folder.glob(_PART.format("[!.]*")))
+
+    def done(self) -> None:
+        """Removes the parts, as the whole has been written."""
+        if self.folder is not None and self.processes.is_first:
+            remove(self.folder)
+
+    def _file(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / _PART.format(name)
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        if self.folder is not None and self.processes.is_first:
+            write_weights(self._file(name), tensors, {"format": 1, "part": name, "key": self.key})
+
+    def _read(self, name: str) -> dict[str, Tensor] | None:
+        """Returns a part if it can be used, and says why not."""
+        file = self._file(name)
+        if not file.is_file():
+            return None
+        tensors, metadata = self._load(name)
+        if metadata.get("part") != name:
+            self.note(f"Does a part again, as its file is damaged: {file}.")
+        elif metadata.get("key") != self.key:
+            self.note(f"Starts anew: {self.folder} is of other weights, versions or settings.")
+            self.done()
+        else:
+            return tensors
+        return None
+
+    def _load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Returns tensors and metadata of a part; none of one that is damaged."""
+        try:
+            return read_weights(self._file(name))
+        except RunError:
+            return {}, {}
+
+
+NOWHERE = Parts(None)
+"""Keeps nothing."""
