@@ -13,13 +13,15 @@ from smoothctl.errors import RunError
 from smoothctl.storage import files
 from smoothctl.storage.files import (
     append_line,
+    check_inside,
     new_folder,
-    read_weights,
+    parse_json,
+    read_json,
+    read_toml,
     verify_manifest,
     write_bytes,
-    write_weights,
 )
-from smoothctl.storage.reading import check_inside, parse_json, read_json, read_toml
+from smoothctl.storage.weights import read_weights, write_weights
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch) -> None:

@@ -14,7 +14,8 @@ from smoothctl.cli import main
 from smoothctl.errors import RunError
 from smoothctl.evaluation.records import read_scores
 from smoothctl.runs.run import Run, Stage, load_run
-from smoothctl.storage.files import read_weights, verify_manifest
+from smoothctl.storage.files import verify_manifest
+from smoothctl.storage.weights import read_weights
 from smoothctl.training.fit import Quiet, fit_prior
 
 PAGE = 4096

@@ -16,7 +16,8 @@ from smoothctl.errors import RunError, UsageError
 from smoothctl.reporting.page import report
 from smoothctl.runs import run as runs
 from smoothctl.runs.run import Run, build_density, load_run
-from smoothctl.storage.files import read_weights, verify_manifest, write_weights
+from smoothctl.storage.files import verify_manifest
+from smoothctl.storage.weights import read_weights, write_weights
 
 OPTIONS = [
     {"width": 10**9},

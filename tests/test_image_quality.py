@@ -13,8 +13,9 @@ from torch import Tensor
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, NotAvailable, UsageError
+from smoothctl.evaluation import image_quality
 from smoothctl.evaluation.image_quality import Judge, Judging, score_images
-from smoothctl.metrics import extraction, image_quality
+from smoothctl.metrics import extraction
 from smoothctl.metrics.extraction import cached, extract
 from smoothctl.metrics.features import Extracted, Features, Pixels, Request
 from smoothctl.metrics.frechet import frechet_distance

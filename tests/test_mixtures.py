@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smoothctl.architectures.base import to_grid
 from smoothctl.architectures.mixtures import (
     Mixture,
     bin_log_mass,
     log_scale_of,
     logistic_log_density,
-    to_grid,
 )
 from smoothctl.rng import generator
 

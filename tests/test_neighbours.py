@@ -15,12 +15,13 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from smoothctl.cli import neighbours as verb
-from smoothctl.datasets.pictures import neighbour_rows, write_png
+from smoothctl.datasets.pictures import write_png
 from smoothctl.errors import DataError, NotAvailable, RunError, UsageError
 from smoothctl.metrics import neighbours
 from smoothctl.metrics.features import Extracted, Pixels, Request
 from smoothctl.metrics.image_sets import ImageSet, of_view, open_images
 from smoothctl.metrics.neighbours import gather, memorisation, nearest, search
+from smoothctl.reporting.figures import neighbour_rows
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_prior

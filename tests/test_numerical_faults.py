@@ -15,7 +15,8 @@ from smoothctl.datasets import open_dataset
 from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import Interrupted, RunError, TrainingError
 from smoothctl.runs.run import Run
-from smoothctl.storage.files import new_folder, read_weights, write_weights
+from smoothctl.storage.files import new_folder
+from smoothctl.storage.weights import read_weights, write_weights
 from smoothctl.training.fit import Quiet, fit_baseline
 from smoothctl.training.memory import Room
 from tests.conftest import SMALL

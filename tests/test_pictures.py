@@ -10,20 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from smoothctl.datasets.pictures import (
-    MASKS,
-    check_folder,
-    grid,
-    read_events,
-    read_mask,
-    snap,
-    to_uint8,
-    write_folder,
-    write_png,
-)
+from smoothctl.datasets.pictures import MASKS, read_events, read_mask, snap, to_uint8, write_png
 from smoothctl.errors import DataError, RunError, UsageError
-from smoothctl.reporting.figures import columns, save
+from smoothctl.reporting.figures import columns, grid, save
 from smoothctl.rng import generator
+from smoothctl.sampling.output import check_folder, write_folder
 
 GREY, RGB = (1, 6, 5), (3, 6, 5)
 

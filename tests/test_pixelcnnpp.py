@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from benchmarks.plain_pixelcnnpp import GatedResnet, PlainPixelCNNpp
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
 from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, elu_pair, gate
-from smoothctl.architectures.pixelcnnpp.cached import CachedSampler
-from smoothctl.architectures.pixelcnnpp.head import CoupledMixture, draw, parameters_per_mixture
+from smoothctl.architectures.pixelcnnpp.head import (
+    CoupledMixture,
+    draw,
+    parameters_per_mixture,
+    pixel_noise,
+)
 from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
-from smoothctl.architectures.pixelcnnpp.noise import pixel_noise
-from smoothctl.architectures.pixelcnnpp.samplers import NaiveSampler
+from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, NaiveSampler
 from smoothctl.config import build
 from smoothctl.errors import UsageError
 from smoothctl.rng import generator

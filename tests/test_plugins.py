@@ -11,8 +11,8 @@ import pytest
 
 from smoothctl import reproduce
 from smoothctl.cli.registries import rows_of
-from smoothctl.registry.entries import ALLOWED_PACKAGES
 from smoothctl.registry.listing import Plugin, Status, list_plugins
+from smoothctl.registry.registry import ALLOWED_PACKAGES
 from tests.packages import write_package
 
 KERNEL = "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian): summary = 'mine'\n"

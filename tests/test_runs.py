@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from smoothctl.errors import RunError, UsageError
 from smoothctl.runs.config import StageConfig, from_toml, to_toml
 from smoothctl.runs.run import Run, build_density, load_density, load_run, newest_run
-from smoothctl.storage.files import read_weights, write_weights
-from smoothctl.storage.weights import METADATA_KEY
+from smoothctl.storage.weights import METADATA_KEY, read_weights, write_weights
 
 TRUNCATED = [(0, "empty"), (5, "truncated"), (100, "truncated"), (-1, "truncated")]
 

@@ -11,11 +11,11 @@ import torch
 from smoothctl.architectures.made import MADE
 from smoothctl.cli import main
 from smoothctl.datasets import open_dataset
-from smoothctl.datasets.pictures import write_folder
 from smoothctl.errors import RunError, UsageError
+from smoothctl.evaluation import records, scores
 from smoothctl.evaluation.scores import FLOOR, score_run
-from smoothctl.metrics import records, scores
 from smoothctl.runs.run import Run
+from smoothctl.sampling.output import write_folder
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
 TINY = {"steps": 3, "batch_size": 16, "warmup": 1, "validation_limit": 16}

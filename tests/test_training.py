@@ -23,7 +23,7 @@ from smoothctl.distributed.signals import caught
 from smoothctl.errors import DataError, Interrupted, RunError, TrainingError, UsageError
 from smoothctl.runs.config import TrainingConfig
 from smoothctl.runs.run import Run, load_run
-from smoothctl.storage.files import read_weights
+from smoothctl.storage.weights import read_weights
 from smoothctl.training.fit import Quiet, fit_baseline, fit_denoiser, fit_joint, fit_prior
 from smoothctl.training.schedule import learning_rate
 from tests.conftest import SMALL, TINY

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from smoothctl.config import config
 from smoothctl.errors import NotAvailable, UsageError
 
-__all__ = ["Density", "Progress", "Shape", "Smoothing", "standardise"]
+__all__ = ["Density", "Progress", "Shape", "Smoothing", "standardise", "to_grid"]
 
 Shape = tuple[int, ...]
 Progress = Callable[[int, int], None]
@@ -322,3 +322,9 @@ def standardise(x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the mean and standard deviation of each coordinate; a constant one counts as 1."""
     mean, sd = x.mean(0), x.std(0, correction=0)
     return mean, torch.where(sd > 0, sd, torch.ones_like(sd))
+
+
+def to_grid(x: Tensor, levels: int) -> Tensor:
+    """Rounds draws to the nearest of `levels` values in [-1, 1]."""
+    steps = levels - 1
+    return ((x + 1) * (steps / 2)).round().clamp(0, steps) * (2 / steps) - 1

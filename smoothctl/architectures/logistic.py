@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from smoothctl.architectures.base import Density, Progress, Shape, standardise
+from smoothctl.architectures.base import Density, Progress, Shape, standardise, to_grid
 from smoothctl.architectures.layers import mlp
-from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
+from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread
 from smoothctl.config import config
 from smoothctl.rng import uniform
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from smoothctl.architectures.base import Density, Progress, Shape, standardise
-from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread, to_grid
+from smoothctl.architectures.base import Density, Progress, Shape, standardise, to_grid
+from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 from smoothctl.rng import generator as seeded_generator

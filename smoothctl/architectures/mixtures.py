@@ -15,7 +15,6 @@ __all__ = [
     "log_scale_of",
     "logistic_log_density",
     "spread",
-    "to_grid",
 ]
 
 
@@ -93,12 +92,6 @@ def _log_width(log_u: Tensor) -> Tensor:
     u = torch.exp(log_u)
     exact = torch.log(-torch.expm1(-u.clamp(min=_TINY)))  # clamped where it is not taken
     return torch.where(u < _TINY, log_u - u / 2, exact)
-
-
-def to_grid(x: Tensor, levels: int) -> Tensor:
-    """Rounds draws to the nearest of `levels` values in [-1, 1]."""
-    steps = levels - 1
-    return ((x + 1) * (steps / 2)).round().clamp(0, steps) * (2 / steps) - 1
 
 
 def log_scale_of(sd: float) -> float:

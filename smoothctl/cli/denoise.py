@@ -41,7 +41,8 @@ def command(
     `single_step` and `samples` (n, draws, …), and a picture with a row for each image.
     """
     from smoothctl.cli.opening import open_run
-    from smoothctl.sampling.draw import check_target, is_image_run, save_arrays
+    from smoothctl.sampling.draw import is_image_run
+    from smoothctl.sampling.output import check_target, save_arrays
     from smoothctl.sampling.restoring import denoise, kernel_sigma, smooth
 
     notes = Notes(quiet)

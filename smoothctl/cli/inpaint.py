@@ -55,7 +55,8 @@ def command(
     from smoothctl.cli.opening import open_run
     from smoothctl.datasets.pictures import read_mask
     from smoothctl.errors import NotAvailable
-    from smoothctl.sampling.draw import check_target, event_shape, is_image_run, save_arrays
+    from smoothctl.sampling.draw import event_shape, is_image_run
+    from smoothctl.sampling.output import check_target, save_arrays
     from smoothctl.sampling.restoring import inpaint, inpainting_method
 
     notes = Notes(quiet)

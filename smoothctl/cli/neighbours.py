@@ -85,7 +85,8 @@ def command(
     """
     from smoothctl.evaluation.image_quality import Judging
     from smoothctl.metrics.neighbours import search
-    from smoothctl.sampling.draw import best_method, check_target
+    from smoothctl.sampling.draw import best_method
+    from smoothctl.sampling.output import check_target
 
     notes = Notes(quiet)
     named = (reference, split, data, skip_corrupt, notes.note)
@@ -227,9 +228,10 @@ def _write(
     path: Path, samples: "ImageSet", train: "ImageSet", found: "Neighbours", keep: bool
 ) -> dict[str, str | None]:
     """Writes the arrays, with the samples where nobody else has them, and the picture."""
-    from smoothctl.datasets.pictures import neighbour_rows, write_png
+    from smoothctl.datasets.pictures import write_png
     from smoothctl.metrics.neighbours import gather
-    from smoothctl.sampling.draw import save_arrays
+    from smoothctl.reporting.figures import neighbour_rows
+    from smoothctl.sampling.output import save_arrays
 
     alone, picture = path.suffix == ".png", path.with_suffix(".png")
     if not alone:

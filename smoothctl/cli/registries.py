@@ -9,9 +9,8 @@ import typer
 from smoothctl.cli import options
 from smoothctl.cli.console import print_json, print_table
 from smoothctl.cli.launching import by_first
-from smoothctl.registry.entries import Entry, printable
 from smoothctl.registry.groups import registry_of
-from smoothctl.registry.registry import Registry
+from smoothctl.registry.registry import Entry, Registry, printable
 
 __all__ = ["GROUPS", "Group", "print_rows", "rows_of", "verbs"]
 

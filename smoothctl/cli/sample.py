@@ -93,13 +93,8 @@ def command(
     from smoothctl.cli.fitting import sampler_settings
     from smoothctl.cli.opening import open_run
     from smoothctl.distributed.processes import launched
-    from smoothctl.sampling.draw import (
-        best_method,
-        check_target,
-        draw_all,
-        draw_frames,
-        is_image_run,
-    )
+    from smoothctl.sampling.draw import best_method, draw_all, draw_frames, is_image_run
+    from smoothctl.sampling.output import check_target
 
     notes = Notes(quiet)
     processes = launched(device.value)
@@ -194,7 +189,7 @@ def _write_frames(
 ) -> None:
     """Writes `frames` (K, n, *event) and their picture: NCSN figure 4 of images, else panels."""
     from smoothctl.reporting.figures import columns, comparison, save
-    from smoothctl.sampling.draw import save_arrays
+    from smoothctl.sampling.output import save_arrays
 
     def paint(file: Path) -> Path | None:
         if frames.ndim == 5:
@@ -222,9 +217,8 @@ def _write(
     notes: Notes,
     as_json: bool,
 ) -> None:
-    from smoothctl.datasets.pictures import write_folder
     from smoothctl.reporting.figures import comparison, save, save_samples_picture
-    from smoothctl.sampling.draw import save_arrays
+    from smoothctl.sampling.output import save_arrays, write_folder
 
     if not path.suffix:
         ((method, (samples, *_)),) = drawn.items()

@@ -1,7 +1,6 @@
 """Images in and out: bytes, grids and PNG files of samples, and a user's images and masks."""
 
 import io
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,31 +12,25 @@ from torch import Tensor
 
 from smoothctl.datasets.array_files import is_array_file, load, reason, stored
 from smoothctl.datasets.pixels import FORMATS, open_image, to_array
-from smoothctl.errors import DataError, RunError, UsageError, near_misses
-from smoothctl.storage.files import MANIFEST, new_folder, write_bytes
+from smoothctl.errors import DataError, UsageError, near_misses
+from smoothctl.storage.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
     "MASKS",
-    "check_folder",
-    "grid",
-    "neighbour_rows",
     "read_array",
     "read_events",
     "read_mask",
     "snap",
     "to_uint8",
-    "write_folder",
     "write_png",
 ]
 
 MASKS = ("bottom-half", "top-half", "left-half", "right-half", "centre")
 """The named masks: each says what is missing."""
 
-_SIDE = 64
-"""Grids enlarge smaller images to about this many pixels, so that a person sees them."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -56,53 +49,6 @@ def snap(x: Tensor, levels: int | None) -> Tensor:
     return ((x + 1) * half).round().clamp(0, levels - 1) / half - 1
 
 
-def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
-    """Lays images out in rows, with gaps between them; small ones are enlarged.
-
-    Args:
-        images: (n, C, H, W) in [−1, 1], C 1 or 3.
-        columns: images in a row; √n, rounded up, if None.
-        gap: pixels between images, of the mean grey.
-
-    Returns:
-        Bytes, (C, height, width).
-
-    Raises:
-        UsageError: neither 1 nor 3 channels.
-    """
-    n, channels, height, width = images.shape
-    if channels not in (1, 3):
-        raise UsageError(f"A picture needs images of 1 or 3 channels, not {channels}.")
-    across = columns or math.ceil(math.sqrt(n))
-    factor = max(1, _SIDE // max(height, width))
-    tiles = to_uint8(images).repeat(factor, axis=2).repeat(factor, axis=3)
-    down, (tall, wide) = math.ceil(n / across), (factor * height + gap, factor * width + gap)
-    canvas = np.full((channels, down * tall - gap, across * wide - gap), 128, np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = i // across * tall, i % across * wide
-        canvas[:, top : top + factor * height, left : left + factor * width] = tile
-    return canvas
-
-
-def neighbour_rows(samples: Tensor, neighbours: Tensor, gap: int = 2) -> np.ndarray:
-    """Lays out samples left of a red line and the neighbours of each right of it (ARDS app. C.5).
-
-    Args:
-        samples: bytes (n, C, H, W), C 1 or 3.
-        neighbours: bytes (n, k, C, H, W), the nearest first.
-        gap: pixels between images.
-
-    Returns:
-        Bytes, (3, height, width): a row for each sample, enlarged as in `grid`.
-    """
-    left = grid(samples.float() / 127.5 - 1, 1, gap)
-    right = grid(neighbours.flatten(0, 1).float() / 127.5 - 1, neighbours.shape[1], gap)
-    line = np.full((3, left.shape[1], 3 * gap), 128, np.uint8)
-    line[:, :, gap : 2 * gap] = np.array([255, 0, 0], np.uint8)[:, None, None]
-    parts = [np.broadcast_to(part, (3, *part.shape[1:])) for part in (left, line, right)]
-    return np.concatenate(parts, axis=2)
-
-
 def write_png(path: str | Path, image: np.ndarray) -> None:
     """Writes bytes (C, H, W) as a PNG, grey where C is 1, atomically.
 
@@ -115,37 +61,6 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
     pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
     write_bytes(Path(path), buffer.getvalue())
-
-
-def write_folder(path: Path, images: Tensor) -> None:
-    """Writes 00000.png, 00001.png, … and a manifest into a folder that appears when complete.
-
-    Args:
-        path: the folder; one that `check_folder` allows is replaced.
-        images: (n, C, H, W) in [−1, 1], C 1 or 3.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    with new_folder(path) as beside:
-        for number, image in enumerate(to_uint8(images)):
-            write_png(beside / f"{number:05}.png", image)
-
-
-def check_folder(path: Path, overwrite: bool) -> None:
-    """Checks that a folder may be written: not there, empty, or our own and to be replaced.
-
-    Raises:
-        UsageError: the path has no name of its own.
-        RunError: it is a file, or holds something.
-    """
-    if not path.name:
-        raise UsageError(f"Images go into a new folder, not into '{path}': name one.")
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
-        hint = "" if overwrite else ", or --overwrite it where smoothctl wrote it"
-        raise RunError(f"{path} is there already: choose another --out{hint}.")
 
 
 def read_events(

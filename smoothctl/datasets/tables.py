@@ -19,7 +19,7 @@ from smoothctl.datasets.base import Note
 from smoothctl.datasets.library import quietly
 from smoothctl.datasets.rows import Rows, RowsDataset, check_file, checked, counted, listed, split
 from smoothctl.errors import DataError, UsageError, near_misses
-from smoothctl.registry.entries import printable
+from smoothctl.registry.registry import printable
 
 __all__ = ["SUFFIXES", "TableDataset", "TableSettings"]
 

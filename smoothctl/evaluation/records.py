@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from smoothctl import __version__
 from smoothctl.errors import RunError
-from smoothctl.storage.files import remove, write_json
+from smoothctl.storage.files import check_inside, read_json, remove, write_json
 from smoothctl.storage.locks import hold
-from smoothctl.storage.reading import check_inside, read_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -18,7 +18,7 @@ from smoothctl.metrics.features import Extracted, Features, Request
 from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.rng import generator, seed_from
 from smoothctl.smoothing.batching import spans
-from smoothctl.storage.files import read_weights, write_weights
+from smoothctl.storage.weights import read_weights, write_weights
 
 __all__ = ["Classifier", "ClassifierFeatures", "fit_classifier"]
 

@@ -17,7 +17,7 @@ from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.metrics.inception_score import InceptionScore, SplitScore
 from smoothctl.metrics.moments import Moments
 from smoothctl.rng import generator
-from smoothctl.storage.files import read_weights, write_weights
+from smoothctl.storage.weights import read_weights, write_weights
 
 __all__ = ["MOST_KEPT", "SPLITS", "Statistics", "cached", "extract"]
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from importlib.metadata import EntryPoint
 from typing import Any, NoReturn
 
-from smoothctl.registry.entries import Entry, Fault, reason
 from smoothctl.registry.groups import registry_of
+from smoothctl.registry.registry import Entry, Fault, reason
 
 __all__ = ["READY", "main"]
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from smoothctl.errors import near_misses
-from smoothctl.registry.entries import (
+from smoothctl.registry.groups import GROUPS
+from smoothctl.registry.registry import (
     ALLOWED_PACKAGES,
     PREFIX,
     Entry,
@@ -17,7 +18,6 @@ from smoothctl.registry.entries import (
     printable,
     read,
 )
-from smoothctl.registry.groups import GROUPS
 from smoothctl.registry.trials import Trial, try_entries
 
 __all__ = ["Plugin", "Status", "list_plugins"]

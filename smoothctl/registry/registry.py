@@ -1,26 +1,243 @@
-"""One generic registry over an entry-point group; listing reads metadata, loading imports one."""
+"""One registry over an entry-point group: metadata are judged first, one entry is imported."""
 
+import os
+import re
+import shlex
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
-from typing import Any, Generic, TextIO, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distributions
+from importlib.metadata import version as installed_version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
+import smoothctl
 from smoothctl.errors import UsageError, near_misses
-from smoothctl.registry.entries import (
-    ALLOWED_PACKAGES,
-    Entry,
-    Fault,
-    allowed,
-    canonical,
-    check_entry,
-    check_package,
-    is_plain,
-    printable,
-    read,
-    reason,
-)
 
-__all__ = ["ALLOWED_PACKAGES", "Entry", "Registry"]
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+__all__ = [
+    "ALLOWED_PACKAGES",
+    "PREFIX",
+    "Entry",
+    "Fault",
+    "Registry",
+    "Unreadable",
+    "allowed",
+    "canonical",
+    "check_entry",
+    "check_package",
+    "is_plain",
+    "printable",
+    "read",
+    "reason",
+]
+
+PREFIX = "smoothctl."
+"""What the name of every entry-point group starts with."""
+
+ALLOWED_PACKAGES = "SMOOTHCTL_PLUGINS"
+"""Environment variable: comma-separated packages that plugins may come from; unset means any."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VALUE = re.compile(r"(?P<top>[^\W\d]\w*)(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\s*\[.*\])?")
+
+
+class Fault(Exception):
+    """Why an entry cannot be used; the text goes on from 'the plugin', such as 'needs zuko'."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name and the installed package that it comes from; nothing is imported."""
+
+    name: str
+    package: str
+    version: str
+    entry_point: EntryPoint
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A package whose entry_points.txt means smoothctl, and why it cannot be read."""
+
+    package: str
+    version: str
+    reason: str
+
+
+def read() -> tuple[list[Entry], list[Unreadable]]:
+    """Returns every entry of every group smoothctl.*, and the packages that cannot be read.
+
+    Of several installations of one package the first on the path counts, as it does on import; a
+    package that cannot be read takes nothing from the others.
+    """
+    entries: dict[tuple[str, ...], Entry] = {}
+    unreadable = []
+    seen = set()
+    for distribution in distributions():
+        try:
+            points = _points(distribution)
+        except Exception as error:
+            points = None
+            fault = reason(error)
+        if points == []:
+            continue
+        package, version = _identity(distribution)
+        if canonical(package) in seen:
+            continue
+        seen.add(canonical(package))
+        if points is None:
+            unreadable.append(Unreadable(package, version, fault))
+        for point in points or []:
+            key = (point.group, point.name, package, point.value)
+            entries[key] = Entry(point.name, package, version, point)
+    return [entries[key] for key in sorted(entries)], unreadable
+
+
+def allowed(package: str) -> bool:
+    """Returns whether the allow-list, if there is one, lets a package's plugins in."""
+    value = os.environ.get(ALLOWED_PACKAGES)
+    if value is None:
+        return True
+    return canonical(package) in {"smoothctl", *map(canonical, value.split(","))}
+
+
+def canonical(package: str) -> str:
+    """Returns a package's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", package.strip()).lower()
+
+
+def is_plain(name: str) -> bool:
+    """Returns whether a name is safe to type and to print: letters, digits, '-', '_' and '.'."""
+    return _NAME.fullmatch(name) is not None
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Returns foreign text for a terminal: control characters escaped, long text cut."""
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
+def reason(error: BaseException) -> str:
+    """Returns 'Type: message' of a foreign error on one line, whatever it holds."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:
+        message = "its message cannot be printed"
+    return printable(f"{type(error).__name__}: {message}", 300)
+
+
+def check_package(entry: Entry) -> None:
+    """Checks what the package of an entry requires, by its metadata.
+
+    Raises:
+        Fault: the metadata cannot be read, the package was written for another smoothctl, or a
+            dependency is missing or has another version than the required ones.
+    """
+    for requirement in _requirements(entry):
+        _check_requirement(entry, requirement)
+
+
+def check_entry(entry: Entry) -> None:
+    """Checks how an entry is declared; only its top-level module is looked for, not imported.
+
+    Raises:
+        Fault: a name or value that is not well formed, or a module that is not there.
+    """
+    if not is_plain(entry.name):
+        raise Fault(
+            "has a name that is no plain one (letters, digits, '-', '_' and '.', 64 at most)"
+        )
+    value = _VALUE.fullmatch(entry.entry_point.value)
+    if value is None:
+        written = printable(entry.entry_point.value)
+        raise Fault(f"says '{written}' where its pyproject.toml must say 'module:Class'")
+    try:
+        found = find_spec(value["top"]) is not None
+    except Exception:
+        found = False
+    if not found:
+        again = _pip("--force-reinstall", "--no-deps", entry.package)
+        raise Fault(f"stands in a module '{value['top']}' that is not there: run {again}")
+
+
+def _points(distribution: Distribution) -> list[EntryPoint]:
+    """Returns a package's entry points in groups smoothctl.*."""
+    try:
+        text = distribution.read_text("entry_points.txt") or ""
+    except UnicodeDecodeError as error:
+        if PREFIX.encode() not in error.object:
+            return []
+        raise
+    if PREFIX not in text:
+        return []
+    return [point for point in distribution.entry_points if point.group.startswith(PREFIX)]
+
+
+def _identity(distribution: Distribution) -> tuple[str, str]:
+    """Returns a package's name and version; without readable metadata, as its folder has them."""
+    folder = Path(str(getattr(distribution, "_path", ""))).stem.partition("-")
+    found = {"Name": folder[0], "Version": folder[2]}
+    with suppress(Exception):
+        found |= {key: value for key in found if (value := distribution.metadata[key])}
+    return found["Name"] or "unknown", found["Version"] or "unknown"
+
+
+def _requirements(entry: Entry) -> Iterator["Requirement"]:
+    """Yields what the package of an entry requires here, the extras' own requirements apart."""
+    from packaging.requirements import Requirement
+
+    try:
+        distribution = entry.entry_point.dist
+        metadata = None if distribution is None else distribution.metadata
+        if distribution is None or metadata is None or metadata["Name"] is None:
+            raise ValueError("no Name in METADATA")
+        requirements = [Requirement(text) for text in distribution.requires or []]
+        applying = [r for r in requirements if not r.marker or r.marker.evaluate({"extra": ""})]
+    except Exception as error:
+        again = _pip("--force-reinstall", "--no-deps", entry.package)
+        raise Fault(f"has metadata that cannot be read ({reason(error)}): run {again}") from error
+    yield from applying
+
+
+def _check_requirement(entry: Entry, requirement: "Requirement") -> None:
+    name, wanted = printable(requirement.name), printable(str(requirement.specifier))
+    if canonical(name) == "smoothctl":
+        if not _satisfies(smoothctl.__version__, requirement):
+            raise Fault(
+                f"was written for smoothctl {wanted}, and this is smoothctl "
+                f"{smoothctl.__version__}: run {_pip('--upgrade', entry.package, 'smoothctl')}"
+            )
+        return
+    command = _pip(f"{name}{wanted}")
+    try:
+        found = installed_version(requirement.name)
+    except PackageNotFoundError:
+        raise Fault(f"needs {name}{wanted}, which is not installed: run {command}") from None
+    if not _satisfies(found, requirement):
+        raise Fault(
+            f"needs {name}{wanted}, and {printable(str(found))} is installed: run {command}"
+        )
+
+
+def _satisfies(version: str | None, requirement: "Requirement") -> bool:
+    """Returns whether a version is among those required; one that nobody can read passes."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return requirement.specifier.contains(Version(version or ""), prereleases=True)
+    except InvalidVersion:
+        return True
+
+
+def _pip(*arguments: str) -> str:
+    """Returns the command line that installs something, to paste into a shell."""
+    return shlex.join(["pip", "install", *map(printable, arguments)])
+
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
-from smoothctl.registry.entries import Entry, printable
+from smoothctl.registry.registry import Entry, printable
 
 __all__ = ["Trial", "try_entries"]
 

@@ -1,5 +1,6 @@
 """Figures: one- and two-dimensional samples, blocks of images, and curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from smoothctl.datasets.base import Dataset
 from smoothctl.datasets.grid import Grid
-from smoothctl.datasets.pictures import grid, write_png
-from smoothctl.errors import NotAvailable
+from smoothctl.datasets.pictures import to_uint8, write_png
+from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.sampling.draw import Drawn
 from smoothctl.storage.files import write_bytes
 
@@ -18,13 +19,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["columns", "comparison", "panels", "save", "save_samples_picture", "sigma_curves"]
+__all__ = [
+    "columns",
+    "comparison",
+    "grid",
+    "neighbour_rows",
+    "panels",
+    "save",
+    "save_samples_picture",
+    "sigma_curves",
+]
 
 _INK = "#1f4e79"
 _TRUTH = "#c0392b"
 _MAX_POINTS = 5000
 _MAX_IMAGES = 100
 _DPI = 120
+_SIDE = 64
+"""Grids enlarge smaller images to about this many pixels, so that a person sees them."""
 _TITLE, _MARGIN, _LETTER = 36, 10, 8
 """Pixels above and beside the blocks of images, and those that a letter of a title may take."""
 
@@ -208,3 +220,50 @@ def sigma_curves(
     axis.set_ylabel("bound on log p(x), nats")
     axis.legend(fontsize=8, frameon=False)
     return figure
+
+
+def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:
+    """Lays images out in rows, with gaps between them; small ones are enlarged.
+
+    Args:
+        images: (n, C, H, W) in [−1, 1], C 1 or 3.
+        columns: images in a row; √n, rounded up, if None.
+        gap: pixels between images, of the mean grey.
+
+    Returns:
+        Bytes, (C, height, width).
+
+    Raises:
+        UsageError: neither 1 nor 3 channels.
+    """
+    n, channels, height, width = images.shape
+    if channels not in (1, 3):
+        raise UsageError(f"A picture needs images of 1 or 3 channels, not {channels}.")
+    across = columns or math.ceil(math.sqrt(n))
+    factor = max(1, _SIDE // max(height, width))
+    tiles = to_uint8(images).repeat(factor, axis=2).repeat(factor, axis=3)
+    down, (tall, wide) = math.ceil(n / across), (factor * height + gap, factor * width + gap)
+    canvas = np.full((channels, down * tall - gap, across * wide - gap), 128, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // across * tall, i % across * wide
+        canvas[:, top : top + factor * height, left : left + factor * width] = tile
+    return canvas
+
+
+def neighbour_rows(samples: Tensor, neighbours: Tensor, gap: int = 2) -> np.ndarray:
+    """Lays out samples left of a red line and the neighbours of each right of it (ARDS app. C.5).
+
+    Args:
+        samples: bytes (n, C, H, W), C 1 or 3.
+        neighbours: bytes (n, k, C, H, W), the nearest first.
+        gap: pixels between images.
+
+    Returns:
+        Bytes, (3, height, width): a row for each sample, enlarged as in `grid`.
+    """
+    left = grid(samples.float() / 127.5 - 1, 1, gap)
+    right = grid(neighbours.flatten(0, 1).float() / 127.5 - 1, neighbours.shape[1], gap)
+    line = np.full((3, left.shape[1], 3 * gap), 128, np.uint8)
+    line[:, :, gap : 2 * gap] = np.array([255, 0, 0], np.uint8)[:, None, None]
+    parts = [np.broadcast_to(part, (3, *part.shape[1:])) for part in (left, line, right)]
+    return np.concatenate(parts, axis=2)

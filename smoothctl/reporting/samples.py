@@ -10,11 +10,11 @@ from torch import Tensor
 
 from smoothctl.architectures.base import Progress
 from smoothctl.datasets.base import Dataset
-from smoothctl.datasets.pictures import grid, neighbour_rows
 from smoothctl.errors import NotAvailable, SmoothctlError
 from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.neighbours import gather, nearest
 from smoothctl.reporting.charts import Chart, Image, histogram, picture, points
+from smoothctl.reporting.figures import grid, neighbour_rows
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import available_methods, draw_all, usable_methods
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from smoothctl.architectures.mixtures import to_grid
+from smoothctl.architectures.base import to_grid
 from smoothctl.evaluation.likelihood import bounds, plain_likelihood
 from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.metrics.frechet import frechet_distance

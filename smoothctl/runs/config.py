@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from smoothctl import __version__
 from smoothctl.config import as_dict, build, config
 from smoothctl.errors import RunError, UsageError, near_misses
-from smoothctl.storage.reading import read_toml
+from smoothctl.storage.files import read_toml
 
 __all__ = [
     "LARGEST_CONFIG",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from smoothctl import architectures
 from smoothctl.config import build
 from smoothctl.errors import NotAvailable, RunError, UsageError
-from smoothctl.storage.files import read_weights
+from smoothctl.storage.weights import read_weights
 from smoothctl.runs.config import StageConfig
 
 if TYPE_CHECKING:

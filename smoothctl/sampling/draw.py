@@ -1,20 +1,17 @@
 """Samples of a run by method: what is available, and drawing from it."""
 
 import hashlib
-import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from smoothctl import __version__
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.datasets.pictures import check_folder
 from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
 from smoothctl.rng import generator
@@ -23,7 +20,6 @@ from smoothctl.runs.run import Run
 from smoothctl.sampling.shards import FRAMED, METHODS, Drawn, Method, Source, class_labels
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import evaluate, part_of, rows_that_fit, spans
-from smoothctl.storage.files import write_bytes
 from smoothctl.storage.partial import NOWHERE, Parts
 
 __all__ = [
@@ -32,7 +28,6 @@ __all__ = [
     "Method",
     "available_methods",
     "best_method",
-    "check_target",
     "class_labels",
     "draw",
     "draw_all",
@@ -41,8 +36,6 @@ __all__ = [
     "images_kept",
     "is_image_run",
     "samples_key",
-    "save_arrays",
-    "save_samples",
     "shard_size",
     "unsmoothed_single_steps",
     "usable_methods",
@@ -293,55 +286,6 @@ def unsmoothed_single_steps(
     rows = rows_that_fit(density, gradient=True)
     score = evaluate(density.score, rows, x, labels=labels)
     return {sigma: x + sigma**2 * score for sigma in sigmas}
-
-
-def check_target(
-    path: Path, overwrite: bool, picture_alone: bool = False, folder: bool = False
-) -> None:
-    """Checks, before any work, that samples may be written to a path and its picture beside it.
-
-    Args:
-        path: where they shall go: an .npz file.
-        overwrite: replace what is there.
-        picture_alone: a .png file will do as well.
-        folder: a folder (a name without ending) will do as well.
-
-    Raises:
-        UsageError: the path ends in something else.
-        RunError: one of the files is there and must not be replaced.
-    """
-    if folder and not path.suffix:
-        check_folder(path, overwrite)
-        return
-    if path.suffix != ".npz" and not (picture_alone and path.suffix == ".png"):
-        kinds = ".npz" + ", .png" * picture_alone + ", or a folder (no ending)" * folder
-        raise UsageError(f"Samples are written as {kinds}, not as '{path.name}'.")
-    for file in (path, path.with_suffix(".png")):
-        if file.is_dir():
-            raise RunError(f"{file} is a folder: choose another --out.")
-        if file.exists() and not overwrite:
-            raise RunError(f"{file} is there already: choose another --out, or --overwrite it.")
-
-
-def save_samples(path: Path, drawn: Drawn) -> None:
-    """Writes an .npz file with `samples` and, where there are any, `smoothed` and `labels`.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    save_arrays(path, drawn._asdict())
-
-
-def save_arrays(path: Path, arrays: Mapping[str, Tensor | None]) -> None:
-    """Writes an .npz file of the tensors that are there, atomically.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    plain = {name: tensor.cpu().numpy() for name, tensor in arrays.items() if tensor is not None}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **plain)  # type: ignore[arg-type]
-    write_bytes(path, buffer.getvalue())
 
 
 def _sha256(path: Path) -> str:

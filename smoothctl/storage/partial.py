@@ -9,7 +9,8 @@ from torch import Tensor
 
 from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import RunError
-from smoothctl.storage.files import read_weights, remove, write_weights
+from smoothctl.storage.files import remove
+from smoothctl.storage.weights import read_weights, write_weights
 
 __all__ = ["NOWHERE", "Parts"]
 

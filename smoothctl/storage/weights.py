@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.errors import RunError
-from smoothctl.storage.reading import check_format, parse_json
+from smoothctl.storage.files import check_format, parse_json, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METADATA_KEY", "packed", "read_weights"]
+__all__ = ["METADATA_KEY", "packed", "read_weights", "write_weights"]
 
 METADATA_KEY = "smoothctl"
 """All our metadata is one sorted JSON string under this key, so that files are reproducible."""
@@ -41,6 +41,11 @@ def packed(tensors: Mapping[str, "Tensor"], metadata: Mapping[str, Any]) -> byte
     values[_DIGEST] = _sha256(plain, values)
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
     return save(plain, metadata={METADATA_KEY: text})
+
+
+def write_weights(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, Any]) -> None:
+    """Writes tensors and one sorted JSON string of metadata as safetensors, atomically."""
+    write_bytes(path, packed(tensors, metadata))
 
 
 def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:

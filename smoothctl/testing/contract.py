@@ -144,7 +144,7 @@ class AnyDensityContract(ABC):
 
     def restored(self, density: Density, folder: Path) -> Density:
         """Returns the model after a round trip through a weights file."""
-        from smoothctl.storage.files import read_weights, write_weights
+        from smoothctl.storage.weights import read_weights, write_weights
 
         write_weights(folder / "m.safetensors", density.state_dict(), {"format": 1})
         tensors, _ = read_weights(folder / "m.safetensors")

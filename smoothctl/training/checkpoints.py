@@ -11,7 +11,8 @@ from torch import Tensor
 
 from smoothctl.errors import RunError
 from smoothctl.runs.config import StageConfig
-from smoothctl.storage.files import new_folder, read_weights, remove, verify_manifest, write_weights
+from smoothctl.storage.files import new_folder, remove, verify_manifest
+from smoothctl.storage.weights import read_weights, write_weights
 
 __all__ = ["Checkpoints", "Progress", "load_optimizer", "optimizer_tensors"]
 

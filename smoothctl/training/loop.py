@@ -18,8 +18,9 @@ from smoothctl.errors import Interrupted, RunError, TrainingError
 from smoothctl.rng import generator
 from smoothctl.runs.config import StageConfig
 from smoothctl.runs.run import Stage, Weights
-from smoothctl.storage.files import append_line, remove, write_bytes, write_weights
+from smoothctl.storage.files import append_line, remove, write_bytes
 from smoothctl.storage.locks import Lock
+from smoothctl.storage.weights import write_weights
 from smoothctl.training.agreement import Agreement, check_same_folder
 from smoothctl.training.batches import Feed, Pass
 from smoothctl.training.checkpoints import Checkpoints, Progress, load_optimizer, optimizer_tensors

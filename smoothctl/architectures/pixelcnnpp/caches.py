@@ -1,24 +1,112 @@
-"""The cached activations of each stream at one scale, and what a row or a pixel adds to them."""
+"""What the cached sampler keeps: each stream at one scale, and what goes between two scales."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from smoothctl.architectures.pixelcnnpp.activations import elu_pair
-from smoothctl.architectures.pixelcnnpp.layout import (
-    Seen,
-    bias,
-    convolve,
-    kernel,
-    matrix_kernel,
-    packed,
-    weight_of,
-)
-from smoothctl.architectures.pixelcnnpp.network import Block
+from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample
 
-__all__ = ["HorizontalCache", "VerticalCache"]
+__all__ = [
+    "Grow",
+    "HorizontalCache",
+    "Seen",
+    "Shrink",
+    "VerticalCache",
+    "bias",
+    "convolve",
+    "kernel",
+    "last_rows",
+    "matrix_kernel",
+    "packed",
+    "pair_of",
+    "taps",
+    "weight_of",
+]
+
+Seen = dict[nn.Module, Tensor]
+"""Layer -> the last rows of what it saw (or, for a transposed convolution, gave), (rows, columns,
+n, channels), padding included."""
+
+
+@contextmanager
+def last_rows(network: Network) -> Iterator[Seen]:
+    """Records the last rows at each convolution while the network runs on an image."""
+    seen: Seen = {}
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        grows = isinstance(layer, nn.ConvTranspose2d)
+        rows = output[:, :, -2:] if grows else inputs[0][:, :, -1:]
+        seen[layer] = rows.permute(2, 3, 0, 1).clone()
+
+    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+    layers = [layer for layer, _ in network.layers() if isinstance(layer, convolutions)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def pair_of(x: Tensor) -> Tensor:
+    """Returns [x, −x]: (…, F) -> (…, 2, F)."""
+    return torch.stack([x, -x], dim=-2)
+
+
+def weight_of(layer: nn.Module | None) -> Tensor:
+    """Returns a layer's effective weight."""
+    weight = getattr(layer, "weight", None)
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def taps(layer: nn.Module) -> Tensor:
+    """Returns a convolution's weight as one matrix a tap: (rows, columns, in, out)."""
+    order = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0)
+    return weight_of(layer).permute(order).contiguous()
+
+
+def kernel(layer: nn.Module) -> Tensor:
+    """Returns a convolution's weight for `convolve`: (out, in, columns, rows)."""
+    return packed(weight_of(layer).transpose(2, 3))
+
+
+def packed(weight: Tensor) -> Tensor:
+    """Returns a weight for `convolve` in the memory layout that suits it."""
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def matrix_kernel(matrix: Tensor) -> Tensor:
+    """Returns a matrix (in, out) as the weight of a convolution with one tap, for `convolve`."""
+    return packed(matrix.mT[:, :, None, None])
+
+
+def bias(layer: nn.Module | None) -> Tensor:
+    """Returns a layer's bias, (out,)."""
+    found = getattr(layer, "bias", None)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def convolve(x: Tensor, weight: Tensor, offset: Tensor | None = None, reach: int = 1) -> Tensor:
+    """Convolves along the columns as one call of the convolution library.
+
+    Args:
+        x: (columns, rows · n, in): a channels-last image of one batch for the library.
+        weight: (out, in, column taps, row taps).
+        offset: (out,).
+        reach: n, the distance between the row taps.
+
+    Returns:
+        Shape (columns − taps + 1, n, out).
+    """
+    image = x.permute(2, 0, 1).unsqueeze(0)
+    mapped: Tensor = F.conv2d(image, weight, offset, dilation=(1, reach))
+    return mapped.squeeze(0).permute(1, 2, 0)
 
 
 def add_gated(pair: Tensor, both: Tensor, sign: Tensor) -> None:
@@ -230,3 +318,111 @@ class HorizontalCache(_Stack):
         """Takes over the last row of a parallel pass."""
         for i, block in enumerate(blocks):
             self.e[i], self.m[i] = seen[block.conv_in][-1], seen[block.conv_out][-1]
+
+
+class Shrink:
+    """Halves the resolution: keeps the last row of both streams.
+
+    Args:
+        layers: the convolutions of stride two.
+        width: columns of the finer scale.
+        n: images.
+    """
+
+    def __init__(self, layers: Resample, width: int, n: int) -> None:
+        self.w_vertical, self.b_vertical = taps(layers.vertical), bias(layers.vertical)
+        self.w, self.b = taps(layers.horizontal), bias(layers.horizontal)
+        f = len(self.b)
+        self.coarse = (width + 1) // 2
+        self.above = self.b.new_zeros(width + 2, n, f)
+        self.v = self.b.new_zeros(width + 2, n, f)
+        self.partial = self.b.new_zeros(self.coarse, n, f)
+        self.v_at, self.partial_at = self.v.unbind(), self.partial.unbind()
+
+    def vertical_row(self, pair: Tensor, even: bool) -> Tensor | None:
+        """Takes a fine row's output; returns the coarse row's input after an even one."""
+        x = F.pad(pair[..., 0, :], (0, 0, 0, 0, 1, 1))
+        total = None
+        if even:
+            span = 2 * self.coarse - 1
+            parts = [
+                row[tap : tap + span : 2] @ self.w_vertical[i, tap]
+                for i, row in enumerate((self.above, x))
+                for tap in range(3)
+            ]
+            total = torch.stack(parts).sum(0) + self.b_vertical
+        self.above = x
+        return None if total is None else pair_of(total)
+
+    def begin_row(self) -> None:
+        """Sums what the fine row above contributes to the coarse row's horizontal stream."""
+        span = 2 * self.coarse - 1
+        left, own = self.v[:span:2] @ self.w[0, 0], self.v[1 : 1 + span : 2] @ self.w[0, 1]
+        torch.add(left + own, self.b, out=self.partial)
+
+    def keep(self, column: int, pair: Tensor) -> None:
+        """Takes a fine pixel's output, (n, 2, F)."""
+        self.v_at[column + 1].copy_(pair.select(1, 0))
+
+    def pixel(self, column: int) -> Tensor:
+        """Returns the coarse pixel's input after its fine pixel, at an even column, was kept."""
+        total = self.partial_at[column // 2]
+        total.addmm_(self.v_at[column], self.w[1, 0]).addmm_(self.v_at[column + 1], self.w[1, 1])
+        return pair_of(total)
+
+    def load(self, layers: Resample, seen: Seen) -> None:
+        """Takes over the last row of a parallel pass."""
+        self.above.copy_(seen[layers.vertical][-1])
+        self.v[:-1] = seen[layers.horizontal][-1]
+
+
+class Grow:
+    """Doubles the resolution: keeps two fine rows of both streams until they are due.
+
+    Args:
+        layers: the transposed convolutions of stride two.
+        width: columns of the finer scale.
+        n: images.
+    """
+
+    def __init__(self, layers: Resample, width: int, n: int) -> None:
+        self.w_vertical, self.b_vertical = taps(layers.vertical), bias(layers.vertical)
+        f = len(self.b_vertical)
+        self.width, self.coarse, self.n = width, (width + 1) // 2, n
+        # one product gives the four fine pixels of a coarse one, each as the pair [x, −x]
+        matrix = taps(layers.horizontal).flatten(0, 1).permute(1, 0, 2)
+        self.w = pair_of(matrix).flatten(1).contiguous()
+        self.b = pair_of(bias(layers.horizontal).expand(4, f)).flatten()
+        self.vertical = self.b.new_zeros(2, 2 * self.coarse, n, f)
+        self.horizontal = self.b.new_zeros(self.coarse, n, 4, 2, f)
+        self.flat_at = self.horizontal.flatten(2).unbind()
+        self.fine_at = [coarse.unbind(1) for coarse in self.horizontal]
+
+    def vertical_row(self, pair: Tensor) -> None:
+        """Takes a coarse row's output, (coarse, n, 2, F)."""
+        x = pair[..., 0, :]
+        for i in range(2):
+            left, own, right = (x @ self.w_vertical[i, tap] for tap in range(3))
+            self.vertical[i, 0::2] = own
+            self.vertical[i, 1::2] = right
+            self.vertical[i, 1:-1:2] += left[1:]
+        self.vertical += self.b_vertical
+
+    def vertical_input(self, row: int) -> Tensor:
+        """Returns the fine row's input, (width, n, 2, F)."""
+        return pair_of(self.vertical[row % 2, : self.width])
+
+    def keep(self, column: int, pair: Tensor) -> None:
+        """Takes a coarse pixel's output, (n, 2, F)."""
+        torch.addmm(self.b, pair.select(1, 0), self.w, out=self.flat_at[column])
+
+    def pixel(self, row: int, column: int) -> Tensor:
+        """Returns the fine pixel's input, (n, 2, F)."""
+        fine: Tensor = self.fine_at[column // 2][2 * (row % 2) + column % 2]
+        return fine  # read once: its slot may change
+
+    def load(self, layers: Resample, seen: Seen) -> None:
+        """Takes over the last two fine rows of a parallel pass."""
+        self.vertical.copy_(seen[layers.vertical][:, 1:])
+        fine = seen[layers.horizontal].unflatten(1, (self.coarse, 2))  # (2, coarse, 2, n, F)
+        self.horizontal.copy_(pair_of(fine.permute(1, 3, 0, 2, 4).flatten(2, 3)))

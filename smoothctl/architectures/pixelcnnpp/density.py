@@ -9,18 +9,16 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress, Shape
-from smoothctl.architectures.pixelcnnpp.cached import CachedSampler
-from smoothctl.architectures.pixelcnnpp.encoder import Encoder
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
     draw,
     initial_bias,
     parameters_per_mixture,
+    pixel_noise,
 )
 from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
-from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
-from smoothctl.architectures.pixelcnnpp.noise import pixel_noise
-from smoothctl.architectures.pixelcnnpp.samplers import Sampler
+from smoothctl.architectures.pixelcnnpp.network import Encoder, Network, layers_of
+from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Sampler
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 

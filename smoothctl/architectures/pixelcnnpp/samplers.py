@@ -1,14 +1,28 @@
-"""The interface of samplers, and the plainest one."""
+"""Samplers: the plainest one, and the one that evaluates every layer once for each pixel."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, cast
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from smoothctl.architectures.base import Progress
-from smoothctl.architectures.pixelcnnpp.network import Network
+from smoothctl.architectures.pixelcnnpp.caches import (
+    Grow,
+    HorizontalCache,
+    Seen,
+    Shrink,
+    VerticalCache,
+    bias,
+    last_rows,
+    pair_of,
+    taps,
+    weight_of,
+)
+from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample, Scale, Stem
 
-__all__ = ["Draw", "NaiveSampler", "Sampler"]
+__all__ = ["CachedSampler", "Draw", "NaiveSampler", "Sampler"]
 
 Draw = Callable[[int, int, Tensor], Tensor]
 """Maps row, column and the pixel's parameters (n, K·P) to its values (n, C)."""
@@ -68,3 +82,254 @@ class NaiveSampler:
             if progress is not None:
                 progress(row + 1, height)
         return canvas
+
+
+class CachedSampler:
+    """Draws what `NaiveSampler` draws, at about the cost of one forward pass over the batch.
+
+    The known rows on top (the x̃ half of a stacked denoiser's canvas, the given part of an
+    inpainting) pass through the network all at once. From there on the vertical stream is computed
+    a row at a time and the horizontal one a pixel at a time. A scale that was halved s times does
+    something at every 2ˢ-th row and column only.
+    """
+
+    def __call__(
+        self,
+        network: Network,
+        canvas: Tensor,
+        known: Tensor,
+        draw: Draw,
+        labels: Tensor | None = None,
+        features: Sequence[Tensor] = (),
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Returns the filled canvas; see `Sampler`."""
+        with torch.inference_mode():
+            filled = self._fill(network, canvas, known, draw, labels, features, progress)
+        return filled.clone()  # outside, so that gradients can start from it
+
+    def _fill(
+        self,
+        network: Network,
+        canvas: Tensor,
+        known: Tensor,
+        draw: Draw,
+        labels: Tensor | None,
+        features: Sequence[Tensor],
+        progress: Progress | None,
+    ) -> Tensor:
+        height, width = canvas.shape[2:]
+        known_to_all = known[:, 0].all(0).tolist()
+        unknown_rows = [row for row in range(height) if not all(known_to_all[row])]
+        if not unknown_rows:
+            return canvas
+        first, last = unknown_rows[0], unknown_rows[-1]
+        state = _State(network, canvas, known, labels, features)
+        if first:
+            state.load(network, canvas[:, :, :first], labels, features)
+        for row in range(first, last + 1):
+            state.begin_row(row)
+            for column in range(width):
+                state.pixel(row, column, None if known_to_all[row][column] else draw)
+            if progress is not None:
+                progress(row - first + 1, last - first + 1)
+        return state.stem.image()
+
+
+class _Way(NamedTuple):
+    """Both streams of one scale, on the way down or up."""
+
+    vertical: VerticalCache
+    horizontal: HorizontalCache
+    vertical_blocks: list[Block]
+    horizontal_blocks: list[Block]
+
+    @classmethod
+    def of(cls, scale: Scale, width: int, n: int, labels: Tensor | None, upward: bool) -> "_Way":
+        """Makes the caches; the blocks of the way up are listed in the order of their skips."""
+        streams = []
+        for blocks in (scale.vertical, scale.horizontal):
+            listed = cast(list[Block], list(blocks))
+            streams.append(listed[::-1] if upward else listed)
+        rest = (width, n, labels, upward)
+        return cls(VerticalCache(streams[0], *rest), HorizontalCache(streams[1], *rest), *streams)
+
+    def load(self, seen: Seen) -> None:
+        """Takes over the last row of a parallel pass."""
+        self.vertical.load(self.vertical_blocks, seen)
+        self.horizontal.load(self.horizontal_blocks, seen)
+
+
+class _State:
+    """Everything that the network knows of the pixels so far."""
+
+    def __init__(
+        self,
+        network: Network,
+        canvas: Tensor,
+        known: Tensor,
+        labels: Tensor | None,
+        features: Sequence[Tensor],
+    ) -> None:
+        n, _, _, width = canvas.shape
+        self.features = [each.permute(2, 3, 0, 1).contiguous() for each in features]
+        self.stem = _StemCache(network.stem, canvas, known)
+        self.scales = len(network.down)
+        widths = [width]
+        for _ in range(1, self.scales):
+            widths.append((widths[-1] + 1) // 2)
+        self.down = _ways(network.down, widths, n, labels, upward=False)
+        self.up = _ways(network.up, widths, n, labels, upward=True)
+        self.shrink = [
+            Shrink(cast(Resample, r), w, n) for r, w in zip(network.shrink, widths, strict=False)
+        ]
+        self.grow = [
+            Grow(cast(Resample, r), w, n) for r, w in zip(network.grow, widths, strict=False)
+        ]
+        self.skips_at = [
+            [skips[: up.horizontal.blocks] for skips in down.horizontal.skips_at]
+            for down, up in zip(self.down, self.up, strict=True)
+        ]
+        self.w_out = weight_of(network.out).mT.contiguous()
+        self.b_out = bias(network.out)
+
+    def load(
+        self,
+        network: Network,
+        rows: Tensor,
+        labels: Tensor | None,
+        features: Sequence[Tensor],
+    ) -> None:
+        """Runs the known rows on top, (n, C, rows, W), through the network at once."""
+        with last_rows(network) as seen:
+            network(rows, labels, first_row=rows.shape[2], features=features)
+        for way in (*self.down, *self.up):
+            way.load(seen)
+        resampled: list[Shrink | Grow] = [*self.shrink, *self.grow]
+        for cache, layers in zip(resampled, [*network.shrink, *network.grow], strict=True):
+            cache.load(cast(Resample, layers), seen)
+
+    def _coarsest(self, position: int) -> int:
+        """Returns the coarsest scale that does something at a row or column: 2ˢ divides it."""
+        trailing = (position & -position).bit_length() - 1 if position else self.scales
+        return min(trailing, self.scales - 1)
+
+    def begin_row(self, row: int) -> None:
+        """Runs the vertical stream for a row, and what it and the row above give to each pixel."""
+        top = self._coarsest(row)
+        u = self._with_features(0, row, self.stem.begin_row(row), self.stem.partial)
+        for s, (vertical, horizontal, *_) in enumerate(self.down[: top + 1]):
+            u = vertical.row(u)
+            horizontal.begin_row(vertical.outputs)
+            if s < self.scales - 1:
+                coarse = self.shrink[s].vertical_row(u, even=s < top)
+                if coarse is not None:
+                    self.shrink[s].begin_row()
+                    rest = self.shrink[s].partial
+                    u = self._with_features(s + 1, row >> (s + 1), coarse, rest)
+        if top < self.scales - 1:
+            u = self.grow[top].vertical_input(row >> top)
+        for s in range(top, -1, -1):
+            vertical, horizontal, *_ = self.up[s]
+            u = vertical.row(u, self.down[s].vertical.skips)
+            horizontal.begin_row(vertical.outputs)
+            if s:
+                self.grow[s - 1].vertical_row(u)
+                u = self.grow[s - 1].vertical_input(row >> (s - 1))
+
+    def _with_features(self, scale: int, row: int, u: Tensor, partial: Tensor) -> Tensor:
+        """Adds the features of a row to its partial sums and to the vertical stream's pairs u."""
+        if not self.features:
+            return u
+        features = self.features[scale][row]
+        partial += features
+        return u + pair_of(features)
+
+    def pixel(self, row: int, column: int, draw: Draw | None) -> None:
+        """Runs the horizontal stream for one pixel and draws it, unless it is known."""
+        top = min(self._coarsest(row), self._coarsest(column))
+        v = self.stem.pixel(row, column)
+        for s in range(top + 1):
+            horizontal, c = self.down[s].horizontal, column >> s
+            horizontal.pixel(c, v)
+            if s < self.scales - 1:
+                horizontal.keep_output(c, v)
+                self.shrink[s].keep(c, v)
+            if s < top:
+                v = self.shrink[s].pixel(c)
+        if top < self.scales - 1:
+            v = self.grow[top].pixel(row >> top, column >> top)
+        for s in range(top, -1, -1):
+            c = column >> s
+            self.up[s].horizontal.pixel(c, v, self.skips_at[s][c])
+            if s:
+                self.grow[s - 1].keep(c, v)
+                v = self.grow[s - 1].pixel(row >> (s - 1), column >> (s - 1))
+        if draw is not None:
+            parameters = torch.addmm(self.b_out, F.elu(v.select(1, 0)), self.w_out)
+            self.stem.put(row, column, draw(row, column, parameters))
+
+
+def _ways(
+    scales: Iterable[nn.Module], widths: list[int], n: int, labels: Tensor | None, upward: bool
+) -> list[_Way]:
+    return [
+        _Way.of(cast(Scale, scale), width, n, labels, upward)
+        for scale, width in zip(scales, widths, strict=True)
+    ]
+
+
+class _StemCache:
+    """The image so far, padded, and the first convolutions.
+
+    Args:
+        stem: the first convolutions.
+        canvas: (n, C, H, W).
+        known: bool, (n or 1, 1, H, W).
+    """
+
+    def __init__(self, stem: Stem, canvas: Tensor, known: Tensor) -> None:
+        n, channels, height, width = canvas.shape
+        self.pixels = canvas.new_zeros(height + 1, width + 2, n, channels + 1)
+        self.pixels[1:, 1:-1, :, :channels] = canvas.permute(2, 3, 0, 1)
+        self.pixels[1:, 1:-1, :, channels] = 1
+        self.channels, self.width = channels, width
+        self.w_vertical, self.b_vertical = taps(stem.vertical), bias(stem.vertical)
+        self.w_above, self.b_above = taps(stem.above), bias(stem.above)
+        self.w_left, self.b_left = taps(stem.left)[:, 0], bias(stem.left)
+        self.partial = canvas.new_zeros(width, n, len(self.b_left))
+        self.partial_at, self.pixel_at = self.partial.unbind(), self.pixels.flatten(0, 1).unbind()
+        self.left_now = self.w_left[1]
+        self.known = known[:, 0]
+        self.partly_known = (self.known.any(0) & ~self.known.all(0)).tolist()
+
+    def begin_row(self, row: int) -> Tensor:
+        """Returns the vertical stream's input, (width, n, 2, F); its first row is zero."""
+        w, above = self.width, self.pixels[row]
+        self.partial[0] = 0
+        self.partial[1:] = above[1:w] @ self.w_left[0] + self.b_left
+        if row == 0:
+            return pair_of(torch.zeros_like(self.partial))
+        self.partial += self.b_above
+        total = self.b_vertical
+        for tap in range(3):
+            self.partial += above[tap : tap + w] @ self.w_above[0, tap]
+            for i in range(2):
+                total = total + self.pixels[row - 1 + i, tap : tap + w] @ self.w_vertical[i, tap]
+        return pair_of(total)
+
+    def pixel(self, row: int, column: int) -> Tensor:
+        """Returns the horizontal stream's input, (n, 2, F); left of the first pixel are zeros."""
+        left = self.pixel_at[(row + 1) * (self.width + 2) + column]
+        return pair_of(torch.addmm(self.partial_at[column], left, self.left_now))
+
+    def put(self, row: int, column: int, values: Tensor) -> None:
+        """Sets one pixel of all images, (n, C), but for the images in which it is known."""
+        pixel = self.pixel_at[(row + 1) * (self.width + 2) + column + 1].narrow(1, 0, self.channels)
+        if self.partly_known[row][column]:
+            values = torch.where(self.known[:, row, column, None], pixel, values)
+        pixel.copy_(values)
+
+    def image(self) -> Tensor:
+        """Returns the image, (n, C, H, W)."""
+        return self.pixels[1:, 1:-1, :, : self.channels].permute(2, 3, 0, 1).contiguous()

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from smoothctl.architectures.mixtures import to_grid
+from smoothctl.architectures.base import to_grid
 from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.reporting.figures import columns, save
