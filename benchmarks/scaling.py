@@ -45,12 +45,14 @@ def drawn_a_second(folder: Path) -> float:
     from smoothctl.distributed.processes import launched
     from smoothctl.runs.run import load_run
     from smoothctl.sampling.draw import draw_all
+    from smoothctl.smoothing.batching import Execution
 
     processes, run = launched("cpu"), load_run(folder / "pixelcnnpp")
     n = IMAGES * processes.count
     processes.gather(None)
     begun = time.perf_counter()
-    draw_all(run, ["baseline"], n, batch_size=IMAGES // 2, processes=processes)
+    execution = Execution(IMAGES // 2, processes=processes)
+    draw_all(run, ["baseline"], n, execution=execution)
     processes.gather(None)
     return n / (time.perf_counter() - begun)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from smoothctl.architectures.base import Density, standardise
 from smoothctl.config import config
-from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.errors import NotAvailable
 from smoothctl.kernels.gaussian import Gaussian
 from smoothctl.rng import normal, row_generators
 
@@ -24,6 +24,7 @@ class Walk(Density):
     summary = "the score of one Gaussian, fitted by denoising score matching"
     tractable = False
     conditional = False
+    required_kernel = "gaussian"
     suggested_sigma = 0.25
     sampler_settings = frozenset({"steps"})
     training_defaults: ClassVar = {"steps": 50, "batch_size": 64, "warmup": 1}
@@ -38,27 +39,23 @@ class Walk(Density):
         self.mean.data.copy_(mean)
         self.log_scale.data.copy_(sd.log())
 
-    def initialize_prior(self, x, kernel, generator=None):
-        if not isinstance(kernel, Gaussian):
-            raise UsageError("Walk denoises normal noise: take --kernel gaussian.")
-        super().initialize_prior(x, kernel, generator)
-
-    def log_prob(self, x, context=None):
+    def log_prob(self, x, context=None, labels=None):
         raise NotAvailable("Walk has a score but no likelihood.")
 
-    def score(self, x, context=None, labels=None):
+    def score_function(self, x, context=None, labels=None):
         return (self.mean - x) * (-2 * self.log_scale).exp()
 
-    def training_loss(self, x, context=None, generator=None, labels=None):
-        return self.prior_loss(x, Gaussian(0.1), generator)
+    def training_loss(self, x, context=None, labels=None, generator=None):
+        return self.prior_loss(x, Gaussian(0.1).sample(x, generator), 0.1, labels)
 
-    def prior_loss(self, x, kernel, generator=None, labels=None):
-        x_smooth = kernel.sample(x, generator)
-        target = (x - x_smooth) / kernel.sigma**2
-        error = kernel.sigma**2 * (self.score(x_smooth) - target) ** 2
+    def prior_loss(self, x, x_smooth, sigma, labels=None, generator=None):
+        self.check_labels(labels, len(x))
+        target = (x - x_smooth) / sigma**2
+        error = sigma**2 * (self.score_function(x_smooth) - target) ** 2
         return 0.5 * error.flatten(1).sum(1)
 
-    def sample(self, n, context=None, generator=None, progress=None):
+    def sample(self, n, context=None, labels=None, generator=None, progress=None):
+        self.check_labels(labels, n)
         return self.trajectory(n, 1, generator, progress)[-1]
 
     @torch.no_grad()
@@ -71,7 +68,8 @@ class Walk(Density):
             progress(n, n)
         return torch.stack([self.mean + self.log_scale.exp() * z * (1 + 1 / k) for k in ends])
 
-    def complete(self, x, known, context=None, generator=None, progress=None):
+    def inpaint(self, x, known, context=None, labels=None, generator=None, progress=None):
+        self.check_known(known, len(x))
         drawn = self.sample(len(x), generator=generator, progress=progress)
         return torch.where(known, x, drawn)
 
@@ -112,10 +110,11 @@ class Latent(Density):
         self.slope = nn.Parameter(torch.full(self.event_shape, 0.5))
         self.log_scale = nn.Parameter(torch.zeros(()))
 
-    def log_prob(self, x, context=None):
+    def log_prob(self, x, context=None, labels=None):
         raise NotAvailable("Latent sums its latent coordinate out by draws: use bound.")
 
-    def bound(self, x, context=None, draws=1, generator=None):
+    def bound(self, x, context=None, labels=None, draws=1, generator=None):
+        self.check_labels(labels, len(x))
         u = normal((len(x), draws, 1), x, generator)
         centre = self._centre(context)[:, None] + self.slope * u
         z = (x[:, None] - centre) * (-self.log_scale).exp()
@@ -128,11 +127,12 @@ class Latent(Density):
         covariance = covariance + (2 * self.log_scale).exp() * torch.eye(len(self.slope)).to(x)
         return torch.distributions.MultivariateNormal(self.mean, covariance).log_prob(x)
 
-    def training_loss(self, x, context=None, generator=None, labels=None):
-        return -self.bound(x, context, 1, generator)
+    def training_loss(self, x, context=None, labels=None, generator=None):
+        return -self.bound(x, context, labels, 1, generator)
 
     @torch.no_grad()
-    def sample(self, n, context=None, generator=None, progress=None):
+    def sample(self, n, context=None, labels=None, generator=None, progress=None):
+        self.check_labels(labels, n)
         u, noise = (normal((n, k), self.mean, generator) for k in (1, len(self.mean)))
         return self._centre(context) + self.slope * u + self.log_scale.exp() * noise
 

@@ -20,13 +20,13 @@ from smoothctl.config import build
 from smoothctl.datasets.pictures import read_events, read_mask, snap
 from smoothctl.errors import NotAvailable, RunError, UsageError
 from smoothctl.evaluation.likelihood import bounds, plain_likelihood
-from smoothctl.evaluation.scores import score_run
+from smoothctl.evaluation.scores import effort_for, score_run
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw, draw_all, unsmoothed_single_steps
-from smoothctl.sampling.restoring import denoise, inpaint, smooth
+from smoothctl.sampling.inpainting import denoise, inpaint, smooth
 from smoothctl.smoothing import batching
-from smoothctl.smoothing.batching import evaluate, part_of, rows_that_fit
+from smoothctl.smoothing.batching import Execution, evaluate, part_of, rows_that_fit
 from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
@@ -105,7 +105,7 @@ class TestBatches:
             assert len(x) <= 3
             return x + y + labels
 
-        found = evaluate(add, 3, x, x, labels=labels, progress=lambda *done: told.append(done))
+        found = evaluate(add, 3, x, x, labels, progress=lambda *done: told.append(done))
         assert torch.equal(found, 3 * x)
         assert told == [(3, 7), (6, 7), (7, 7)]
 
@@ -121,13 +121,15 @@ class TestBatches:
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7])
     def test_the_batch_size_does_not_change_samples(self, size: int) -> None:
-        whole = batching.sample(model(), 5, None, generator(0), batch_size=5)
-        parts = batching.sample(model(), 5, None, generator(0), batch_size=size)
+        whole, parts = (
+            batching.sample(model(), 5, generator=generator(0), execution=Execution(rows))
+            for rows in (5, size)
+        )
         assert torch.allclose(whole, parts, atol=1e-9)
 
     def test_vectors_take_no_batch_size(self, trained_run: Run) -> None:
         with pytest.raises(UsageError, match="all at once"):
-            draw(trained_run, "baseline", 4, batch_size=2)
+            draw(trained_run, "baseline", 4, execution=Execution(2))
 
 
 class TestTwoStep:
@@ -138,16 +140,16 @@ class TestTwoStep:
         method, x = two_step(), clean(5)
         known = read_mask("bottom-half", SHAPE)
         ways = {
-            "sample": lambda size: method.sample(5, generator(1), batch_size=size),
-            "denoise": lambda size: method.denoise(x, generator(1), batch_size=size),
-            "inpaint": lambda size: method.inpaint(x, known, generator(1), batch_size=size),
+            "sample": lambda how: method.sample(5, None, generator(1), how),
+            "denoise": lambda how: method.denoise(x, None, generator(1), how),
+            "inpaint": lambda how: method.inpaint(x, known, None, generator(1), how),
         }
-        assert torch.allclose(ways[task](5), ways[task](2), atol=1e-9)
+        assert torch.allclose(ways[task](Execution(5)), ways[task](Execution(2)), atol=1e-9)
 
     @pytest.mark.parametrize("mask", ["bottom-half", "top-half", "centre", "right-half"])
     def test_known_pixels_are_kept_exactly(self, mask: str) -> None:
         x, known = clean(4), read_mask(mask, SHAPE)
-        drawn = two_step().inpaint(x, known, generator(2))
+        drawn = two_step().inpaint(x, known, generator=generator(2))
         kept = known.expand_as(x)
         assert torch.equal(drawn[kept], x[kept])
         assert not torch.equal(drawn[~kept], x[~kept])
@@ -156,7 +158,7 @@ class TestTwoStep:
     def test_what_is_missing_does_not_matter(self) -> None:
         x, known = clean(3), read_mask("right-half", SHAPE)
         other = x.where(known, -x)
-        one, two = (two_step().inpaint(y, known, generator(3)) for y in (x, other))
+        one, two = (two_step().inpaint(y, known, generator=generator(3)) for y in (x, other))
         assert torch.equal(one, two)
 
     def test_few_rows_at_a_time_give_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +167,8 @@ class TestTwoStep:
 
         def figures() -> list[Tensor]:
             with torch.no_grad():
-                bound = method.bound(x, generator(0)).total
-            weighted = method.importance_weighted_bound(x, 3, generator(1))
+                bound = method.bound(x, generator=generator(0)).total
+            weighted = method.importance_weighted_bound(x, 3, generator=generator(1))
             return [bound, weighted, method.single_step(x)]
 
         whole = figures()
@@ -182,12 +184,18 @@ class TestTwoStep:
         assert two_step().classes is None
         zeros, ones = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
         ways = [
-            lambda labels: method.bound(x, generator(0), labels).prior,
-            lambda labels: method.bound(x, generator(0), labels).denoiser,
-            lambda labels: method.importance_weighted_bound(x, 2, generator(0), labels=labels),
+            lambda labels: method.bound(x, generator=generator(0), labels=labels).prior,
+            lambda labels: method.bound(x, generator=generator(0), labels=labels).denoiser,
+            lambda labels: method.importance_weighted_bound(
+                x, 2, generator=generator(0), labels=labels
+            ),
             lambda labels: method.single_step(x, labels),
-            lambda labels: method.sample_smoothed(4, generator(0), labels=labels, batch_size=3),
-            lambda labels: method.denoise(x, generator(0), labels=labels, batch_size=3),
+            lambda labels: method.sample_smoothed(
+                4, generator=generator(0), labels=labels, execution=Execution(3)
+            ),
+            lambda labels: method.denoise(
+                x, generator=generator(0), labels=labels, execution=Execution(3)
+            ),
         ]
         for way in ways:
             assert not torch.allclose(way(zeros), way(ones))
@@ -199,7 +207,7 @@ class TestTwoStep:
 
     def test_single_step_is_tweedie_s_formula(self) -> None:
         method, x = two_step(), clean(2)
-        expected = x + SIGMA**2 * method.prior.score(x)
+        expected = x + SIGMA**2 * method.prior.score_function(x)
         assert torch.allclose(method.single_step(x), expected)
 
     def test_a_line_integral_is_not_for_images(self) -> None:
@@ -232,7 +240,7 @@ class TestRuns:
 
     def test_methods_share_x_smooth_and_seeds_reproduce(self, digits: Run) -> None:
         names = ["smoothed", "single-step", "two-step", "baseline"]
-        together = draw_all(digits, names, 3, seed=5, batch_size=2)
+        together = draw_all(digits, names, 3, seed=5, execution=Execution(2))
         assert list(together) == names
         for name in names:
             alone = draw(digits, name, 3, seed=5)
@@ -255,7 +263,7 @@ class TestRuns:
     def test_inpainting(self, digits: Run) -> None:
         x, known = digits.dataset().test.head(3), read_mask("bottom-half", (1, 8, 8))
         for method in ("two-step", "single-step", "baseline"):
-            found = inpaint(digits, x, known, 2, method, batch_size=4)
+            found = inpaint(digits, x, known, 2, method, execution=Execution(4))
             assert torch.equal(found.images, x)
             kept = known.expand_as(x)
             for k in range(2):
@@ -266,7 +274,7 @@ class TestRuns:
             inpaint(digits, x, known, 2, "smoothed")
 
     def test_scores(self, by_class: Run) -> None:
-        scores = score_run(by_class, limit=6, draws=2, samples=4)
+        scores = score_run(by_class, effort_for(by_class, limit=6, draws=2, samples=4))
         exact = next(e for e in scores.likelihood if e.model == "baseline")
         assert exact.bits_per_dim == pytest.approx(exact.nats / (64 * math.log(2)))
         assert (scores.draws, exact.examples) == ([2], 6)

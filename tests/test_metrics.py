@@ -14,7 +14,7 @@ from smoothctl.datasets.arrays import ArrayDataset
 from smoothctl.errors import DataError, RunError
 from smoothctl.evaluation.likelihood import bounds, exact_by_quadrature, plain_likelihood
 from smoothctl.evaluation.records import append_scores
-from smoothctl.evaluation.scores import score_run
+from smoothctl.evaluation.scores import effort_for, score_run
 from smoothctl.metrics.features import Pixels, Request
 from smoothctl.metrics.image_sets import of_tensor
 from smoothctl.metrics.sigma import sigma_heuristic
@@ -138,7 +138,9 @@ class TestScores:
         assert estimate.standard_error == pytest.approx(nats.std().item() / 20)
 
     def test_score_run(self, trained_run: Run) -> None:
-        scores = score_run(trained_run, limit=300, draws=8, samples=300, quadrature=5)
+        scores = score_run(
+            trained_run, effort_for(trained_run, limit=300, draws=8, samples=300, quadrature=5)
+        )
         assert [s.method for s in scores.samples] == [
             "true sample (floor)", "two-step", "single-step", "baseline",
         ]  # fmt: skip
@@ -149,7 +151,10 @@ class TestScores:
 
     def test_same_seed_same_scores(self, trained_run: Run) -> None:
         one, two = (
-            score_run(trained_run, limit=100, draws=4, samples=50, quadrature=0) for _ in range(2)
+            score_run(
+                trained_run, effort_for(trained_run, limit=100, draws=4, samples=50, quadrature=0)
+            )
+            for _ in range(2)
         )
         assert one.likelihood == two.likelihood
         assert one.samples == two.samples
@@ -157,7 +162,9 @@ class TestScores:
     def test_scores_are_appended(self, trained_run: Run) -> None:
         file = trained_run.path / "scores.json"
         file.unlink(missing_ok=True)
-        scores = score_run(trained_run, limit=50, draws=2, samples=0, quadrature=0)
+        scores = score_run(
+            trained_run, effort_for(trained_run, limit=50, draws=2, samples=0, quadrature=0)
+        )
         append_scores(trained_run.path, scores.to_dict())
         append_scores(trained_run.path, scores.to_dict())
         assert len(json.loads(file.read_text())) == 2

@@ -37,7 +37,7 @@ def test_each_kind_of_stage_has_the_bound_that_it_had(run: Run) -> None:
     expected = np.load(run.path / "expected.npz")
     method = run.method()
     assert method is not None
-    terms = method.bound(run.dataset().test.head(3), generator("fixture"))
+    terms = method.bound(run.dataset().test.head(3), generator=generator("fixture"))
     assert np.allclose(terms.prior, expected["bound_prior"], rtol=1e-5)
     assert np.allclose(terms.denoiser, expected["bound_denoiser"], rtol=1e-5)
 
@@ -67,7 +67,7 @@ def test_its_likelihoods_are_the_same(stacked: Run) -> None:
     expected = np.load(stacked.path / "expected.npz")
     method = stacked.method()
     assert method is not None
-    terms = method.bound(stacked.dataset().test.head(4), generator("fixture"))
+    terms = method.bound(stacked.dataset().test.head(4), generator=generator("fixture"))
     assert np.allclose(terms.prior, expected["prior"], rtol=1e-5)
     assert np.allclose(terms.denoiser, expected["denoiser"], rtol=1e-5)
 

@@ -22,8 +22,8 @@ from smoothctl.rng import generator, row_generators, skipped
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling import draw as sampling
 from smoothctl.sampling.draw import draw_all, samples_key
-from smoothctl.sampling.shards import Source
 from smoothctl.smoothing import batching
+from smoothctl.smoothing.batching import Execution
 from smoothctl.storage.locks import hold
 from smoothctl.storage.partial import NOWHERE, Parts
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
@@ -104,11 +104,12 @@ class TestParts:
         return Parts(folder / "parts", {"key": key}, said.append), said, []
 
     def get(self, parts: Parts, name: str, computed: list[str]) -> dict[str, Tensor]:
-        def compute() -> dict[str, Tensor]:
+        kept = parts.get(name)
+        if kept is None:
             computed.append(name)
-            return self.TENSORS
-
-        return parts.part(name, compute)
+            kept = self.TENSORS
+            parts.put(name, kept)
+        return kept
 
     def test_each_is_computed_once_and_comes_back_to_the_bit(self, tmp_path: Path) -> None:
         for _ in range(2):
@@ -198,15 +199,15 @@ class TestSamples:
     def test_other_numbers_reuse_whole_shards(
         self, run: Run, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        parts, drawn, really = Parts(tmp_path / "parts", {}), [], Source.draw
+        parts, drawn, really = Parts(tmp_path / "parts", {}), [], Parts.put
 
-        def draw(self: Source, start: int, stop: int, progress: object) -> dict[str, Tensor]:
-            drawn.append((start, stop))
-            return really(self, start, stop, progress)
+        def put(self: Parts, name: str, tensors: dict[str, Tensor]) -> None:
+            drawn.append(tuple(map(int, name.split("-")[1:])))
+            really(self, name, tensors)
 
-        monkeypatch.setattr(Source, "draw", draw)
+        monkeypatch.setattr(Parts, "put", put)
         for n in (40, 70, 32):
-            found = draw_all(run, ["two-step"], n, parts=parts)["two-step"]
+            found = draw_all(run, ["two-step"], n, execution=Execution(partial=parts))["two-step"]
             fresh = draw_all(run, ["two-step"], n)["two-step"]
             assert torch.equal(found.samples, fresh.samples)
             assert torch.equal(found.labels, torch.arange(n) % 10)
@@ -247,15 +248,15 @@ class TestSamples:
     ) -> list[object]:
         """A command line that Ctrl-C stopped in its third shard of four."""
         words = ["sample", run.path, "-n", 60, "--out", tmp_path / "a.npz"]
-        really = Source.draw
+        really = Parts.get
 
-        def draw(self: Source, start: int, stop: int, progress: object) -> dict[str, Tensor]:
-            if start == 2 * SHARD:
+        def get(self: Parts, name: str) -> dict[str, Tensor] | None:
+            if name.startswith(f"images-{2 * SHARD:08d}"):
                 os.kill(os.getpid(), signal.SIGINT)
-            return really(self, start, stop, progress)
+            return really(self, name)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Source, "draw", draw)
+            patch.setattr(Parts, "get", get)
             code, out, err = smoothctl(*words)
         assert (code, out) == (130, "")
         assert "Stopped after 32 of 60 images; the same command goes on from there." in err
@@ -326,7 +327,7 @@ class TestSamples:
     def test_few_images_leave_no_parts(
         self, run: Run, tmp_path: Path, smoothctl: Smoothctl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Parts, "part", lambda self, name, compute: self.folder or compute())
+        monkeypatch.setattr(Parts, "put", lambda self, name, tensors: self.folder and pytest.fail())
         assert smoothctl("sample", run.path, "-n", SHARD, "--out", tmp_path / "a.npz")[0] == 0
 
 
@@ -350,7 +351,7 @@ class TestScores:
         words = ["score", trained_run.path, "--limit", 400, "--draws", "1,4", "--samples", 0]
         words += ["--quadrature", 1, "--json"]
         whole = smoothctl(*words)
-        write, written = Parts._write, []
+        write, written = Parts.put, []
 
         def stop(self: Parts, name: str, tensors: dict[str, Tensor]) -> None:
             if name.startswith("quadrature"):
@@ -362,10 +363,10 @@ class TestScores:
             write(self, name, tensors)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Parts, "_write", stop)
+            patch.setattr(Parts, "put", stop)
             code, _, err = smoothctl(*words)
         assert (code, "goes on from what it has" in err) == (143, True)
-        monkeypatch.setattr(Parts, "_write", note)
+        monkeypatch.setattr(Parts, "put", note)
         assert figures(smoothctl(*words)[1]) == figures(whole[1])
         assert set(written) == {"quadrature"}
         assert hidden(trained_run.path) == []

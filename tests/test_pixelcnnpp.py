@@ -12,12 +12,12 @@ from smoothctl.architectures.pixelcnnpp import PixelCNNpp
 from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, elu_pair, gate
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
+    PixelNoise,
     draw,
     parameters_per_mixture,
-    pixel_noise,
 )
 from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
-from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, NaiveSampler
+from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas, NaiveSampler
 from smoothctl.config import build
 from smoothctl.errors import UsageError
 from smoothctl.rng import generator
@@ -271,7 +271,7 @@ class TestDensity:
         x[:, :, 1, 1] = torch.tensor([1.5, 2.5, 3.5])[:, None]
         log_prob = density.log_prob(x)
         assert log_prob[0] != log_prob[1]
-        assert (density.score(x)[:, :, 1, 1] < 0).all()
+        assert (density.score_function(x)[:, :, 1, 1] < 0).all()
 
     def test_samples_follow_the_density(self) -> None:
         density = model((1, 1, 2), levels=8)
@@ -286,9 +286,9 @@ class TestDensity:
     def test_coupled_draws_follow_the_density(self) -> None:
         torch.manual_seed(1)
         parameters = torch.randn(2 * parameters_per_mixture(2), dtype=torch.float64)
-        noise = pixel_noise(50_000, 1, 1, 2, 2, parameters, generator("draws"))
-        many = parameters.expand(50_000, -1)
-        x = draw(many, noise.gumbel[0, 0], noise.logistic[0, 0], -7.0, levels=6)
+        blank = torch.zeros(50_000, 2, 1, 1, dtype=torch.float64)
+        (noise,) = PixelNoise.of_images(blank, 2, generator("draws"))
+        x = draw(parameters.expand(50_000, -1), noise, -7.0, levels=6)
         axis = torch.arange(6, dtype=torch.float64) * 2 / 5 - 1
         expected = CoupledMixture.of(parameters, 2, -7.0).log_prob(
             torch.cartesian_prod(axis, axis), 6
@@ -377,7 +377,7 @@ class TestSamplers:
         labels = torch.tensor([0, 3, 1]) if density.classes else None
         context = 1.5 * images(3, shape) if denoiser else None
         naive, cached = both_ways(
-            density, lambda d: d.sample(3, context, generator("draw"), labels=labels)
+            density, lambda d: d.sample(3, context, labels, generator("draw"))
         )
         assert (naive - cached).abs().max() < 1e-9 * naive.abs().max().clamp(min=1)
 
@@ -405,17 +405,18 @@ class TestSamplers:
         expected = density.network(canvas, labels, features=features)
         known = torch.zeros(1, 1, *canvas.shape[2:], dtype=torch.bool)
         known[:, :, :first] = True
-        worst = 0.0
+        off: list[float] = []
 
-        def teach(row: int, column: int, parameters: Tensor) -> Tensor:
-            nonlocal worst
-            wanted = expected[:, row, column]
-            off = (parameters - wanted).abs() / wanted.abs().clamp(min=1)
-            worst = max(worst, float(off.max()))
-            return canvas[:, :, row, column]
+        class Taught(Canvas):
+            def draw(self, row: int, column: int, parameters: Tensor) -> Tensor:
+                wanted = expected[:, row, column]
+                off.append(float(((parameters - wanted).abs() / wanted.abs().clamp(min=1)).max()))
+                return self.images[:, :, row, column]
 
-        CachedSampler()(density.network, canvas, known, teach, labels, features)
-        assert worst < tolerance
+        taught = Taught(canvas, known, [], -7.0, labels=labels, features=features)
+        CachedSampler()(density.network, taught)
+        assert len(off) == shape[1] * shape[2]
+        assert max(off) < tolerance
 
     @pytest.mark.parametrize("rows", [0, 1, 3, 6])
     @pytest.mark.parametrize("conditioning", [None, "aligned", "stacked"])
@@ -427,7 +428,9 @@ class TestSamplers:
         known = torch.zeros(2, 1, 9, 6, dtype=torch.bool)
         known[:, :, :rows] = True
         known[1, :, 5:7, 2:4] = True
-        naive, cached = both_ways(density, lambda d: d.complete(x, known, x_smooth, generator("c")))
+        naive, cached = both_ways(
+            density, lambda d: d.inpaint(x, known, x_smooth, None, generator("c"))
+        )
         assert (naive - cached).abs().max() < 1e-9
         assert torch.equal(cached[known], x[known])
         assert not torch.equal(cached[~known], x[~known])
@@ -438,7 +441,7 @@ class TestSamplers:
         known[..., :2, :] = True
         x = images(2, (1, 4, 4))
         y = torch.where(known, x, torch.nan)
-        a, b = (density.complete(z, known, None, generator("c")) for z in (x, y))
+        a, b = (density.inpaint(z, known, None, None, generator("c")) for z in (x, y))
         assert torch.equal(a, b)
 
     def test_the_batch_size_does_not_matter(self) -> None:
@@ -447,11 +450,6 @@ class TestSamplers:
         source = generator("draw")
         parts = torch.cat([density.sample(n, generator=source) for n in (2, 1, 2)])
         assert (whole - parts).abs().max() < 1e-9
-
-    def test_a_mask_of_another_shape_is_refused(self) -> None:
-        density = model((3, 4, 4))
-        with pytest.raises(UsageError, match="mask"):
-            density.complete(images(2, (3, 4, 4)), torch.ones(2, 3, 4, 4, dtype=torch.bool))
 
     def test_training_mode_survives_and_dropout_is_off(self) -> None:
         density = model((1, 4, 4), dropout=0.5).train()
@@ -462,5 +460,7 @@ class TestSamplers:
     def test_progress_ends_at_the_last_row(self) -> None:
         seen: list[tuple[int, int]] = []
         density = model((1, 5, 4), denoiser=True)
-        density.sample(1, images(1, (1, 5, 4)), generator("p"), lambda a, b: seen.append((a, b)))
+        density.sample(
+            1, images(1, (1, 5, 4)), None, generator("p"), lambda a, b: seen.append((a, b))
+        )
         assert seen == [(row + 1, 5) for row in range(5)]

@@ -7,7 +7,7 @@ import torch
 
 from smoothctl.datasets import open_dataset
 from smoothctl.reporting.figures import panels, save, save_samples_picture, sigma_curves
-from smoothctl.sampling.draw import Drawn
+from smoothctl.sampling.draw import Samples
 
 
 def _pixels(path: Path) -> torch.Tensor:
@@ -38,7 +38,7 @@ def test_more_than_two_dimensions_have_no_picture(tmp_path: Path) -> None:
 
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(40, 3)))
     data = open_dataset(str(tmp_path / "a.npy"))
-    drawn = Drawn(data.test.head(), None)
+    drawn = Samples(data.test.head(), None)
     assert save_samples_picture(tmp_path / "p.png", data, drawn, "baseline") is None
     assert not (tmp_path / "p.png").exists()
 

@@ -22,7 +22,7 @@ from smoothctl.distributed.processes import (
 )
 from smoothctl.errors import TrainingError, UsageError
 from smoothctl.runs.run import Run
-from smoothctl.smoothing.batching import evaluate, evaluate_shared
+from smoothctl.smoothing.batching import Execution, evaluate, evaluate_long
 from tests.launches import ENVIRONMENT, launcher
 
 
@@ -48,10 +48,11 @@ def test_shares_add_up_to_the_whole(n: int) -> None:
     def function(x: Tensor, labels: Tensor) -> Tensor:
         return x.sum(1) + labels
 
-    whole = evaluate(function, 2, x, labels=labels)
-    parts = [evaluate_shared(Half(i, 3), function, 2, x, labels=labels) for i in range(3)]
+    whole = evaluate(function, 2, x, labels)
+    executions = [Execution(processes=Half(i, 3)) for i in range(3)]
+    parts = [evaluate_long("it", function, 2, x, labels, execution=each) for each in executions]
     assert torch.equal(torch.stack(parts).sum(0), whole)
-    assert torch.equal(evaluate_shared(ALONE, function, 2, x, labels=labels), whole)
+    assert torch.equal(evaluate_long("it", function, 2, x, labels), whole)
 
 
 def test_one_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from smoothctl.cli import report as verb
 from smoothctl.errors import RunError, UsageError
 from smoothctl.reporting import charts, report, write_report
 from smoothctl.runs.run import Run, load_run
-from smoothctl.sampling.draw import Drawn
+from smoothctl.sampling.draw import Samples
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 from tests.conftest import SMALL, TINY
 
@@ -394,9 +394,9 @@ class TestMissing:
     def test_samples_that_are_not_finite(self, scored: Run, image_run: Run, monkeypatch) -> None:
         from smoothctl.reporting import samples
 
-        def broken(run: Run, methods: list[str], n: int, *rest: Any) -> dict[str, Drawn]:
+        def broken(run: Run, methods: list[str], n: int, *rest: Any) -> dict[str, Samples]:
             shape = (n, *next(iter(run.configs().values())).event_shape)
-            return dict.fromkeys(methods, Drawn(torch.full(shape, torch.nan)))
+            return dict.fromkeys(methods, Samples(torch.full(shape, torch.nan)))
 
         monkeypatch.setattr(samples, "draw_all", broken)
         assert len(page(scored).of("image")) == 5

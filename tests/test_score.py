@@ -13,7 +13,7 @@ from smoothctl.cli import main
 from smoothctl.datasets import open_dataset
 from smoothctl.errors import RunError, UsageError
 from smoothctl.evaluation import records, scores
-from smoothctl.evaluation.scores import FLOOR, score_run
+from smoothctl.evaluation.scores import FLOOR, effort_for, score_run
 from smoothctl.runs.run import Run
 from smoothctl.sampling.output import write_folder
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
@@ -82,11 +82,13 @@ class TestRuns:
         assert "inception score: not available" in out
 
     def test_the_whole_test_set(self, trained_run: Run) -> None:
-        whole = score_run(trained_run, limit=0, draws=1, samples=0, quadrature=0)
+        whole = score_run(
+            trained_run, effort_for(trained_run, limit=0, draws=1, samples=0, quadrature=0)
+        )
         assert whole.limit is None
         assert whole.likelihood[0].examples == len(trained_run.dataset().test)
         with pytest.raises(UsageError, match="at least 2 test examples; 0 takes all"):
-            score_run(trained_run, limit=1)
+            score_run(trained_run, effort_for(trained_run, limit=1))
 
     def test_none_leaves_images_unjudged(self, digits_run: Run, smoothctl) -> None:
         words = ["--limit", 4, "--samples", 12, "--draws", 2, "--json"]
@@ -102,8 +104,13 @@ class TestRuns:
         assert json.loads(out)["quality"]["reference"] == "digits (validation)"
 
     def test_tighter_with_more_draws_which_are_shared(self, trained_run: Run) -> None:
-        several = score_run(trained_run, limit=100, draws=(1, 8, 64), samples=0, quadrature=0)
-        alone = score_run(trained_run, limit=100, draws=64, samples=0, quadrature=0)
+        several = score_run(
+            trained_run,
+            effort_for(trained_run, limit=100, draws=(1, 8, 64), samples=0, quadrature=0),
+        )
+        alone = score_run(
+            trained_run, effort_for(trained_run, limit=100, draws=64, samples=0, quadrature=0)
+        )
         nats = {e.quantity: e.nats for e in several.likelihood if e.model == "two-step"}
         one, eight, many = (
             nats[name]
@@ -116,7 +123,9 @@ class TestRuns:
         self, trained_run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(MADE, "tractable", False)
-        scores = score_run(trained_run, limit=20, draws=2, samples=0, quadrature=0)
+        scores = score_run(
+            trained_run, effort_for(trained_run, limit=20, draws=2, samples=0, quadrature=0)
+        )
         assert scores.likelihood == []
         for name in ("baseline likelihood", "two-step bound"):
             assert "gives scores, the gradients of log p, alone" in scores.not_available[name]

@@ -23,10 +23,10 @@ class ExactPrior(Density):
 
     summary = "exact"
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, context=None, labels=None) -> Tensor:
         return torch.distributions.Normal(0, math.sqrt(1 + SIGMA**2)).log_prob(x).sum(1)
 
-    def sample(self, n, context=None, generator=None, progress=None):
+    def sample(self, n, context=None, labels=None, generator=None, progress=None):
         scale = math.sqrt(1 + SIGMA**2)
         return scale * torch.randn(n, *self.event_shape, generator=generator, dtype=torch.float64)
 
@@ -37,12 +37,12 @@ class ExactDenoiser(Density):
     summary = "exact"
     sd = SIGMA / math.sqrt(1 + SIGMA**2)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, context=None, labels=None) -> Tensor:
         assert context is not None
         mean = context / (1 + SIGMA**2)
         return torch.distributions.Normal(mean, self.sd).log_prob(x).sum(1)
 
-    def sample(self, n, context=None, generator=None, progress=None):
+    def sample(self, n, context=None, labels=None, generator=None, progress=None):
         noise = torch.randn(context.shape, generator=generator, dtype=context.dtype)
         return context / (1 + SIGMA**2) + self.sd * noise
 
@@ -68,14 +68,14 @@ def test_with_exact_stages_every_estimate_is_the_truth(dims: int) -> None:
     """With the true p(x̃) and p(x|x̃) the weights are constant: all estimates are log p(x)."""
     x = torch.randn(20, dims, generator=generator("x"), dtype=torch.float64)
     truth = torch.distributions.Normal(0, 1).log_prob(x).sum(1)
-    weighted = exact(dims).importance_weighted_bound(x, 3, generator("w"))
+    weighted = exact(dims).importance_weighted_bound(x, 3, generator=generator("w"))
     assert torch.allclose(weighted, truth, atol=1e-9)
     assert torch.allclose(exact(dims).log_prob_by_quadrature(x), truth, atol=1e-6)
 
 
 def test_single_draw_bound_of_exact_stages_is_tight_on_average() -> None:
     x = torch.randn(40_000, 2, generator=generator("x"), dtype=torch.float64)
-    bound = exact().bound(x, generator("b")).total
+    bound = exact().bound(x, generator=generator("b")).total
     truth = torch.distributions.Normal(0, 1).log_prob(x).sum(1)
     gap = truth - bound
     assert gap.mean().item() == pytest.approx(0, abs=5 * gap.std().item() / math.sqrt(len(x)))
@@ -85,9 +85,9 @@ def test_bounds_are_ordered_and_below_the_truth(method: TwoStep) -> None:
     """E bound ≤ E bound with 16 draws ≤ E bound with 256 draws ≤ log p(x), by quadrature."""
     x = _moons(100)
     with torch.no_grad():
-        single = method.bound(x.repeat(64, 1), generator(1)).total.view(64, -1).mean(0)
-    few = method.importance_weighted_bound(x, 16, generator(2))
-    many = method.importance_weighted_bound(x, 1024, generator(3))
+        single = method.bound(x.repeat(64, 1), generator=generator(1)).total.view(64, -1).mean(0)
+    few = method.importance_weighted_bound(x, 16, generator=generator(2))
+    many = method.importance_weighted_bound(x, 1024, generator=generator(3))
     truth = method.log_prob_by_quadrature(x)
     assert single.mean() < few.mean() < many.mean() + 0.01
     assert many.mean().item() == pytest.approx(truth.mean().item(), abs=0.02)
@@ -106,13 +106,13 @@ def test_chunks_do_not_change_the_result(method: TwoStep, monkeypatch) -> None:
     import smoothctl.smoothing.bounds as module
 
     x = _moons(10)
-    whole = method.importance_weighted_bound(x, 8, generator(0))
+    whole = method.importance_weighted_bound(x, 8, generator=generator(0))
     monkeypatch.setattr(module, "_NOISE_ROWS", 8)
-    assert torch.allclose(whole, method.importance_weighted_bound(x, 8, generator(0)))
+    assert torch.allclose(whole, method.importance_weighted_bound(x, 8, generator=generator(0)))
 
 
 def test_bound_s_terms_add_up(method: TwoStep) -> None:
-    terms = method.bound(_moons(100), generator(0))
+    terms = method.bound(_moons(100), generator=generator(0))
     assert torch.equal(terms.total, terms.prior + terms.entropy + terms.denoiser)
     assert (terms.entropy == terms.entropy[0]).all()
     assert terms.entropy[0].item() == pytest.approx(method.kernel.entropy((2,)))
@@ -141,15 +141,15 @@ def test_single_step_is_the_best_linear_estimate_on_a_correlated_gaussian() -> N
 
 
 def test_sampling_shapes_and_seeds(method: TwoStep) -> None:
-    a, b = (method.sample(7, generator(3)) for _ in range(2))
+    a, b = (method.sample(7, generator=generator(3)) for _ in range(2))
     assert a.shape == (7, 2)
     assert torch.equal(a, b)
-    assert method.sample_smoothed(5, generator(0)).shape == (5, 2)
+    assert method.sample_smoothed(5, generator=generator(0)).shape == (5, 2)
     assert method.single_step(torch.zeros(0, 2)).shape == (0, 2)
 
 
 def test_two_step_samples_of_exact_stages_follow_the_data() -> None:
-    x = exact().sample(100_000, generator("follow"))
+    x = exact().sample(100_000, generator=generator("follow"))
     assert x.mean().item() == pytest.approx(0, abs=0.02)
     assert x.std().item() == pytest.approx(1, abs=0.01)
 

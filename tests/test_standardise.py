@@ -139,12 +139,12 @@ class TestFits:
             methods.append(load_run(run.path).method())
         x = torch.from_numpy(np.load(table)[:50])
         bounds = [
-            method.bound(y, generator("bound")).total
+            method.bound(y, generator=generator("bound")).total
             for method, y in zip(methods, (x, x * torch.from_numpy(factor)), strict=True)
         ]
         gap = bounds[0] - bounds[1]
         assert gap.mean().item() == pytest.approx(np.log(factor).sum(), abs=0.01)
-        samples = [method.sample(100, generator("draw")) for method in methods]
+        samples = [method.sample(100, generator=generator("draw")) for method in methods]
         assert torch.allclose(samples[0] * torch.from_numpy(factor), samples[1], rtol=1e-2, atol=1)
 
     def test_samples_are_in_data_units(self, table: Path, tmp_path: Path) -> None:
@@ -201,5 +201,5 @@ def test_quadrature_is_in_data_units() -> None:
     denoiser.initialize(x, x_smooth)
     method = TwoStep(kernel, prior.eval(), denoiser.eval())
     exact = method.log_prob_by_quadrature(x[:5])
-    bound = method.importance_weighted_bound(x[:5], 20_000, generator("k"))
+    bound = method.importance_weighted_bound(x[:5], 20_000, generator=generator("k"))
     assert torch.allclose(exact, bound, atol=0.05)

@@ -59,7 +59,8 @@ def _plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 def fitted(domain: str = "vector") -> Walk:
     torch.manual_seed(0)
     walk = (Walk if domain == "vector" else ImageWalk)((2,) if domain == "vector" else (1, 8, 8))
-    walk.initialize_prior(torch.randn(4096, *walk.event_shape), Gaussian(0.5), generator(0))
+    x = torch.randn(4096, *walk.event_shape)
+    walk.initialize_prior(x, Gaussian(0.5).sample(x, generator(0)), 0.5)
     return walk.eval()
 
 
@@ -67,7 +68,7 @@ class TestScoreModels:
     def test_a_single_step_is_tweedie_s(self) -> None:
         walk, x_smooth = fitted(), torch.randn(50, 2)
         found = TwoStep(Gaussian(0.5), walk).single_step(x_smooth)
-        assert torch.allclose(found, x_smooth + 0.25 * walk.score(x_smooth))
+        assert torch.allclose(found, x_smooth + 0.25 * walk.score_function(x_smooth))
         assert torch.allclose(found, x_smooth / 1.25, atol=0.1)  # the data are standard normal
 
     def test_a_single_step_needs_gaussian_noise(self) -> None:
@@ -103,7 +104,7 @@ class TestScoreModels:
         run = fit_denoiser(out="a", training={"steps": 5}, device="cpu")
         assert run.stage("denoiser").config().architecture == "made"
         method = run.method()
-        assert method.sample(4, generator(1)).shape == (4, 2)
+        assert method.sample(4, generator=generator(1)).shape == (4, 2)
 
     def test_settings_of_the_sampler(self, in_tmp: Path) -> None:
         fit_baseline(dataset="rings", architecture="walk", out="a", device="cpu")
@@ -219,25 +220,29 @@ class TestLatentModels:
         denoiser.slope.data.fill_(0.1)
         denoiser.log_scale.data.fill_(math.log(0.4))
         method = TwoStep(kernel, prior.requires_grad_(False), denoiser.requires_grad_(False))
-        x = method.sample(3000, generator("x"))
+        x = method.sample(3000, generator=generator("x"))
         covariance = sum(
             torch.outer(stage.slope, stage.slope) + (2 * stage.log_scale).exp() * torch.eye(dims)
             for stage in (prior, denoiser)
         ).double()
         exact = torch.distributions.MultivariateNormal(prior.mean, covariance).log_prob(x).mean()
-        one = method.bound(x, generator("one")).total.mean()
-        few, many = method.importance_weighted_bounds(x, [8, 512], generator("many")).mean(1)
+        one = method.bound(x, generator=generator("one")).total.mean()
+        few, many = method.importance_weighted_bounds(
+            x, [8, 512], generator=generator("many")
+        ).mean(1)
         assert one < few < many < exact
         assert many == pytest.approx(exact.item(), abs=0.02)
 
     def test_scores_of_a_run(self, in_tmp: Path) -> None:
-        from smoothctl.evaluation.scores import score_run
+        from smoothctl.evaluation.scores import effort_for, score_run
 
         common = {"dataset": "rings", "out": "a", "device": "cpu"}
         fit_baseline(**common, architecture="latent")
         fit_prior(**common, architecture="latent")
         fit_denoiser(out="a", device="cpu")
-        scores = score_run(load_run("a"), limit=100, draws=[2, 8], samples=0)
+        scores = score_run(
+            load_run("a"), effort_for(load_run("a"), limit=100, draws=[2, 8], samples=0)
+        )
         found = [(e.model, e.quantity.strip()) for e in scores.likelihood]
         assert found == [
             ("baseline", "bound, 1 draw"),

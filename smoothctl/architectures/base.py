@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,21 +10,22 @@ from torch import Generator, Tensor, nn
 from smoothctl.config import config
 from smoothctl.errors import NotAvailable, UsageError
 
-__all__ = ["Density", "Progress", "Shape", "Smoothing", "standardise", "to_grid"]
+__all__ = ["BothStages", "Density", "Progress", "Shape", "standardise", "to_grid"]
 
 Shape = tuple[int, ...]
 Progress = Callable[[int, int], None]
 """Told (done, total) while sampling."""
 
 
-class Smoothing(Protocol):
-    """What a prior may ask of the kernel q(x̃|x) that smooths its data."""
+@runtime_checkable
+class BothStages(Protocol):
+    """One model of both stages, which share its weights (ARDS section 4.1)."""
 
-    sigma: float
-    """The standard deviation of the noise per coordinate, in data units."""
+    def prior(self) -> "Density":
+        """Returns p(x̃)."""
 
-    def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Draws x̃ ~ q(x̃|x): shape of x."""
+    def denoiser(self) -> "Density":
+        """Returns p(x|x̃)."""
 
 
 class Density(nn.Module, ABC):
@@ -62,6 +63,9 @@ class Density(nn.Module, ABC):
     suggested_sigma: ClassVar[float | None] = None
     """The smoothing that suits a prior of this architecture; None leaves it to the dataset."""
 
+    required_kernel: ClassVar[str | None] = None
+    """The only kernel that a prior of this architecture can be fitted with; None: any."""
+
     sampler_settings: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that change samples alone, so that they may be chosen anew for sampling."""
 
@@ -75,8 +79,8 @@ class Density(nn.Module, ABC):
     """How many examples `initialize` should be given."""
 
     classes: int | None = None
-    """Number of classes of a class-conditional model, whose log_prob, sample, score, complete and
-    training_loss take `labels=`, int64 of shape (batch,); None for other models."""
+    """Number of classes that a model is conditioned on: its methods need labels, int64 (batch,).
+    None for other models, which refuse labels that are not None."""
 
     def __init__(
         self,
@@ -102,14 +106,11 @@ class Density(nn.Module, ABC):
 
     @classmethod
     def joint(cls, event_shape: Shape, config: Any = None) -> "Density":
-        """Returns one density over [x̃, x] whose conditionals are both prior and denoiser.
-
-        The result has methods `prior()` and `denoiser()` (ARDS section 4.1).
+        """Returns one density over [x̃, x] that also has `BothStages` (ARDS section 4.1).
 
         Raises:
             NotAvailable: the architecture is not autoregressive.
         """
-        del event_shape, config
         raise NotAvailable(
             f"{cls.__name__} cannot model both stages with one network: it does not factorise "
             "into p(x̃) and p(x|x̃); fit-prior and fit-denoiser do."
@@ -132,7 +133,6 @@ class Density(nn.Module, ABC):
             epochs: how often a fit sees each example.
             chosen: the settings that were chosen, for this stage or its prior.
         """
-        del stage, epochs, chosen
         return {}
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -143,30 +143,37 @@ class Density(nn.Module, ABC):
             context: shape (batch, *context_shape).
         """
 
-    def initialize_prior(
-        self, x: Tensor, kernel: Smoothing, generator: Generator | None = None
-    ) -> None:
-        """Does `initialize` for a prior, given clean data and the kernel that smooths them.
+    def initialize_prior(self, x: Tensor, x_smooth: Tensor, sigma: float) -> None:
+        """Does `initialize` for a prior, which models x̃.
 
         Args:
             x: clean examples, (batch, *event_shape).
-            kernel: q(x̃|x).
-            generator: draws the smoothing.
+            x_smooth: the same, smoothed.
+            sigma: standard deviation of the smoothing, in data units.
         """
-        self.initialize(kernel.sample(x, generator))
+        self.initialize(x_smooth)
 
     @abstractmethod
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns log p(x | context) in nats: (batch, *event_shape) -> (batch,).
+
+        Args:
+            x: shape (batch, *event_shape).
+            context: shape (batch, *context_shape), for a conditional model.
+            labels: classes, int64 (batch,), for a class-conditional model.
 
         Raises:
             NotAvailable: the model is not `tractable`.
+            UsageError: labels are missing, are no classes, or mean nothing to the model.
         """
 
     def bound(
         self,
         x: Tensor,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         draws: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
@@ -178,6 +185,7 @@ class Density(nn.Module, ABC):
         Args:
             x: shape (batch, *event_shape).
             context: shape (batch, *context_shape).
+            labels: classes, int64 (batch,), for a class-conditional model.
             draws: K.
             generator: draws the latent variables.
 
@@ -187,39 +195,45 @@ class Density(nn.Module, ABC):
         Raises:
             NotAvailable: the model has neither a likelihood nor a bound of it.
         """
-        del draws, generator
         if self.bounded:
             raise NotImplementedError(f"{type(self).__name__} is bounded and must define `bound`.")
-        return self.log_prob(x, context)
+        return self.log_prob(x, context, labels)
 
     @abstractmethod
     def sample(
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draws n samples, one per row of context where there is one: (n, *event_shape).
+        """Draws n samples, one per row of context or labels where there are any: (n, *event_shape).
 
-        An image takes one number of the generator (`randomness.row_generators`), so that it is the
-        same however images are batched, and can be skipped to.
+        An image takes one number of the generator (`rng.row_generators`), so that it is the same
+        however images are batched, and can be skipped to.
         """
 
-    def complete(
+    def inpaint(
         self,
         x: Tensor,
         known: Tensor,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draws the coordinates that are not known, given those that are (ARDS appendix C.2).
+        """Draws what is not known of x, given what is (ARDS appendix C.2).
+
+        An autoregressive model draws each coordinate given those before it in its order. Where
+        nothing is known this is `sample`.
 
         Args:
             x: shape (batch, *event_shape); what is not known is ignored.
-            known: bool, True where x is kept exactly, broadcastable to x.
+            known: bool, True where x is kept exactly: (1 or batch, D) for vectors and
+                (1 or batch, 1, H, W) for images.
             context: shape (batch, *context_shape).
+            labels: classes, int64 (batch,), for a class-conditional model.
             generator: draws the samples.
             progress: told (done, total).
 
@@ -227,9 +241,9 @@ class Density(nn.Module, ABC):
             Shape of x.
 
         Raises:
-            NotAvailable: the architecture cannot complete.
+            NotAvailable: the architecture cannot inpaint.
+            UsageError: a mask of another shape.
         """
-        del x, known, context, generator, progress
         raise NotAvailable(f"{type(self).__name__} cannot complete a partly known event.")
 
     def trajectory(
@@ -254,55 +268,77 @@ class Density(nn.Module, ABC):
         Raises:
             NotAvailable: the architecture has no intermediate samples.
         """
-        del n, frames, generator, progress
         raise NotAvailable(f"{type(self).__name__} has no intermediate samples to show.")
 
-    def given(self, labels: Tensor | None) -> dict[str, Any]:
-        """Returns the keyword arguments that pass labels on: none for a model without classes.
+    def check_labels(self, labels: Tensor | None, n: int) -> None:
+        """Checks that there are labels where the model has classes, and none where it has not.
+
+        Args:
+            labels: int64 (n,), or None.
+            n: examples.
 
         Raises:
-            UsageError: a class-conditional model, and no labels.
+            UsageError: they are missing, are no classes, or mean nothing to the model.
         """
+        if self.classes is None and labels is None:
+            return
+        name = type(self).__name__
         if self.classes is None:
-            return {}
+            raise UsageError(f"This {name} is conditioned on no classes: it takes no labels.")
         if labels is None:
             raise UsageError(
-                f"This {type(self).__name__} is conditioned on {self.classes} classes: it needs "
-                "labels."
+                f"This {name} is conditioned on {self.classes} classes: it needs labels."
             )
-        return {"labels": labels}
+        if labels.shape != (n,) or labels.min() < 0 or labels.max() >= self.classes:
+            raise UsageError(
+                f"Labels must be {n} whole numbers from 0 to {self.classes - 1}, one for each "
+                "example."
+            )
+
+    def check_known(self, known: Tensor, n: int) -> None:
+        """Checks the mask of `inpaint` for n examples.
+
+        Raises:
+            UsageError: it has another shape, or is not of truth values.
+        """
+        shape = (1, *self.event_shape[1:]) if self.domain == "image" else self.event_shape
+        if known.dtype != torch.bool or known.shape not in [(1, *shape), (n, *shape)]:
+            want = ", ".join(map(str, shape))
+            raise UsageError(
+                f"A mask has truth values and the shape (1, {want}) or (n, {want}), "
+                f"not {known.dtype} and {tuple(known.shape)}."
+            )
 
     def bytes_per_example(self) -> int:
         """Returns about how much memory one example takes in `log_prob` without gradients."""
         return 2**14
 
-    def score(
+    def score_function(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
         """Returns ∇ₓ log p(x | context), differentiated through the whole graph; shape of x."""
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
-            log_prob = self.log_prob(leaf, context, **self.given(labels))
-            (gradient,) = torch.autograd.grad(log_prob.sum(), leaf)
+            (gradient,) = torch.autograd.grad(self.log_prob(leaf, context, labels).sum(), leaf)
         return gradient
 
     def training_loss(
         self,
         x: Tensor,
         context: Tensor | None = None,
-        generator: Generator | None = None,
         labels: Tensor | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns the loss of each example, (batch,): −log p(x | context) unless overridden."""
-        del generator
-        return -self.log_prob(x, context, **self.given(labels))
+        return -self.log_prob(x, context, labels)
 
     def prior_loss(
         self,
         x: Tensor,
-        kernel: Smoothing,
-        generator: Generator | None = None,
+        x_smooth: Tensor,
+        sigma: float,
         labels: Tensor | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns the loss of each example as a prior, (batch,): that of x̃ unless overridden.
 
@@ -310,12 +346,12 @@ class Density(nn.Module, ABC):
 
         Args:
             x: clean examples, (batch, *event_shape).
-            kernel: q(x̃|x).
-            generator: draws the smoothing.
+            x_smooth: the same, smoothed.
+            sigma: standard deviation of the smoothing, in data units.
             labels: classes, int64 (batch,), for a class-conditional model.
+            generator: draws what the loss needs beside x̃.
         """
-        x_smooth = kernel.sample(x, generator)
-        return self.training_loss(x_smooth, None, generator, **self.given(labels))
+        return self.training_loss(x_smooth, None, labels, generator)
 
 
 def standardise(x: Tensor) -> tuple[Tensor, Tensor]:

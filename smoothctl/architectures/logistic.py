@@ -97,27 +97,54 @@ class LogisticMixture(Density):
             means = means + context[:, None]
         return logits, means, log_scales + self.scale.log()
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        self.check_labels(labels, len(x))
         logits, means, log_scales = self._mixture_parameters(len(x), context)
-        by_dimension = Mixture(logits, means.mT, log_scales.mT)  # means: (batch, D, K)
-        parts = by_dimension.log_parts(x, self.levels).sum(1)
+        parts = self._log_parts(x, logits, means, log_scales).sum(1)
         return torch.logsumexp(parts + F.log_softmax(logits, dim=-1), dim=-1)
 
-    @torch.no_grad()
+    def _log_parts(self, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+        """Returns each component's log-density of each coordinate: (batch, D, K)."""
+        return Mixture(logits, means.mT, log_scales.mT).log_parts(x, self.levels)
+
     def sample(
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Draws n samples: (n, D)."""
-        del progress
+        x = self.loc.new_zeros(n, *self.event_shape)
+        known = torch.zeros(1, *self.event_shape, dtype=torch.bool)
+        return self.inpaint(x, known, context, labels, generator, progress)
+
+    @torch.no_grad()
+    def inpaint(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws what is not known of x: the component given all that is known, then the rest."""
+        n = len(x)
+        self.check_labels(labels, n)
+        self.check_known(known, n)
+        known = known.to(x.device)
         logits, means, log_scales = self._mixture_parameters(n, context)
+        if known.any():
+            parts = self._log_parts(x.where(known, 0.0), logits, means, log_scales)
+            logits = F.log_softmax(logits, -1) + parts.where(known[..., None], 0.0).sum(1)
         u = uniform((n, 1 + means.shape[-1]), means, generator)
         cumulated = logits.softmax(-1).cumsum(-1)[:, :-1]
         k = (u[:, :1] > cumulated).sum(-1)
         rows = torch.arange(n, device=k.device)
         draws = means[rows, k] + log_scales[rows, k].exp() * torch.logit(u[:, 1:])
-        return draws if self.levels is None else to_grid(draws, self.levels)
+        return x.where(known, draws if self.levels is None else to_grid(draws, self.levels))

@@ -138,7 +138,6 @@ class MADE(Density):
 
     def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Returns what the means are offsets from, (batch, D): the context of a denoiser."""
-        del x
         return context if self.offset else None
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Mixture:
@@ -160,39 +159,49 @@ class MADE(Density):
         """Returns log p(xᵢ | x₁ … xᵢ₋₁, context) in nats for every i: (batch, D)."""
         return self.conditionals(x, context).log_prob(x, self.levels)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        self.check_labels(labels, len(x))
         return self.log_probs(x, context).sum(1)
 
-    @torch.no_grad()
     def sample(
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Draws n samples, one dimension after another: (n, D)."""
-        start = self.out_loc.new_zeros(n, *self.event_shape)
-        return self.complete(start, self.order, context, generator, progress)
+        x = self.out_loc.new_zeros(n, *self.event_shape)
+        known = torch.zeros(1, *self.event_shape, dtype=torch.bool)
+        return self.inpaint(x, known, context, labels, generator, progress)
 
     @torch.no_grad()
-    def complete(
+    def inpaint(
         self,
         x: Tensor,
-        dimensions: Tensor,
+        known: Tensor,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draws the given dimensions of x in turn and leaves the others as they are: (n, D)."""
-        x = x.clone()
-        for done, i in enumerate(dimensions.tolist(), start=1):
+        """Draws what is not known of x, each dimension given those before it in the order."""
+        self.check_labels(labels, len(x))
+        self.check_known(known, len(x))
+        known = known.to(x.device)
+        unknown = [i for i in self.order.tolist() if not known[:, i].all()]
+        x = x.where(known, 0.0)
+        for done, i in enumerate(unknown, start=1):
             mixture = self.conditionals(x, context)
             draws = Mixture(*(parameter[:, i] for parameter in mixture)).sample(generator)
-            x[:, i] = draws if self.levels is None else to_grid(draws, self.levels)
+            draws = draws if self.levels is None else to_grid(draws, self.levels)
+            x[:, i] = x[:, i].where(known[:, i], draws)
             if progress is not None:
-                progress(done, len(dimensions))
+                progress(done, len(unknown))
         return x
 
     @classmethod
@@ -219,7 +228,6 @@ class JointMADE(MADE):
 
     def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """Returns [0, x̃]: the denoiser's means are offsets from x̃, the prior's are free."""
-        del context
         x_smooth = x[:, : self.dims]
         return torch.cat([torch.zeros_like(x_smooth), x_smooth], 1) if self.config.offset else None
 
@@ -232,67 +240,89 @@ class JointMADE(MADE):
         return JointDenoiser(self)
 
 
-class JointPrior(Density):
-    """The first half of a `JointMADE` as a density of its own."""
+class _Half(Density):
+    """Half of a `JointMADE` as a density of its own, which shares its weights."""
 
-    summary = "the prior inside a joint MADE"
-
-    def __init__(self, joint: JointMADE) -> None:
-        super().__init__((joint.dims,), config=joint.config)
+    def __init__(self, joint: JointMADE, context_shape: Shape | None = None) -> None:
+        super().__init__((joint.dims,), context_shape, config=joint.config)
         self.joint_density = joint
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Returns log p(x̃) in nats: (batch, D) -> (batch,)."""
-        del context
-        both = torch.cat([x, torch.zeros_like(x)], dim=1)
-        return self.joint_density.log_probs(both)[:, : x.shape[1]].sum(1)
-
-    @torch.no_grad()
     def sample(
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draws n smoothed samples: (n, D)."""
-        del context
-        joint = self.joint_density
-        both = joint.out_loc.new_zeros(n, 2 * joint.dims)
-        first = joint.order[: joint.dims]
-        return joint.complete(both, first, None, generator, progress)[:, : joint.dims]
+        """Draws n samples, one dimension after another: (n, D)."""
+        x = self.joint_density.out_loc.new_zeros(n, *self.event_shape)
+        known = torch.zeros(1, *self.event_shape, dtype=torch.bool)
+        return self.inpaint(x, known, context, labels, generator, progress)
 
 
-class JointDenoiser(Density):
+class JointPrior(_Half):
+    """The first half of a `JointMADE` as a density of its own."""
+
+    summary = "the prior inside a joint MADE"
+
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Returns log p(x̃) in nats: (batch, D) -> (batch,)."""
+        self.check_labels(labels, len(x))
+        both = torch.cat([x, torch.zeros_like(x)], dim=1)
+        return self.joint_density.log_probs(both)[:, : x.shape[1]].sum(1)
+
+    def inpaint(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Draws what is not known of x̃, each dimension given those before it in the order."""
+        self.check_known(known, len(x))
+        joint, both = self.joint_density, torch.cat([x, torch.zeros_like(x)], dim=1)
+        known = torch.cat([known, torch.ones_like(known)], dim=1)  # x comes after x̃
+        return joint.inpaint(both, known, None, labels, generator, progress)[:, : joint.dims]
+
+
+class JointDenoiser(_Half):
     """The second half of a `JointMADE` as a conditional density of its own."""
 
     summary = "the denoiser inside a joint MADE"
 
     def __init__(self, joint: JointMADE) -> None:
-        super().__init__((joint.dims,), (joint.dims,), config=joint.config)
-        self.joint_density = joint
+        super().__init__(joint, (joint.dims,))
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns log p(x|x̃) in nats: (batch, D) -> (batch,)."""
-        both = torch.cat([_given(context), x], dim=1)
+        self.check_labels(labels, len(x))
+        both = torch.cat([_needed(context), x], dim=1)
         return self.joint_density.log_probs(both)[:, x.shape[1] :].sum(1)
 
-    @torch.no_grad()
-    def sample(
+    def inpaint(
         self,
-        n: int,
+        x: Tensor,
+        known: Tensor,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draws one clean sample for each smoothed one: (n, D)."""
-        joint, x_smooth = self.joint_density, _given(context)
-        both = torch.cat([x_smooth, torch.zeros_like(x_smooth)], dim=1)
-        second = joint.order[joint.dims :]
-        return joint.complete(both, second, None, generator, progress)[:n, joint.dims :]
+        """Draws what is not known of x, each dimension given x̃ and those before it in the order."""
+        self.check_known(known, len(x))
+        joint, both = self.joint_density, torch.cat([_needed(context), x], dim=1)
+        known = torch.cat([torch.ones_like(known), known], dim=1)
+        return joint.inpaint(both, known, None, labels, generator, progress)[:, joint.dims :]
 
 
-def _given(context: Tensor | None) -> Tensor:
+def _needed(context: Tensor | None) -> Tensor:
     if context is None:
         raise UsageError("A denoiser needs the smoothed samples x̃ as its context.")
     return context

@@ -98,8 +98,11 @@ class RealNVP(StandardisedDensity):
             Coupling(given + extra, moved, c.width, c.layers, c.scale_cap) for given, moved in sizes
         )
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        self.check_labels(labels, len(x))
         z, given = self.to_standard(x, context)
         kept, moved = z[:, ::2], z[:, 1::2]
         log_determinant = -self.log_volume.expand(len(x))
@@ -115,11 +118,12 @@ class RealNVP(StandardisedDensity):
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Draws n samples through the inverse flow: (n, D)."""
-        del progress
+        self.check_labels(labels, n)
         given = self.standard_context(context)
         z = normal((n, *self.event_shape), self.loc, generator)
         kept, moved = z[:, ::2], z[:, 1::2]

@@ -42,8 +42,9 @@ def command(
     """
     from smoothctl.cli.opening import open_run
     from smoothctl.sampling.draw import is_image_run
+    from smoothctl.sampling.inpainting import denoise, kernel_sigma, smooth
     from smoothctl.sampling.output import check_target, save_arrays
-    from smoothctl.sampling.restoring import denoise, kernel_sigma, smooth
+    from smoothctl.smoothing.batching import Execution
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)
@@ -58,15 +59,8 @@ def command(
     x_smooth = smooth(opened, x, seed) if clean else x
     with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
         with work(quiet) as progress:
-            found = denoise(
-                opened,
-                x_smooth,
-                draws,
-                seed,
-                progress("denoise"),
-                labels=labels,
-                batch_size=batch_size,
-            )
+            execution = Execution(batch_size, progress("denoise"))
+            found = denoise(opened, x_smooth, draws, seed, labels, execution)
         if found.single_step is None:
             notes.note("No single-step mean: this run's kernel has no usable form of it.")
         result = {

@@ -56,8 +56,9 @@ def command(
     from smoothctl.datasets.pictures import read_mask
     from smoothctl.errors import NotAvailable
     from smoothctl.sampling.draw import event_shape, is_image_run
+    from smoothctl.sampling.inpainting import inpaint, inpainting_method
     from smoothctl.sampling.output import check_target, save_arrays
-    from smoothctl.sampling.restoring import inpaint, inpainting_method
+    from smoothctl.smoothing.batching import Execution
 
     notes = Notes(quiet)
     sampler = sampler_settings(assignments)
@@ -74,17 +75,8 @@ def command(
     x, labels = drawing.read_input(opened, images, n, label, ("samples",), 1.0)
     with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
         with work(quiet) as progress:
-            found = inpaint(
-                opened,
-                x,
-                known,
-                draws,
-                chosen,
-                seed,
-                progress("inpaint"),
-                labels=labels,
-                batch_size=batch_size,
-            )
+            execution = Execution(batch_size, progress("inpaint"))
+            found = inpaint(opened, x, known, draws, chosen, seed, labels, execution)
         result = {
             "run": str(opened.path),
             "input": images,

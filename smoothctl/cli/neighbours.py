@@ -181,10 +181,11 @@ def _draw(
 ) -> "ImageSet":
     from smoothctl.metrics.image_sets import of_tensor
     from smoothctl.sampling.draw import draw
+    from smoothctl.smoothing.batching import Execution
 
     if method == "smoothed":
         notes.note("x̃ is rounded to 8 bits and clipped to [−1, 1] before it is compared.")
-    samples = draw(run, method, n, seed, progress, label=label).samples
+    samples = draw(run, method, n, seed, label, Execution(progress=progress)).samples
     return of_tensor(f"{run.path} ({method})", samples)
 
 

@@ -47,10 +47,10 @@ def command(
     notes = Notes(quiet)
     run = _fit_all(dataset, steps_factor, seed, device.value, out, overwrite, notes)
     from smoothctl.evaluation.records import append_scores
-    from smoothctl.evaluation.scores import score_run
+    from smoothctl.evaluation.scores import effort_for, score_run
 
     with work(quiet) as progress:
-        scores = score_run(run, draws=64, quadrature=0, seed=seed, progress=progress)
+        scores = score_run(run, effort_for(run, draws=64, quadrature=0), seed, progress=progress)
     append_scores(run.path, scores.to_dict())
     picture = _picture(run, seed)
     seconds = time.monotonic() - begun

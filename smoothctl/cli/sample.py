@@ -1,5 +1,6 @@
 """`smoothctl sample`."""
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
     from smoothctl.distributed.processes import Processes
     from smoothctl.runs.run import Run
-    from smoothctl.sampling.draw import Drawn
+    from smoothctl.sampling.draw import Samples
     from smoothctl.storage.partial import Parts
 
 __all__ = ["command"]
@@ -95,6 +96,7 @@ def command(
     from smoothctl.distributed.processes import launched
     from smoothctl.sampling.draw import best_method, draw_all, draw_frames, is_image_run
     from smoothctl.sampling.output import check_target
+    from smoothctl.smoothing.batching import Execution
 
     notes = Notes(quiet)
     processes = launched(device.value)
@@ -135,17 +137,17 @@ def command(
     methods = _all_methods(opened, notes) if chosen == "all" else [chosen]
     choices = {"methods": methods, "seed": seed, "label": label}
     parts = _parts(opened, path, count, choices, notes, processes)
-    draw = partial(draw_all, opened, methods, count, seed, batch_size=batch_size, label=label)
-    draw = partial(draw, parts=parts, processes=processes)
+    execution = Execution(batch_size, processes=processes, partial=parts)
+    draw = partial(draw_all, opened, methods, count, seed, label)
     if not processes.is_first:
-        draw()
+        draw(execution)
         return
     complete = f"all-{count:08d}"
     replace = replace or parts.has(complete)  # what is there is of the work that goes on
     check_target(path, replace, picture_alone=images, folder=images)
     with drawing.held(path, notes, lambda: _left(parts, count, path)):
         with work(quiet) as progress:
-            drawn = draw(progress=progress(chosen))
+            drawn = draw(dataclasses.replace(execution, progress=progress(chosen)))
         parts.mark(complete)
         _write(opened, drawn, sigmas, path, result, notes, as_json)
         parts.done()
@@ -210,7 +212,7 @@ def _write_frames(
 
 def _write(
     run: "Run",
-    drawn: "dict[str, Drawn]",
+    drawn: "dict[str, Samples]",
     sigmas: list[float],
     path: Path,
     result: dict[str, object],
@@ -249,7 +251,7 @@ def _write(
     drawing.print_files(result, path, lambda file: save_arrays(file, arrays), paint, as_json)
 
 
-def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":
+def _arrays(drawn: "dict[str, Samples]") -> "dict[str, Tensor | None]":
     """Returns the arrays of one method, or one array for each of several."""
     first = next(iter(drawn.values()))
     if len(drawn) == 1:
@@ -258,7 +260,7 @@ def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":
     return {**named, "labels": first.labels}
 
 
-def _moved(run: "Run", drawn: "dict[str, Drawn]", sigmas: list[float]) -> "dict[float, Tensor]":
+def _moved(run: "Run", drawn: "dict[str, Samples]", sigmas: list[float]) -> "dict[float, Tensor]":
     from smoothctl.sampling.draw import unsmoothed_single_steps
 
     if not sigmas:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -114,8 +114,9 @@ def command(
     from smoothctl.cli.opening import open_run
     from smoothctl.distributed.processes import launched
     from smoothctl.evaluation.records import append_scores, read_scores
-    from smoothctl.evaluation.scores import score_parts, score_run
+    from smoothctl.evaluation.scores import effort_for, score_parts, score_run
     from smoothctl.sampling.draw import is_image_run
+    from smoothctl.smoothing.batching import Execution
 
     processes = launched(device.value)
     path, sampler = None if target is None else Path(target), sampler_settings(assignments)
@@ -124,20 +125,16 @@ def command(
         raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
-    asked: dict[str, Any] = {
-        "limit": limit,
-        "draws": counts,
-        "samples": samples,
-        "quadrature": quadrature,
-    }
-    figures = partial(score_run, run, **asked, seed=seed, judging=how, processes=processes)
-    parts = score_parts(run, **asked, seed=seed, note=notes.note, processes=processes)
+    effort = effort_for(run, limit, counts, samples, quadrature)
+    parts = score_parts(run, effort, seed, notes.note, processes)
+    execution = Execution(processes=processes, partial=parts)
+    figures = partial(score_run, run, effort, seed, how, execution=execution)
     if not processes.is_first:
-        figures(parts=parts)
+        figures()
         return
     with _held(run, parts, notes):
         with work(quiet) as progress:
-            scores = figures(progress=progress, note=notes.note, parts=parts)
+            scores = figures(progress=progress, note=notes.note)
         print_json(scores.to_dict()) if as_json else print_scores(scores)
         append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
         parts.done()

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
 from smoothctl.rng import generator
-from smoothctl.smoothing.batching import evaluate, evaluate_kept, rows_that_fit
+from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, evaluate_long, rows_that_fit
 from smoothctl.smoothing.two_step import TwoStep
-from smoothctl.storage.partial import NOWHERE, Parts
 
 __all__ = [
     "Estimate",
@@ -79,24 +77,19 @@ def plain_likelihood(
     density: Density,
     x: Tensor,
     labels: Tensor | None = None,
-    progress: Progress | None = None,
-    processes: Processes = ALONE,
-    parts: Parts = NOWHERE,
+    execution: Execution = AT_ONCE,
 ) -> Estimate:
     """Returns the exact negative log-likelihood of a density of clean data.
 
     Args:
-        model: name for the result.
+        model: name for the result, and of what is kept of the work.
         density: of clean data.
         x: test examples, (batch, *event).
         labels: their classes, int64 (batch,), for a class-conditional model.
-        progress: told (examples done, examples).
-        processes: those that share the examples.
-        parts: keeps what was evaluated, under the model's name.
+        execution: how the density is evaluated.
     """
-    given, rows = density.given(labels), rows_that_fit(density)
-    keep = (parts, model, processes)
-    log_prob = evaluate_kept(*keep, density.log_prob, rows, x, progress=progress, **given)
+    rows = rows_that_fit(density)
+    log_prob = evaluate_long(model, density.log_prob, rows, x, None, labels, execution=execution)
     return _estimate(model, "exact", -log_prob, _bit_dims(density))
 
 
@@ -138,8 +131,8 @@ def bounds(
     x: Tensor,
     draws: int | Sequence[int],
     seed: int,
-    progress: Progress | None = None,
     labels: Tensor | None = None,
+    execution: Execution = AT_ONCE,
 ) -> tuple[list[Estimate], Tensor]:
     """Returns the bound of ARDS eq. 3, its three terms, and the importance-weighted bounds.
 
@@ -151,17 +144,17 @@ def bounds(
         x: test examples, (batch, *event).
         draws: K of the importance-weighted bound, or several, which share their draws.
         seed: seed of the noise.
-        progress: told (examples done, examples) of the importance-weighted bounds.
         labels: classes of the examples, int64 (batch,), for class-conditional models.
+        execution: how the stages are evaluated; progress is that of the importance-weighted ones.
 
     Returns:
         The estimates of −log p(x), and the importance-weighted bound of each example for the
         largest K, (batch,).
     """
-    terms = method.bound(x, generator(seed, "bound"), labels)
-    stream = generator(seed, "weights")
+    terms = method.bound(x, labels, generator(seed, "bound"), execution)
     counts = [draws] if isinstance(draws, int) else sorted(set(draws))
-    tighter = method.importance_weighted_bounds(x, counts, stream, progress, labels)
+    stream = generator(seed, "weights")
+    tighter = method.importance_weighted_bounds(x, counts, labels, stream, execution)
     dims = None if method.denoiser is None else _bit_dims(method.denoiser)
     found: Sequence[tuple[str, Tensor]] = [
         ("bound, 1 draw", terms.total),
@@ -193,11 +186,11 @@ def gain_estimate(
     if denoiser is None or not denoiser.tractable or len(x) < 2:
         return None
     x = x[: GAIN_EXAMPLES[denoiser.domain]]
-    given = denoiser.given(None if labels is None else labels[: len(x)])
-    x_smooth = method.kernel.sample(x, generator(seed, "gain"))
+    classes = method.labels_for(denoiser, None if labels is None else labels[: len(x)])
+    x_smooth, rows = method.kernel.sample(x, generator(seed, "gain")), rows_that_fit(denoiser)
 
-    def log_prob(x_smooth: Tensor) -> Tensor:
-        return evaluate(denoiser.log_prob, rows_that_fit(denoiser), x, x_smooth, **given)
+    def log_prob(context: Tensor) -> Tensor:
+        return evaluate(denoiser.log_prob, rows, x, context, classes)
 
     gain = gain_from_context(log_prob, x_smooth)
     return _estimate(model, "gain from x̃", gain, _bit_dims(denoiser))
@@ -214,7 +207,7 @@ def exact_by_quadrature(
     x: Tensor,
     bound: Tensor,
     limit: int,
-    progress: Progress | None = None,
+    execution: Execution = AT_ONCE,
 ) -> Estimate:
     """Returns −log p(x) by quadrature over x̃, for one and two dimensions.
 
@@ -227,12 +220,12 @@ def exact_by_quadrature(
         x: test examples, (batch, D) with D ≤ 2.
         bound: importance-weighted bound of each, (batch,).
         limit: examples to integrate for.
-        progress: told (examples done, examples).
+        execution: how the stages are evaluated.
 
     Raises:
         NotAvailable: more than two dimensions.
     """
-    gap = method.log_prob_by_quadrature(x[:limit], progress=progress) - bound[:limit]
+    gap = method.log_prob_by_quadrature(x[:limit], execution=execution) - bound[:limit]
     whole, paired = _estimate("", "", -bound), _estimate("", "", -gap)
     error = math.hypot(whole.standard_error, paired.standard_error)
     return Estimate(model, "exact, by quadrature", whole.nats + paired.nats, error, len(gap))

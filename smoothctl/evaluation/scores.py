@@ -33,8 +33,8 @@ from smoothctl.metrics.two_sample import (
 )
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
-from smoothctl.sampling.draw import draw_all, samples_key, usable_methods
-from smoothctl.smoothing.batching import KEPT_ROWS
+from smoothctl.sampling.draw import draw_all, is_image_run, samples_key, usable_methods
+from smoothctl.smoothing.batching import AT_ONCE, KEPT_ROWS, Execution
 from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.storage.partial import NOWHERE, Parts
 
@@ -44,6 +44,7 @@ __all__ = [
     "Effort",
     "SampleScore",
     "Scores",
+    "effort_for",
     "score_parts",
     "score_run",
 ]
@@ -133,17 +134,12 @@ class Scores:
 
 def score_run(
     run: Run,
-    *,
-    limit: int | None = None,
-    draws: int | Sequence[int] | None = None,
-    samples: int | None = None,
-    quadrature: int | None = None,
+    effort: Effort | None = None,
     seed: int = 0,
     judging: Judging | None = _BY_DEFAULT,
     progress: ProgressFor = lambda _: None,
     note: Note = lambda _: None,
-    processes: Processes = ALONE,
-    parts: Parts = NOWHERE,
+    execution: Execution = AT_ONCE,
 ) -> Scores:
     """Scores every complete stage of a run on its dataset.
 
@@ -152,77 +148,58 @@ def score_run(
 
     Args:
         run: an opened run.
-        limit: test examples to use, the first ones; 0: all. Here and below, None is the domain's
-            `Effort`.
-        draws: K of the importance-weighted bounds.
-        samples: samples to draw and judge; 0 leaves them out.
-        quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
+        effort: how much work is done; that of the domain (`effort_for`) if None.
         seed: seed of noise, samples, projections and subsets.
         judging: how images are judged; None leaves it out.
         progress: makes progress callbacks.
         note: told what a person should know.
-        processes: those that share likelihoods and samples; the first alone judges them, and gets
-            their figures.
-        parts: keeps what was evaluated and drawn: those of `score_parts` for the same arguments.
+        execution: whose processes share likelihoods and samples, of which the first alone judges
+            the samples; and what keeps them: `score_parts` for the same arguments.
 
     Raises:
         RunError: a stage's files are damaged.
         DataError: drawn samples are not finite, or are not images of the reference's shape.
         NotAvailable: the named features cannot be had.
     """
+    return _Scoring(run, effort or effort_for(run), seed, progress, note, execution).scores(judging)
+
+
+def effort_for(
+    run: Run,
+    limit: int | None = None,
+    draws: int | Sequence[int] | None = None,
+    samples: int | None = None,
+    quadrature: int | None = None,
+) -> Effort:
+    """Returns the effort of the run's domain, with what is chosen instead.
+
+    Args:
+        run: an opened run.
+        limit: test examples to use, the first ones; 0: all. Here and below, None is the domain's.
+        draws: K of the importance-weighted bounds.
+        samples: samples to draw and judge; 0 leaves them out.
+        quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
+
+    Raises:
+        UsageError: one sample, or one example.
+    """
     if samples == 1:
         raise UsageError("Two-sample statistics need at least 2 samples, or 0 for none.")
     if limit == 1:
         raise UsageError("A standard error needs at least 2 test examples; 0 takes all.")
-    dataset = run.dataset()
-    chosen = _effort(dataset, limit, draws, samples, quadrature)
-    missing: dict[str, str] = {}
-    by: Judge | None = None
-    if chosen.samples and judging is not None and processes.is_first and dataset.domain == "image":
-        by = _judge(run, dataset, judging, note)  # what cannot be had is said before the work
-    share = (processes, parts)
-    likelihood = _likelihood(run, dataset, chosen, seed, progress, missing, *share)
-    gain = _gain(run, dataset, chosen, seed)
-    if gain is not None and (said := gain_note(gain.nats, dataset.event_shape)):
-        note(said)
-    entropy = _or_missing(dataset.true_entropy, "true entropy", missing)
-    drawn: dict[str, Tensor] = {}
-    if chosen.samples:
-        methods, told = usable_methods(run, missing), progress("samples")
-        found = draw_all(run, methods, chosen.samples, seed, told, parts=parts, processes=processes)
-        drawn = {name: each.samples.cpu() for name, each in found.items()}
-    scored = _two_sample(dataset, drawn, chosen.samples, seed, missing)
-    if dataset.domain == "image":  # nobody expects these of images
-        for name in ("true entropy", "off support"):
-            missing.pop(name, None)
-    quality = None if by is None or not drawn else _quality(dataset, drawn, by, seed, progress)
-    return Scores(
-        run=str(run.path),
-        dataset=dataset.name,
-        **stamp(),
-        weights=run.weights,
-        sampler=dict(run.sampler),
-        seed=seed,
-        limit=chosen.limit,
-        draws=list(chosen.draws),
-        quadrature=chosen.quadrature,
-        samples_each=chosen.samples,
-        true_entropy=entropy,
-        likelihood=likelihood,
-        gain=gain,
-        samples=scored,
-        quality=quality,
-        not_available=missing,
+    default = EFFORTS["image" if is_image_run(run) else "vector"]
+    counts = (draws,) if isinstance(draws, int) else draws or default.draws
+    return Effort(
+        limit=default.limit if limit is None else limit or None,
+        draws=tuple(sorted(set(counts))),
+        samples=default.samples if samples is None else samples,
+        quadrature=default.quadrature if quadrature is None else quadrature,
     )
 
 
 def score_parts(
     run: Run,
-    *,
-    limit: int | None = None,
-    draws: int | Sequence[int] | None = None,
-    samples: int | None = None,
-    quadrature: int | None = None,
+    effort: Effort,
     seed: int = 0,
     note: Note = lambda _: None,
     processes: Processes = ALONE,
@@ -233,7 +210,6 @@ def score_parts(
     one block of evaluations is not kept.
     """
     dataset = run.dataset()
-    effort = _effort(dataset, limit, draws, samples, quadrature)
     examples = min(len(dataset.test), effort.limit or len(dataset.test))
     if examples * (1 + max(effort.draws)) + effort.samples <= KEPT_ROWS[dataset.domain]:
         return NOWHERE
@@ -242,136 +218,159 @@ def score_parts(
     return Parts(run.path / f".score-{digest}.parts", key, note, processes)
 
 
-def _effort(
-    dataset: Dataset,
-    limit: int | None,
-    draws: int | Sequence[int] | None,
-    samples: int | None,
-    quadrature: int | None,
-) -> Effort:
-    """Returns the domain's effort, with what was chosen instead."""
-    default = EFFORTS[dataset.domain]
-    counts = (draws,) if isinstance(draws, int) else draws or default.draws
-    return Effort(
-        limit=default.limit if limit is None else limit or None,
-        draws=tuple(sorted(set(counts))),
-        samples=default.samples if samples is None else samples,
-        quadrature=default.quadrature if quadrature is None else quadrature,
-    )
+class _Scoring:
+    """One scoring of a run; the arguments are those of `score_run`."""
 
+    def __init__(
+        self,
+        run: Run,
+        effort: Effort,
+        seed: int,
+        progress: ProgressFor,
+        note: Note,
+        execution: Execution,
+    ) -> None:
+        self.run, self.effort, self.seed = run, effort, seed
+        self.progress, self.note, self.execution = progress, note, execution
+        self.dataset = run.dataset()
+        self.two_step = run.method()
+        self.missing: dict[str, str] = {}
+        self.x = self.dataset.test.head(effort.limit).to(run.device)
 
-def _likelihood(
-    run: Run,
-    dataset: Dataset,
-    effort: Effort,
-    seed: int,
-    progress: ProgressFor,
-    missing: dict[str, str],
-    processes: Processes,
-    parts: Parts,
-) -> list[Estimate]:
-    x = dataset.test.head(effort.limit).to(run.device)
-    labels = None
-    if dataset.classes is not None:
-        labels = dataset.test.head_labels(effort.limit).to(run.device)
-    found = []
-    if "baseline" in run.stages():
-        baseline = run.density("baseline")
-        if _has_likelihood(baseline, "baseline likelihood", missing):
-            rows, work = x.to(_dtype(baseline)), progress("likelihood")
-            if baseline.bounded:
-                found += latent_bounds("baseline", baseline, rows, effort.draws, seed, work)
-            else:
-                given = (labels, work, processes, parts)
-                found.append(plain_likelihood("baseline", baseline, rows, *given))
-    method = run.method()
-    if method is None and not found:
-        run.check("prior")
-    if method is None:
-        if run.stage("prior").started or "denoiser" in run.stages():
-            missing["two-step bound"] = run.stage("prior").lacking()
-        return found
-    if method.denoiser is None:
-        missing["two-step bound"] = run.stage("denoiser").lacking()
-    elif all(
-        _has_likelihood(stage, "two-step bound", missing)
-        for stage in (method.prior, method.denoiser)
-    ):
-        shared = replace(method, processes=processes, parts=parts)
-        found += _bounds(shared, x.to(_dtype(method.prior)), labels, effort, seed, progress)
-    return found
+    def scores(self, judging: Judging | None) -> Scores:
+        """Returns all figures."""
+        judge = self._judge(judging)  # what cannot be had is said before the work
+        likelihood, gain = self._likelihood(), self._gain()
+        if gain is not None and (said := gain_note(gain.nats, self.dataset.event_shape)):
+            self.note(said)
+        entropy = _or_missing(self.dataset.true_entropy, "true entropy", self.missing)
+        samples = self._samples()
+        statistics = self._two_sample(samples)
+        if self.dataset.domain == "image":  # nobody expects these of images
+            for name in ("true entropy", "off support"):
+                self.missing.pop(name, None)
+        return Scores(
+            run=str(self.run.path),
+            dataset=self.dataset.name,
+            **stamp(),
+            weights=self.run.weights,
+            sampler=dict(self.run.sampler),
+            seed=self.seed,
+            limit=self.effort.limit,
+            draws=list(self.effort.draws),
+            quadrature=self.effort.quadrature,
+            samples_each=self.effort.samples,
+            true_entropy=entropy,
+            likelihood=likelihood,
+            gain=gain,
+            samples=statistics,
+            quality=self._quality(judge, samples),
+            not_available=self.missing,
+        )
 
+    def _labels(self, model: Density | TwoStep) -> Tensor | None:
+        """Returns the classes of the examples where a model is conditioned on them."""
+        if model.classes is None:
+            return None
+        return self.dataset.test.head_labels(self.effort.limit).to(self.run.device)
 
-def _gain(run: Run, dataset: Dataset, effort: Effort, seed: int) -> Estimate | None:
-    """Returns the gain from x̃ of a complete denoiser."""
-    method = run.method()
-    if method is None or method.denoiser is None:
-        return None
-    x = dataset.test.head(effort.limit).to(run.device, _dtype(method.denoiser))
-    labels = None
-    if dataset.classes is not None:
-        labels = dataset.test.head_labels(effort.limit).to(run.device)
-    return gain_estimate("two-step", method, x, seed, labels)
+    def _told(self, work: str) -> Execution:
+        return replace(self.execution, progress=self.progress(work))
 
+    def _likelihood(self) -> list[Estimate]:
+        """Returns the baseline's likelihood and the bounds of the two stages."""
+        estimates = []
+        if "baseline" in self.run.stages():
+            estimates += self._plain(self.run.density("baseline"))
+        if self.two_step is not None:
+            return estimates + self._bounds(self.two_step)
+        if not estimates:
+            self.run.check("prior")
+        if self.run.stage("prior").started or "denoiser" in self.run.stages():
+            self.missing["two-step bound"] = self.run.stage("prior").lacking()
+        return estimates
 
-def _bounds(
-    method: TwoStep,
-    x: Tensor,
-    labels: Tensor | None,
-    effort: Effort,
-    seed: int,
-    progress: ProgressFor,
-) -> list[Estimate]:
-    """Returns the bounds and, of one- and two-dimensional vectors, the exact integral."""
-    work = progress("bounds")
-    found, tighter = bounds("two-step", method, x, effort.draws, seed, work, labels)
-    if effort.quadrature and x[0].numel() <= 2 and x.ndim == 2 and method.tractable:
-        work = progress("quadrature")
-        found.append(exact_by_quadrature("two-step", method, x, tighter, effort.quadrature, work))
-    return found
+    def _plain(self, baseline: Density) -> list[Estimate]:
+        if not self._has_likelihood(baseline, "baseline likelihood"):
+            return []
+        x, work = self.x.to(_dtype(baseline)), self._told("likelihood")
+        if baseline.bounded:
+            draws = self.effort.draws
+            return latent_bounds("baseline", baseline, x, draws, self.seed, work.progress)
+        return [plain_likelihood("baseline", baseline, x, self._labels(baseline), work)]
 
+    def _bounds(self, two_step: TwoStep) -> list[Estimate]:
+        """Returns the bounds and, of one- and two-dimensional vectors, the exact integral."""
+        if two_step.denoiser is None:
+            self.missing["two-step bound"] = self.run.stage("denoiser").lacking()
+            return []
+        stages = (two_step.prior, two_step.denoiser)
+        if not all(self._has_likelihood(stage, "two-step bound") for stage in stages):
+            return []
+        x, counts = self.x.to(_dtype(two_step.prior)), self.effort.draws
+        given = (self.seed, self._labels(two_step), self._told("bounds"))
+        estimates, tighter = bounds("two-step", two_step, x, counts, *given)
+        examples = self.effort.quadrature
+        if examples and x.ndim == 2 and x.shape[1] <= 2 and two_step.tractable:
+            work = self._told("quadrature")
+            estimates.append(exact_by_quadrature("two-step", two_step, x, tighter, examples, work))
+        return estimates
 
-def _has_likelihood(density: Density, name: str, missing: dict[str, str]) -> bool:
-    has = density.tractable or density.bounded
-    if not has:
-        missing[name] = f"{type(density).__name__} gives scores, the gradients of log p, alone"
-    return has
+    def _has_likelihood(self, density: Density, name: str) -> bool:
+        has = density.tractable or density.bounded
+        if not has:
+            model = type(density).__name__
+            self.missing[name] = f"{model} gives scores, the gradients of log p, alone"
+        return has
 
+    def _gain(self) -> Estimate | None:
+        """Returns the gain from x̃ of a complete denoiser."""
+        if self.two_step is None or self.two_step.denoiser is None:
+            return None
+        x = self.x.to(_dtype(self.two_step.denoiser))
+        return gain_estimate("two-step", self.two_step, x, self.seed, self._labels(self.two_step))
 
-def _two_sample(
-    dataset: Dataset,
-    drawn: Mapping[str, Tensor],
-    n: int,
-    seed: int,
-    missing: dict[str, str],
-) -> list[SampleScore]:
-    """Compares samples, and true ones for a floor, with the first n test examples."""
-    if not drawn:
-        return []
-    reference = dataset.test.head(n)
-    every = {"true sample (floor)": dataset.reference(n, seed), **drawn}
-    return [
-        _sample_score(name, samples.to(reference), reference, dataset, seed, missing)
-        for name, samples in every.items()
-    ]
+    def _samples(self) -> dict[str, Tensor]:
+        """Draws by every method that the run allows."""
+        if not self.effort.samples:
+            return {}
+        methods, work = usable_methods(self.run, self.missing), self._told("samples")
+        drawn = draw_all(self.run, methods, self.effort.samples, self.seed, execution=work)
+        return {name: each.samples.cpu() for name, each in drawn.items()}
 
+    def _two_sample(self, samples: Mapping[str, Tensor]) -> list[SampleScore]:
+        """Compares samples, and true ones for a floor, with the first n test examples."""
+        if not samples:
+            return []
+        n = self.effort.samples
+        reference = self.dataset.test.head(n)
+        every = {"true sample (floor)": self.dataset.reference(n, self.seed), **samples}
+        return [
+            _sample_score(name, x.to(reference), reference, self.dataset, self.seed, self.missing)
+            for name, x in every.items()
+        ]
 
-def _judge(run: Run, dataset: Dataset, judging: Judging, note: Note) -> Judge:
-    """Makes the extractor for the reference, the run's training images if none is given."""
-    train = of_view(f"{Path(dataset.name).name} (train)", dataset, dataset.train)
-    reference = judging.reference or train
-    train.check_comparable(reference)
-    return judging.judge(reference, str(run.device), note)
+    def _judge(self, judging: Judging | None) -> Judge | None:
+        """Makes the extractor for the reference, the run's training images if none is given."""
+        wanted = self.effort.samples and self.dataset.domain == "image"
+        if judging is None or not wanted or not self.execution.processes.is_first:
+            return None
+        name = Path(self.dataset.name).name
+        train = of_view(f"{name} (train)", self.dataset, self.dataset.train)
+        reference = judging.reference or train
+        train.check_comparable(reference)
+        return judging.judge(reference, str(self.run.device), self.note)
 
-
-def _quality(
-    dataset: Dataset, drawn: Mapping[str, Tensor], by: Judge, seed: int, progress: ProgressFor
-) -> Quality:
-    """Judges samples and, for a floor, as many test images."""
-    test = of_view(f"{Path(dataset.name).name} (test)", dataset, dataset.test)
-    n = len(next(iter(drawn.values())))
-    sets = {FLOOR: test.pick(n, seed), **{key: of_tensor(key, x) for key, x in drawn.items()}}
-    return score_images(sets, by, test, seed, progress)
+    def _quality(self, judge: Judge | None, samples: Mapping[str, Tensor]) -> Quality | None:
+        """Judges samples and, for a floor, as many test images."""
+        if judge is None or not samples:
+            return None
+        name = Path(self.dataset.name).name
+        test = of_view(f"{name} (test)", self.dataset, self.dataset.test)
+        n = len(next(iter(samples.values())))
+        floor = test.pick(n, self.seed)
+        sets = {FLOOR: floor, **{key: of_tensor(key, x) for key, x in samples.items()}}
+        return score_images(sets, judge, test, self.seed, self.progress)
 
 
 def _sample_score(

@@ -12,7 +12,7 @@ from smoothctl.datasets.base import Dataset
 from smoothctl.datasets.grid import Grid
 from smoothctl.datasets.pictures import to_uint8, write_png
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.sampling.draw import Drawn
+from smoothctl.sampling.draw import Samples
 from smoothctl.storage.files import write_bytes
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def save_samples_picture(
-    path: Path, dataset: Dataset | None, drawn: Drawn, method: str
+    path: Path, dataset: Dataset | None, drawn: Samples, method: str
 ) -> Path | None:
     """Writes a picture of data, smoothed samples and samples; None for more than two dimensions.
 

@@ -17,6 +17,7 @@ from smoothctl.reporting.charts import Chart, Image, histogram, picture, points
 from smoothctl.reporting.figures import grid, neighbour_rows
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import available_methods, draw_all, usable_methods
+from smoothctl.smoothing.batching import Execution
 
 __all__ = ["Panel", "Pictures", "pictures_of"]
 
@@ -89,7 +90,7 @@ def _samples(
     if "smoothed" in available_methods(run):
         usable.add("smoothed")
     methods = [name for name in _ORDER if name in usable]
-    drawn = draw_all(run, methods, number, seed, progress)
+    drawn = draw_all(run, methods, number, seed, execution=Execution(progress=progress))
     missing += reasons.values()
     return {name: drawn[name].samples.detach().cpu() for name in methods}
 

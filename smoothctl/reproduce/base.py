@@ -128,7 +128,7 @@ def evaluate_two_step(run: Run, scale: Scale) -> dict[str, float]:
     assert method is not None
     x = dataset.test.head(scale.examples)
     estimates, _ = bounds("two-step", method, x, scale.draws or _DRAWS, seed=0)
-    samples = method.sample(len(x), generator(0, "two-step"))
+    samples = method.sample(len(x), generator=generator(0, "two-step"))
     return {
         "nats": estimates[-1].nats,
         "bound, 1 draw": estimates[0].nats,

@@ -218,7 +218,7 @@ class Run:
         Raises:
             RunError: files are damaged, or prior and denoiser do not belong together.
         """
-        from smoothctl.architectures.made import JointMADE
+        from smoothctl.architectures.base import BothStages
         from smoothctl.smoothing.two_step import TwoStep
 
         stages = self.stages()
@@ -226,7 +226,7 @@ class Run:
         denoiser: Density | None
         if "joint" in stages and not {"prior", "denoiser"} <= set(stages):
             joint, config = self._load("joint")
-            assert isinstance(joint, JointMADE)
+            assert isinstance(joint, BothStages)
             prior, denoiser = joint.prior(), joint.denoiser()
         elif "prior" in stages:
             prior, config = self._load("prior")

@@ -2,30 +2,30 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from smoothctl import __version__
 from smoothctl.architectures.base import Density, Progress
-from smoothctl.distributed.processes import ALONE, Processes
+from smoothctl.distributed.processes import ALONE
 from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
-from smoothctl.rng import generator
+from smoothctl.rng import generator, skipped
 from smoothctl.runs.config import StageName
 from smoothctl.runs.run import Run
-from smoothctl.sampling.shards import FRAMED, METHODS, Drawn, Method, Source, class_labels
 from smoothctl.smoothing import batching
-from smoothctl.smoothing.batching import evaluate, part_of, rows_that_fit, spans
+from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, rows_that_fit, spans
+from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.storage.partial import NOWHERE, Parts
 
 __all__ = [
     "METHODS",
-    "Drawn",
     "Method",
+    "Samples",
     "available_methods",
     "best_method",
     "class_labels",
@@ -41,6 +41,11 @@ __all__ = [
     "usable_methods",
 ]
 
+Method = Literal["two-step", "single-step", "smoothed", "baseline"]
+METHODS: tuple[Method, ...] = get_args(Method)
+FRAMED: tuple[Method, ...] = ("smoothed", "baseline")
+"""The methods whose samples may have intermediate states, and come from no x̃."""
+
 _NEEDS: Mapping[str, tuple[StageName, ...]] = {
     "two-step": ("prior", "denoiser"),
     "single-step": ("prior",),
@@ -54,6 +59,16 @@ _BATCHES = 8
 
 _NAME = "images-{:08d}-{:08d}"
 """Of the part that holds a shard: its first image, and the one after its last."""
+
+
+class Samples(NamedTuple):
+    """Samples (n, *event) with what belongs to them."""
+
+    samples: Tensor
+    smoothed: Tensor | None = None
+    """The x̃ of each, for methods that start from it."""
+    labels: Tensor | None = None
+    """The class that each was drawn for, (n,), where the model has classes."""
 
 
 def event_shape(run: Run) -> tuple[int, ...]:
@@ -111,11 +126,9 @@ def draw(
     method: str,
     n: int,
     seed: int = 0,
-    progress: Progress | None = None,
-    *,
-    batch_size: int | None = None,
     label: int | None = None,
-) -> Drawn:
+    execution: Execution = AT_ONCE,
+) -> Samples:
     """Draws n samples; the same seed gives all methods the same x̃.
 
     Args:
@@ -123,16 +136,15 @@ def draw(
         method: one of METHODS.
         n: how many.
         seed: determines the samples.
-        progress: told (done, total).
-        batch_size: images drawn at once, which does not change them; chosen from memory if None.
         label: the class to draw, for class-conditional models; all in turn if None.
+        execution: how they are drawn, which does not change them.
 
     Raises:
         UsageError: an unknown method, n or a batch size below one, or no such class.
         RunError: the run lacks a stage that the method needs.
         NotAvailable: the kernel has no usable posterior mean.
     """
-    return draw_all(run, [method], n, seed, progress, batch_size=batch_size, label=label)[method]
+    return draw_all(run, [method], n, seed, label, execution)[method]
 
 
 def draw_all(
@@ -140,53 +152,98 @@ def draw_all(
     methods: Sequence[str],
     n: int,
     seed: int = 0,
-    progress: Progress | None = None,
-    *,
-    batch_size: int | None = None,
     label: int | None = None,
-    parts: Parts = NOWHERE,
-    processes: Processes = ALONE,
-) -> dict[str, Drawn]:
+    execution: Execution = AT_ONCE,
+) -> dict[str, Samples]:
     """Draws n samples by each of several methods from the same x̃; see `draw`.
 
     Images are drawn shard by shard, each of which may be kept, as the noise of a shard is skipped
-    to: neither shards nor processes change any image.
+    to: neither shards nor processes change any image. The first process alone draws vectors.
 
     Args:
         run: an opened run.
         methods: some of METHODS.
         n: how many of each.
         seed: determines the samples.
-        progress: told (done, total).
-        batch_size: see `draw`.
         label: see `draw`.
-        parts: keeps shards of images; `samples_key` says what they are a function of.
-        processes: those that share the batches of images; the first alone draws vectors.
+        execution: how they are drawn; `samples_key` says what is kept is a function of.
 
     Returns:
         By method; nothing in processes other than the first.
     """
     _check(run, methods, n)
-    images = is_image_run(run)
-    if not images:
-        if not processes.is_first:
+    if not is_image_run(run):
+        if not execution.processes.is_first:
             return {}
-        parts, processes = NOWHERE, ALONE
-    source = Source.of(run, methods, seed, label, batch_size, processes)
-    cuts = list(spans(n, shard_size(run))) if images else [(0, n)]
-    shards, goes_on = [], False
-
-    def shard(number: int, start: int, stop: int) -> dict[str, Tensor]:
-        nonlocal goes_on
-        if start and not goes_on and parts.folder is not None:
-            parts.note(f"Goes on at image {start + 1} of {n}.")
-        goes_on = True
-        return source.draw(start, stop, part_of(progress, number, len(cuts)))
-
+        execution = replace(execution, processes=ALONE, partial=NOWHERE)
+    two_step, baseline = _models(run, methods)
+    shards: list[Mapping[str, Tensor]] = []
+    cuts, drawn = _shards(run, n), False
     for number, (start, stop) in enumerate(cuts):
-        part = parts.part(_NAME.format(start, stop), partial(shard, number, start, stop))
-        shards.append(part if processes.is_first else {})
-    return source.joined(shards, n) if processes.is_first else {}
+        name = _NAME.format(start, stop)
+        shard = execution.partial.get(name)
+        if shard is None:
+            if start and not drawn:
+                execution.partial.note(f"Goes on at image {start + 1} of {n}.")
+            shard, drawn = {}, True
+            parts = _passes(methods, execution.part(number, len(cuts)))
+            if two_step is not None:
+                classes = class_labels(two_step, start, stop, label)
+                stream = _stream(seed, "smoothed", start)
+                x_smooth = two_step.sample_smoothed(stop - start, classes, stream, next(parts))
+                shard["smoothed"] = x_smooth
+                if "single-step" in methods:
+                    shard["single-step"] = two_step.single_step(x_smooth, classes, execution)
+                if "two-step" in methods:
+                    stream = _stream(seed, "denoised", start)
+                    shard["two-step"] = two_step.denoise(x_smooth, classes, stream, next(parts))
+            if baseline is not None:
+                classes = class_labels(baseline, start, stop, label)
+                given = (None, classes, _stream(seed, "baseline", start), next(parts))
+                shard["baseline"] = batching.sample(baseline, stop - start, *given)
+            execution.partial.put(name, shard)
+        shards.append(shard if execution.processes.is_first else {})
+    if not execution.processes.is_first:
+        return {}
+    samples = {name: _whole(shards, name, run) for name in shards[0]}
+    models = {method: baseline if method == "baseline" else two_step for method in methods}
+    return {
+        method: Samples(
+            samples[method],
+            None if method in FRAMED else samples["smoothed"],
+            None if model is None else class_labels(model, 0, n, label),
+        )
+        for method, model in models.items()
+    }
+
+
+def _models(run: Run, methods: Sequence[str]) -> tuple[TwoStep | None, Density | None]:
+    """Loads what the methods draw from: kernel and stages, and the baseline."""
+    two_step = run.method() if set(methods) - {"baseline"} else None
+    if two_step is not None and "single-step" in methods:
+        two_step.check_single_step()
+    return two_step, run.density("baseline") if "baseline" in methods else None
+
+
+def _shards(run: Run, n: int) -> list[tuple[int, int]]:
+    """Returns start and stop of each part of the work that is kept: vectors are drawn at once."""
+    return list(spans(n, shard_size(run))) if is_image_run(run) else [(0, n)]
+
+
+def _passes(methods: Sequence[str], execution: Execution) -> Iterator[Execution]:
+    """Yields the execution of each pass over a shard: smoothed, denoised, baseline."""
+    smoothed = bool(set(methods) - {"baseline"})
+    count = smoothed + ("two-step" in methods) + ("baseline" in methods)
+    return (execution.part(number, count) for number in range(count))
+
+
+def _stream(seed: int, name: str, start: int) -> Generator:
+    """Returns the generator of one method's noise, skipped to a row."""
+    return skipped(generator(seed, name), start)
+
+
+def _whole(shards: Sequence[Mapping[str, Tensor]], name: str, run: Run) -> Tensor:
+    return torch.cat([shard[name] for shard in shards]).to(run.device)
 
 
 def shard_size(run: Run) -> int:
@@ -284,7 +341,7 @@ def unsmoothed_single_steps(
         if not (math.isfinite(sigma) and sigma > 0):
             raise UsageError(f"Each sigma must be positive and finite, not {sigma:g}.")
     rows = rows_that_fit(density, gradient=True)
-    score = evaluate(density.score, rows, x, labels=labels)
+    score = evaluate(density.score_function, rows, x, None, labels)
     return {sigma: x + sigma**2 * score for sigma in sigmas}
 
 
@@ -294,3 +351,27 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def class_labels(
+    model: TwoStep | Density, start: int, stop: int, label: int | None = None
+) -> Tensor | None:
+    """Returns the classes of samples: the given one, or all in turn; None without classes.
+
+    Returns:
+        int64 (stop − start,), on the model's device.
+
+    Raises:
+        UsageError: there is no such class, or the model has none.
+    """
+    classes = model.classes
+    if classes is None:
+        if label is not None:
+            raise UsageError("This run was fitted without classes: leave --label out.")
+        return None
+    if label is not None and not 0 <= label < classes:
+        raise UsageError(f"There is no class {label}; this run has 0 to {classes - 1}.")
+    device = batching.device_of(model.prior if isinstance(model, TwoStep) else model)
+    if label is None:
+        return torch.arange(start, stop, device=device) % classes
+    return torch.full((stop - start,), label, device=device)

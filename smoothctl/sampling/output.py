@@ -9,7 +9,7 @@ from torch import Tensor
 
 from smoothctl.datasets.pictures import to_uint8, write_png
 from smoothctl.errors import RunError, UsageError
-from smoothctl.sampling.shards import Drawn
+from smoothctl.sampling.draw import Samples
 from smoothctl.storage.files import MANIFEST, new_folder, write_bytes
 
 __all__ = ["check_folder", "check_target", "save_arrays", "save_samples", "write_folder"]
@@ -43,7 +43,7 @@ def check_target(
             raise RunError(f"{file} is there already: choose another --out, or --overwrite it.")
 
 
-def save_samples(path: Path, drawn: Drawn) -> None:
+def save_samples(path: Path, drawn: Samples) -> None:
     """Writes an .npz file with `samples` and, where there are any, `smoothed` and `labels`.
 
     Raises:

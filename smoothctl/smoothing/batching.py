@@ -1,7 +1,7 @@
 """How many examples a network takes at once, and working through more of them in parts."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,17 +11,18 @@ from smoothctl.architectures.base import Density, Progress
 from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import UsageError
 from smoothctl.rng import skipped
-from smoothctl.storage.partial import Parts
+from smoothctl.storage.partial import NOWHERE, Parts
 
 __all__ = [
+    "AT_ONCE",
     "KEPT_ROWS",
-    "complete",
+    "Execution",
     "device_of",
     "evaluate",
-    "evaluate_kept",
-    "evaluate_shared",
+    "evaluate_long",
     "images_at_once",
-    "in_batches",
+    "inpaint",
+    "map_images",
     "most_images",
     "part_of",
     "rows_that_fit",
@@ -68,82 +69,29 @@ def spans(total: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, total)) for start in range(0, total, size))
 
 
-def evaluate(
-    function: Callable[..., Tensor],
-    rows: int,
-    *tensors: Tensor,
-    labels: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Calls a function of tensors on `rows` rows at a time and joins the results.
+@dataclass(frozen=True)
+class Execution:
+    """How long work is done: how much at once, by whom, who is told. Its result is the same.
 
     Args:
-        function: takes as many tensors as are given and, where labels are, `labels=`.
-        rows: at most this many in a call.
-        tensors: of equal length n, at least 1.
-        labels: (n,), or None.
-        progress: told (rows done, rows).
+        batch_size: images drawn at once; chosen from memory if None.
+        progress: told (done, total).
+        processes: those that share the work; all of them do the same calls and get all results.
+        partial: keeps what has been computed, so that work that was stopped goes on.
     """
-    n, results = len(tensors[0]), []
-    for start, stop in spans(n, rows):
-        given = {} if labels is None else {"labels": labels[start:stop]}
-        results.append(function(*(tensor[start:stop] for tensor in tensors), **given))
-        if progress is not None:
-            progress(stop, n)
-    return results[0] if len(results) == 1 else torch.cat(results)
+
+    batch_size: int | None = None
+    progress: Progress | None = None
+    processes: Processes = ALONE
+    partial: Parts = NOWHERE
+
+    def part(self, part: int, parts: int) -> "Execution":
+        """Returns the execution of one of several equal parts of the work."""
+        return replace(self, progress=part_of(self.progress, part, parts))
 
 
-def evaluate_shared(
-    processes: Processes,
-    function: Callable[..., Tensor],
-    rows: int,
-    *tensors: Tensor,
-    labels: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Does `evaluate` of a function of one number a row in several processes, a share in each.
-
-    All of them must call it with the same tensors, and all get all results, (n,). The other
-    arguments are those of `evaluate`.
-    """
-    if processes.count == 1:
-        return evaluate(function, rows, *tensors, labels=labels, progress=progress)
-    begin, end = processes.span(len(tensors[0]))
-    found = tensors[0].new_zeros(len(tensors[0]))
-    if end > begin:
-        mine = [tensor[begin:end] for tensor in tensors]
-        given = None if labels is None else labels[begin:end]
-        found[begin:end] = evaluate(function, rows, *mine, labels=given, progress=progress)
-    return processes.total(found)
-
-
-def evaluate_kept(
-    parts: Parts,
-    name: str,
-    processes: Processes,
-    function: Callable[..., Tensor],
-    rows: int,
-    *tensors: Tensor,
-    labels: Tensor | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Does `evaluate_shared` in parts that are kept under a name, so that stopped work goes on.
-
-    The other arguments are those of `evaluate_shared`.
-    """
-    n, found = len(tensors[0]), []
-
-    def values(start: int, stop: int) -> dict[str, Tensor]:
-        mine = [tensor[start:stop] for tensor in tensors]
-        given = None if labels is None else labels[start:stop]
-        return {"values": evaluate_shared(processes, function, rows, *mine, labels=given)}
-
-    for start, stop in spans(n, KEPT_ROWS["image" if tensors[0].ndim == 4 else "vector"]):
-        part = parts.part(f"{name}-{start:08d}", partial(values, start, stop))
-        found.append(part["values"].to(tensors[0].device))
-        if progress is not None:
-            progress(stop, n)
-    return found[0] if len(found) == 1 else torch.cat(found)
+AT_ONCE = Execution()
+"""In one go, by this process alone, and told to nobody."""
 
 
 def part_of(progress: Progress | None, part: int, parts: int) -> Progress | None:
@@ -156,106 +104,119 @@ def part_of(progress: Progress | None, part: int, parts: int) -> Progress | None
     return lambda done, total: progress(100 * part + 100 * done // total, 100 * parts)
 
 
+def evaluate(
+    function: Callable[..., Tensor],
+    rows: int,
+    *tensors: Tensor | None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Calls a function of tensors on `rows` rows at a time and joins the results.
+
+    Args:
+        function: takes as many tensors as are given.
+        rows: at most this many in a call.
+        tensors: the first has n ≥ 1 rows; each of the others as many, or is None.
+        progress: told (rows done, rows).
+    """
+    n, results = _rows_of(tensors), []
+    for start, stop in spans(n, rows):
+        results.append(function(*(_cut(tensor, start, stop) for tensor in tensors)))
+        if progress is not None:
+            progress(stop, n)
+    return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def evaluate_long(
+    name: str,
+    function: Callable[..., Tensor],
+    rows: int,
+    *tensors: Tensor | None,
+    execution: Execution = AT_ONCE,
+) -> Tensor:
+    """Does `evaluate` of a function of one number a row as long work is done: returns (n,).
+
+    Several processes take a share each, and what has been evaluated is kept part by part.
+
+    Args:
+        name: of this evaluation among those that are kept.
+        function: see `evaluate`.
+        rows: see `evaluate`.
+        tensors: see `evaluate`.
+        execution: who does it; its batch size has no meaning here.
+    """
+    n, results, first = _rows_of(tensors), [], tensors[0]
+    assert first is not None
+    for start, stop in spans(n, KEPT_ROWS["image" if first.ndim == 4 else "vector"]):
+        part = f"{name}-{start:08d}"
+        kept = execution.partial.get(part)
+        if kept is None:
+            cut = [_cut(tensor, start, stop) for tensor in tensors]
+            kept = {"values": _evaluate_shared(execution.processes, function, rows, cut)}
+            execution.partial.put(part, kept)
+        results.append(kept["values"].to(first.device))
+        if execution.progress is not None:
+            execution.progress(stop, n)
+    return results[0] if len(results) == 1 else torch.cat(results)
+
+
 def sample(
     density: Density,
     n: int,
     context: Tensor | None = None,
-    generator: Generator | None = None,
-    progress: Progress | None = None,
     labels: Tensor | None = None,
-    batch_size: int | None = None,
-    processes: Processes = ALONE,
+    generator: Generator | None = None,
+    execution: Execution = AT_ONCE,
 ) -> Tensor:
     """Draws n samples, images in batches: (n, *event). The batch size doesn't change them.
 
-    Several processes draw whole batches of images, and vectors all alike; all must call it with
-    the same arguments and get all samples.
+    Several processes draw whole batches of images, since the last bits of a row may depend on how
+    many there are beside it, and vectors all alike.
 
     Args:
         density: the model.
         n: how many.
         context: (n, *context_shape) for a conditional model.
-        generator: draws the samples.
-        progress: told (done, total).
         labels: classes, int64 (n,), for a class-conditional model.
-        batch_size: images at once; as many as fit into memory, at most 64 on a CPU, if None.
-        processes: those that share the batches.
+        generator: draws the samples.
+        execution: how they are drawn.
 
     Raises:
         UsageError: a batch size below one, or one for vectors.
     """
-    at = 0  # the row that the generator comes to next
-
-    def draw(start: int, stop: int, progress: Progress | None) -> Tensor:
-        nonlocal at
-        given = density.given(None if labels is None else labels[start:stop])
-        part = None if context is None else context[start:stop]
+    if density.domain == "vector":
+        images_at_once(density, n, execution.batch_size)
+        return density.sample(n, context, labels, generator, execution.progress)
+    at, drawn = 0, []  # at: the row that the generator comes to next
+    for start, stop, progress in _batches(density, n, execution):
         if generator is not None:
             skipped(generator, start - at)
+        given, classes = _cut(context, start, stop), _cut(labels, start, stop)
+        drawn.append(density.sample(stop - start, given, classes, generator, progress))
         at = stop
-        return density.sample(
-            stop - start, context=part, generator=generator, progress=progress, **given
-        )
-
-    size = images_at_once(density, n, batch_size)
-    if density.domain == "vector":
-        return draw(0, n, progress)
-    found = in_batches(draw, n, processes.first(size), progress, processes)
     if generator is not None:
         skipped(generator, n - at)
-    return found.to(device_of(density))
+    return _joined(drawn, execution.processes).to(device_of(density))
 
 
-def complete(
+def inpaint(
     density: Density,
     x: Tensor,
     known: Tensor,
     context: Tensor | None = None,
-    generator: Generator | None = None,
-    progress: Progress | None = None,
     labels: Tensor | None = None,
-    batch_size: int | None = None,
+    generator: Generator | None = None,
+    execution: Execution = AT_ONCE,
 ) -> Tensor:
-    """Draws what is not known of x, images in batches; see `Density.complete` and `sample`."""
+    """Draws what is not known of x, images in batches; see `Density.inpaint` and `sample`.
 
-    def draw(start: int, stop: int, progress: Progress | None) -> Tensor:
-        given = density.given(None if labels is None else labels[start:stop])
-        part = None if context is None else context[start:stop]
-        mask = known if len(known) == 1 else known[start:stop]
-        return density.complete(x[start:stop], mask, part, generator, progress, **given)
-
-    return in_batches(draw, len(x), images_at_once(density, len(x), batch_size), progress)
-
-
-def in_batches(
-    work: Callable[[int, int, Progress | None], Tensor],
-    n: int,
-    size: int,
-    progress: Progress | None = None,
-    processes: Processes = ALONE,
-) -> Tensor:
-    """Works through n rows batch by batch and joins the results, (n, …).
-
-    Several processes take whole batches, since the last bits of a row may depend on how many there
-    are beside it; so the results are one process's to the bit.
-
-    Args:
-        work: called with (start, stop, progress) of one batch after the other.
-        n: rows.
-        size: rows of a batch, the same in all processes.
-        progress: told (done, total) of this process's batches.
-        processes: those that share the batches; all get all results.
+    Processes do not share this work.
     """
-    cuts = list(spans(n, size)) or [(0, 0)]
-    first, last = processes.span(len(cuts))
-    mine = [
-        work(start, stop, part_of(progress, part, last - first))
-        for part, (start, stop) in enumerate(cuts[first:last])
-    ]
-    if processes.count == 1:
-        return mine[0] if len(mine) == 1 else torch.cat(mine)
-    shares = processes.gather([batch.cpu() for batch in mine])
-    return torch.cat([batch for share in shares for batch in share])
+    alone, drawn = replace(execution, processes=ALONE), []
+    for start, stop, progress in _batches(density, len(x), alone):
+        mask = known if len(known) == 1 else known[start:stop]
+        given, classes = _cut(context, start, stop), _cut(labels, start, stop)
+        drawn.append(density.inpaint(x[start:stop], mask, given, classes, generator, progress))
+    return _joined(drawn, ALONE)
 
 
 def most_images(device: torch.device) -> int:
@@ -283,6 +244,76 @@ def images_at_once(density: Density, n: int, chosen: int | None = None) -> int:
     if chosen is not None:
         return chosen
     return max(1, min(most_images(device_of(density)), rows_that_fit(density) // 2))
+
+
+def map_images(
+    function: Callable[..., Tensor],
+    size: int,
+    *tensors: Tensor | None,
+    processes: Processes = ALONE,
+) -> Tensor:
+    """Calls a function on whole batches of images that processes share, and joins the results.
+
+    Args:
+        function: takes as many tensors as are given.
+        size: rows of a batch.
+        tensors: see `evaluate`.
+        processes: those that share the batches; all get all results.
+    """
+    cuts = _shares(_rows_of(tensors), processes.first(size), processes)
+    return _joined([function(*(_cut(t, a, b) for t in tensors)) for a, b in cuts], processes)
+
+
+def _batches(
+    density: Density, n: int, execution: Execution
+) -> Iterator[tuple[int, int, Progress | None]]:
+    """Yields (start, stop, progress) of each batch that this process draws."""
+    processes = execution.processes
+    size = processes.first(images_at_once(density, n, execution.batch_size))
+    cuts = _shares(n, size, processes)
+    for number, (start, stop) in enumerate(cuts):
+        yield start, stop, part_of(execution.progress, number, len(cuts))
+
+
+def _shares(n: int, size: int, processes: Processes) -> list[tuple[int, int]]:
+    """Returns (start, stop) of the whole batches that this process takes."""
+    cuts = list(spans(n, size)) or [(0, 0)]
+    first, last = processes.span(len(cuts))
+    return cuts[first:last]
+
+
+def _joined(batches: Sequence[Tensor], processes: Processes) -> Tensor:
+    """Returns the batches of all processes as one tensor."""
+    if processes.count == 1:
+        return batches[0] if len(batches) == 1 else torch.cat([*batches])
+    shares = processes.gather([batch.cpu() for batch in batches])
+    return torch.cat([batch for share in shares for batch in share])
+
+
+def _evaluate_shared(
+    processes: Processes,
+    function: Callable[..., Tensor],
+    rows: int,
+    tensors: Sequence[Tensor | None],
+) -> Tensor:
+    """Does `evaluate` of a function of one number a row, a share in each process: (n,)."""
+    if processes.count == 1:
+        return evaluate(function, rows, *tensors)
+    begin, end = processes.span(_rows_of(tensors))
+    assert tensors[0] is not None
+    values = tensors[0].new_zeros(_rows_of(tensors))
+    if end > begin:
+        values[begin:end] = evaluate(function, rows, *(_cut(t, begin, end) for t in tensors))
+    return processes.total(values)
+
+
+def _rows_of(tensors: Sequence[Tensor | None]) -> int:
+    assert tensors[0] is not None
+    return len(tensors[0])
+
+
+def _cut(tensor: Tensor | None, start: int, stop: int) -> Tensor | None:
+    return None if tensor is None else tensor[start:stop]
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.architectures.base import Density, Progress
-from smoothctl.distributed.processes import ALONE, Processes
-from smoothctl.errors import NotAvailable
+from smoothctl.architectures.base import Density
+from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.base import Kernel
-from smoothctl.smoothing.batching import evaluate, evaluate_kept, rows_that_fit, spans
-from smoothctl.storage.partial import NOWHERE, Parts
+from smoothctl.smoothing.batching import (
+    AT_ONCE,
+    Execution,
+    evaluate,
+    evaluate_long,
+    rows_that_fit,
+    spans,
+)
 
 __all__ = ["BoundTerms", "Bounds"]
 
@@ -49,21 +54,18 @@ class Bounds:
     A stage that is `bounded` is estimated by one draw of its latent variables. Since that estimate
     of its probability is unbiased, what is a bound stays one; it is looser.
 
+    Processes that share the work draw the same noise and evaluate a share of the rows each. What is
+    kept of it is that of one set of examples with one seed; `bounded` stages are evaluated anew.
+
     Args:
         kernel: the smoothing kernel q(x̃|x) that both stages were fitted with.
         prior: the density of smoothed data p(x̃).
         denoiser: the conditional density p(x|x̃); None before it is fitted.
-        processes: those that share the work. Each draws the same noise, evaluates its share of the
-            rows, and gets the results of all.
-        parts: keeps what was evaluated of one set of examples with one seed, so that work that was
-            stopped goes on; `bounded` stages are evaluated anew.
     """
 
     kernel: Kernel
     prior: Density
     denoiser: Density | None = None
-    processes: Processes = ALONE
-    parts: Parts = NOWHERE
 
     @property
     def tractable(self) -> bool:
@@ -77,7 +79,11 @@ class Bounds:
         return next((stage.classes for stage in stages if stage.classes is not None), None)
 
     def bound(
-        self, x: Tensor, generator: Generator | None = None, labels: Tensor | None = None
+        self,
+        x: Tensor,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
     ) -> BoundTerms:
         """Returns a lower bound of log p(x) in expectation, from one draw of x̃ (ARDS eq. 3).
 
@@ -85,23 +91,27 @@ class Bounds:
 
         Args:
             x: clean samples, (batch, *event).
-            generator: draws the noise.
             labels: classes, int64 (batch,), where a stage is conditioned on them.
+            generator: draws the noise.
+            execution: how the stages are evaluated.
         """
+        quiet = replace(execution, progress=None)
         x_smooth = self.kernel.sample(x, generator)
-        prior = self._log_prob("bound-prior", self.prior, labels, generator, x_smooth)
+        smoothed, clean = (x_smooth, None, labels), (x, x_smooth, labels)
+        prior = self._log_prob("bound-prior", self.prior, smoothed, generator, quiet)
         entropy = torch.full_like(prior, self.kernel.entropy(x.shape[1:]))
-        given = (self._denoiser(), labels, generator)
-        denoiser = self._log_prob("bound-denoiser", *given, x, x_smooth)
+        denoiser = self._log_prob(
+            "bound-denoiser", self.checked_denoiser(), clean, generator, quiet
+        )
         return BoundTerms(prior, entropy, denoiser)
 
     def importance_weighted_bound(
         self,
         x: Tensor,
         draws: int,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
         labels: Tensor | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
     ) -> Tensor:
         r"""Returns the tighter bound log 1/K Σₖ p(x̃ₖ) p(x|x̃ₖ) / q(x̃ₖ|x), in nats, (batch,).
 
@@ -111,20 +121,20 @@ class Bounds:
         Args:
             x: clean samples, (batch, *event).
             draws: K, the draws of x̃ for each x.
-            generator: draws the noise.
-            progress: told (rows done, rows).
             labels: classes, int64 (batch,), where a stage is conditioned on them.
+            generator: draws the noise.
+            execution: how the stages are evaluated.
         """
-        return self.importance_weighted_bounds(x, [draws], generator, progress, labels)[0]
+        return self.importance_weighted_bounds(x, [draws], labels, generator, execution)[0]
 
     @torch.no_grad()
     def importance_weighted_bounds(
         self,
         x: Tensor,
         draws: Sequence[int],
-        generator: Generator | None = None,
-        progress: Progress | None = None,
         labels: Tensor | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
     ) -> Tensor:
         """Returns `importance_weighted_bound` for several K from the same draws of x̃.
 
@@ -133,40 +143,32 @@ class Bounds:
         Args:
             x: clean samples, (batch, *event).
             draws: the values of K.
-            generator: draws the noise.
-            progress: told (rows done, rows).
             labels: classes, int64 (batch,), where a stage is conditioned on them.
+            generator: draws the noise.
+            execution: how the stages are evaluated.
 
         Returns:
             In nats, (len(draws), batch).
         """
-        most = max(draws)
+        most, quiet = max(draws), replace(execution, progress=None)
         block = max(1, min(_NOISE_ROWS, _NOISE_VALUES // x[0].numel()))
         results = []
         for start, stop in spans(len(x), max(1, block // most)):
-            given = None if labels is None else labels[start:stop]
-            parts = [
-                self._log_weights(
-                    f"{start:08d}-{first:08d}", x[start:stop], last - first, generator, given
-                )
-                for first, last in spans(most, block)
-            ]
-            log_weights = torch.cat(parts, dim=1)
-            results.append(torch.stack([_grouped(log_weights, count) for count in draws]))
-            if progress is not None:
-                progress(stop, len(x))
+            classes = None if labels is None else labels[start:stop]
+            log_weights = []
+            for first, last in spans(most, block):
+                rows = x[start:stop].repeat_interleave(last - first, 0)
+                given = None if classes is None else classes.repeat_interleave(last - first, 0)
+                x_smooth = self.kernel.sample(rows, generator)
+                name = f"weights-{start:08d}-{first:08d}"
+                log_joint = self._log_joint(name, rows, x_smooth, given, generator, quiet)
+                log_weight = log_joint - self.kernel.log_prob(x_smooth, rows)
+                log_weights.append(log_weight.view(stop - start, last - first))
+            every = torch.cat(log_weights, dim=1)
+            results.append(torch.stack([_grouped(every, count) for count in draws]))
+            if execution.progress is not None:
+                execution.progress(stop, len(x))
         return torch.cat(results, dim=1)
-
-    def _log_weights(
-        self, name: str, x: Tensor, draws: int, generator: Generator | None, labels: Tensor | None
-    ) -> Tensor:
-        """Returns log p(x̃ₖ) p(x|x̃ₖ) / q(x̃ₖ|x) of fresh draws: (batch, *event) -> (batch, K)."""
-        repeat = partial(torch.repeat_interleave, repeats=draws, dim=0)
-        rows = repeat(x)
-        x_smooth = self.kernel.sample(rows, generator)
-        given = None if labels is None else repeat(labels)
-        log_joint = self._log_joint(f"weights-{name}", rows, x_smooth, generator, given)
-        return (log_joint - self.kernel.log_prob(x_smooth, rows)).view(len(x), draws)
 
     @torch.no_grad()
     def log_prob_by_quadrature(
@@ -174,7 +176,7 @@ class Bounds:
         x: Tensor,
         reach: float = 8.0,
         points: int | None = None,
-        progress: Progress | None = None,
+        execution: Execution = AT_ONCE,
     ) -> Tensor:
         """Returns log ∫ p(x̃) p(x|x̃) dx̃ in nats by the trapezoid rule, (batch,).
 
@@ -184,7 +186,7 @@ class Bounds:
             x: clean samples, (batch, D) with D ≤ 2.
             reach: half the side of the square of x̃ around each x, in units of σ.
             points: grid points along each side; 801 in one dimension and 121 in two if None.
-            progress: told (rows done, rows).
+            execution: how the stages are evaluated.
 
         Raises:
             NotAvailable: the event has more than two dimensions, or a stage's density is not known.
@@ -201,53 +203,71 @@ class Bounds:
         deviations = self.kernel.deviations(x).expand(x.shape[1])
         offsets = deviations * torch.cartesian_prod(*[side] * x.shape[1]).view(-1, x.shape[1])
         log_cell = float(torch.log(deviations * 2 * reach / (count - 1)).sum())
-        results = []
+        results, quiet = [], replace(execution, progress=None)
         for start, stop in spans(len(x), max(1, _NOISE_ROWS // len(offsets))):
             rows = x[start:stop].repeat_interleave(len(offsets), dim=0)
             x_smooth = rows + offsets.repeat(stop - start, 1)
-            log_joint = self._log_joint(f"quadrature-{start:08d}", rows, x_smooth, None)
+            name = f"quadrature-{start:08d}"
+            log_joint = self._log_joint(name, rows, x_smooth, None, None, quiet)
             results.append(log_joint.view(stop - start, -1).logsumexp(1) + log_cell)
-            if progress is not None:
-                progress(stop, len(x))
+            if execution.progress is not None:
+                execution.progress(stop, len(x))
         return torch.cat(results)
+
+    def checked_denoiser(self) -> Density:
+        """Returns the denoiser.
+
+        Raises:
+            NotAvailable: it has not been fitted.
+        """
+        if self.denoiser is None:
+            raise NotAvailable("This needs the second stage: fit a denoiser first.")
+        return self.denoiser
+
+    def labels_for(self, stage: Density, labels: Tensor | None) -> Tensor | None:
+        """Returns the labels where a stage has classes: the other may be the one that has.
+
+        Raises:
+            UsageError: there are labels, and neither has.
+        """
+        if labels is not None and self.classes is None:
+            raise UsageError("Neither stage is conditioned on classes: leave the labels out.")
+        return None if stage.classes is None else labels
 
     def _log_joint(
         self,
         name: str,
         x: Tensor,
         x_smooth: Tensor,
+        labels: Tensor | None,
         generator: Generator | None,
-        labels: Tensor | None = None,
+        execution: Execution,
     ) -> Tensor:
         """Returns log p(x̃) + log p(x|x̃) of each row."""
-        prior = self._log_prob(f"{name}-prior", self.prior, labels, generator, x_smooth)
-        given = (self._denoiser(), labels, generator)
-        return prior + self._log_prob(f"{name}-denoiser", *given, x, x_smooth)
+        smoothed, clean = (x_smooth, None, labels), (x, x_smooth, labels)
+        prior = self._log_prob(f"{name}-prior", self.prior, smoothed, generator, execution)
+        denoiser = self.checked_denoiser()
+        return prior + self._log_prob(f"{name}-denoiser", denoiser, clean, generator, execution)
 
     def _log_prob(
         self,
         name: str,
-        density: Density,
-        labels: Tensor | None,
+        stage: Density,
+        given: tuple[Tensor, Tensor | None, Tensor | None],
         generator: Generator | None,
-        *tensors: Tensor,
+        execution: Execution,
     ) -> Tensor:
-        """Evaluates a log-density, as many rows at a time as fit, shared among the processes.
+        """Evaluates a stage's log-density of (x, context, labels), as many rows as fit at a time.
 
-        The name is that of the evaluation among the parts that are kept. Latent variables are drawn
+        The name is that of the evaluation among those that are kept. Latent variables are drawn
         alike in all processes.
         """
-        given, rows = density.given(labels), rows_that_fit(density)
-        if density.bounded:
-            estimate = partial(density.bound, generator=generator)
-            return evaluate(estimate, _LATENT_ROWS, *tensors, **given)
-        keep = (self.parts, name, self.processes)
-        return evaluate_kept(*keep, density.log_prob, rows, *tensors, **given)
-
-    def _denoiser(self) -> Density:
-        if self.denoiser is None:
-            raise NotAvailable("This needs the second stage: fit a denoiser first.")
-        return self.denoiser
+        x, context, labels = given
+        tensors = (x, context, self.labels_for(stage, labels))
+        if stage.bounded:
+            return evaluate(partial(stage.bound, generator=generator), _LATENT_ROWS, *tensors)
+        rows = rows_that_fit(stage)
+        return evaluate_long(name, stage.log_prob, rows, *tensors, execution=execution)
 
 
 def _grouped(log_weights: Tensor, count: int) -> Tensor:

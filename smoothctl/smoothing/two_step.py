@@ -6,10 +6,9 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.architectures.base import Progress
 from smoothctl.errors import NotAvailable
 from smoothctl.smoothing import batching
-from smoothctl.smoothing.batching import evaluate, in_batches, part_of, rows_that_fit
+from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, map_images, rows_that_fit
 from smoothctl.smoothing.bounds import Bounds, BoundTerms
 
 __all__ = ["BoundTerms", "TwoStep"]
@@ -26,29 +25,60 @@ class TwoStep(Bounds):
     def sample_smoothed(
         self,
         n: int,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
         labels: Tensor | None = None,
-        batch_size: int | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
     ) -> Tensor:
         """Draws x̃ ~ p(x̃) from the prior alone: (n, *event).
 
         Args:
             n: how many.
-            generator: draws the samples.
-            progress: told (done, total).
             labels: classes, int64 (n,), where a stage is conditioned on them.
-            batch_size: images at once, which does not change them; chosen from memory if None.
+            generator: draws the samples.
+            execution: how they are drawn, which does not change them.
         """
-        rest = (labels, batch_size, self.processes)
-        return batching.sample(self.prior, n, None, generator, progress, *rest)
+        classes = self.labels_for(self.prior, labels)
+        return batching.sample(self.prior, n, None, classes, generator, execution)
 
-    def single_step(self, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
+    def denoise(
+        self,
+        x_smooth: Tensor,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
+    ) -> Tensor:
+        """Draws one x ~ p(x|x̃) for every smoothed sample: shape of `x_smooth`.
+
+        The other arguments are those of `sample_smoothed`.
+        """
+        denoiser = self.checked_denoiser()
+        classes = self.labels_for(denoiser, labels)
+        return batching.sample(denoiser, len(x_smooth), x_smooth, classes, generator, execution)
+
+    def sample(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
+    ) -> Tensor:
+        """Draws x̃ ~ p(x̃), then x ~ p(x|x̃) (ARDS section 3.2): (n, *event).
+
+        The arguments are those of `sample_smoothed`.
+        """
+        self.checked_denoiser()
+        x_smooth = self.sample_smoothed(n, labels, generator, execution.part(0, 2))
+        return self.denoise(x_smooth, labels, generator, execution.part(1, 2))
+
+    def single_step(
+        self, x_smooth: Tensor, labels: Tensor | None = None, execution: Execution = AT_ONCE
+    ) -> Tensor:
         """Denoises in one step with the posterior mean E[x | x̃] (ARDS eq. 2).
 
         Args:
             x_smooth: smoothed samples, (batch, *event), in data units.
             labels: classes, int64 (batch,), where the prior is conditioned on them.
+            execution: whose processes share images.
 
         Returns:
             The posterior means, same shape. Not clamped to the data range.
@@ -61,18 +91,16 @@ class TwoStep(Bounds):
             self.check_single_step()
         if not len(x_smooth):
             return x_smooth
-
-        rows = rows_that_fit(self.prior, gradient=True)
+        classes, rows = (
+            self.labels_for(self.prior, labels),
+            rows_that_fit(self.prior, gradient=True),
+        )
         if self.prior.domain == "vector":
-            return evaluate(self._posterior_mean, rows, x_smooth, labels=labels)
-
-        def means(start: int, stop: int, _: Progress | None) -> Tensor:
-            given = None if labels is None else labels[start:stop]
-            return self._posterior_mean(x_smooth[start:stop], given)
-
-        size = self.processes.first(min(rows, batching.most_images(x_smooth.device)))
-        found = in_batches(means, len(x_smooth), size, processes=self.processes)
-        return found.to(x_smooth.device)
+            return evaluate(self._posterior_mean, rows, x_smooth, classes)
+        size = min(rows, batching.most_images(x_smooth.device))
+        processes = execution.processes
+        means = map_images(self._posterior_mean, size, x_smooth, classes, processes=processes)
+        return means.to(x_smooth.device)
 
     def check_single_step(self) -> None:
         """Checks that `single_step` can be had.
@@ -95,60 +123,25 @@ class TwoStep(Bounds):
                 "needs hundreds of evaluations a pixel; two-step denoising is."
             )
 
-    def denoise(
-        self,
-        x_smooth: Tensor,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
-        labels: Tensor | None = None,
-        batch_size: int | None = None,
-    ) -> Tensor:
-        """Draws one x ~ p(x|x̃) for every smoothed sample: shape of `x_smooth`.
-
-        The other arguments are those of `sample_smoothed`.
-        """
-        denoiser, n = self._denoiser(), len(x_smooth)
-        rest = (labels, batch_size, self.processes)
-        return batching.sample(denoiser, n, x_smooth, generator, progress, *rest)
-
-    def sample(
-        self,
-        n: int,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
-        labels: Tensor | None = None,
-        batch_size: int | None = None,
-    ) -> Tensor:
-        """Draws x̃ ~ p(x̃), then x ~ p(x|x̃) (ARDS section 3.2): (n, *event).
-
-        The arguments are those of `sample_smoothed`.
-        """
-        self._denoiser()
-        first, second = (part_of(progress, part, 2) for part in range(2))
-        x_smooth = self.sample_smoothed(n, generator, first, labels, batch_size)
-        return self.denoise(x_smooth, generator, second, labels, batch_size)
-
     def inpaint_smoothed(
         self,
         x: Tensor,
         known: Tensor,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
         labels: Tensor | None = None,
-        batch_size: int | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
     ) -> Tensor:
         """Smooths what is known of x, and completes x̃ with the prior: see `inpaint`."""
-        noisy, rest = self.kernel.sample(x, generator), (labels, batch_size)
-        return batching.complete(self.prior, noisy, known, None, generator, progress, *rest)
+        noisy, classes = self.kernel.sample(x, generator), self.labels_for(self.prior, labels)
+        return batching.inpaint(self.prior, noisy, known, None, classes, generator, execution)
 
     def inpaint(
         self,
         x: Tensor,
         known: Tensor,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
         labels: Tensor | None = None,
-        batch_size: int | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
     ) -> Tensor:
         """Draws what is missing of x (ARDS appendix C.2).
 
@@ -157,30 +150,30 @@ class TwoStep(Bounds):
 
         Args:
             x: clean samples, (batch, *event); what is not known is ignored.
-            known: bool, True where x is kept exactly; (1 or batch, 1, H, W) for images.
-            generator: draws noise and samples.
-            progress: told (done, total).
+            known: bool, True where x is kept exactly: (1 or batch, D) for vectors and
+                (1 or batch, 1, H, W) for images.
             labels: classes, int64 (batch,), where a stage is conditioned on them.
-            batch_size: images at once, which does not change them; chosen from memory if None.
+            generator: draws noise and samples.
+            execution: how they are drawn.
 
         Returns:
             Shape of x.
 
         Raises:
-            NotAvailable: there is no denoiser, or a stage cannot complete.
+            NotAvailable: there is no denoiser, or a stage cannot inpaint.
         """
-        denoiser = self._denoiser()
-        first, second = (part_of(progress, part, 2) for part in range(2))
-        rest = (labels, batch_size)
-        x_smooth = self.inpaint_smoothed(x, known, generator, first, *rest)
-        return batching.complete(denoiser, x, known, x_smooth, generator, second, *rest)
+        denoiser = self.checked_denoiser()
+        first, second = execution.part(0, 2), execution.part(1, 2)
+        x_smooth = self.inpaint_smoothed(x, known, labels, generator, first)
+        classes = self.labels_for(denoiser, labels)
+        return batching.inpaint(denoiser, x, known, x_smooth, classes, generator, second)
 
     def _posterior_mean(self, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
-        given = self.prior.given(labels)
         if not self.prior.tractable:
-            score = self.prior.score(x_smooth, **given)
+            score = self.prior.score_function(x_smooth, None, labels)
             return self.kernel.posterior_mean_from_score(x_smooth, score)
-        return self.kernel.posterior_mean(x_smooth, partial(self.prior.log_prob, **given))
+        log_prob = partial(self.prior.log_prob, labels=labels)
+        return self.kernel.posterior_mean(x_smooth, log_prob)
 
     def _probe(self) -> Tensor:
         """Returns one event of zeros, like those of the prior."""

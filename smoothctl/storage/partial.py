@@ -40,27 +40,23 @@ class Parts:
         self.folder, self.note, self.processes = folder, note, processes
         self.key = json.loads(json.dumps(key))
 
-    def part(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Returns a part: from disk where it is, else computed, and kept.
+    def get(self, name: str) -> dict[str, Tensor] | None:
+        """Returns a part from disk, its tensors on the CPU; None where it is not there.
 
-        All processes must call it alike, and `compute` must give the first the whole result.
+        All processes must call it alike, and all get what the first one reads.
+        """
+        if self.folder is None:
+            return None
+        return self.processes.first(self._read(name) if self.processes.is_first else None)
 
-        Args:
-            name: of the part, a file's name.
-            compute: makes the part; its tensors come back on the CPU where they were kept.
+    def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keeps a part, of which the first process must have the whole.
 
         Raises:
             RunError: the folder cannot be written.
         """
-        if self.folder is None:
-            return compute()
-        first = self.processes.is_first
-        found = self.processes.first(self._read(name) if first else None)
-        if found is not None:
-            return found
-        found = compute()
-        self._write(name, found)
-        return found
+        if self.folder is not None and self.processes.is_first:
+            write_weights(self._file(name), tensors, {"format": 1, "part": name, "key": self.key})
 
     def mark(self, name: str) -> None:
         """Keeps an empty part, as a sign that the work came so far.
@@ -68,7 +64,7 @@ class Parts:
         Raises:
             RunError: the folder cannot be written.
         """
-        self._write(name, {})
+        self.put(name, {})
 
     def has(self, name: str) -> bool:
         """Returns whether a part is there and usable; nothing is said or removed."""
@@ -91,10 +87,6 @@ class Parts:
     def _file(self, name: str) -> Path:
         assert self.folder is not None
         return self.folder / _PART.format(name)
-
-    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        if self.folder is not None and self.processes.is_first:
-            write_weights(self._file(name), tensors, {"format": 1, "part": name, "key": self.key})
 
     def _read(self, name: str) -> dict[str, Tensor] | None:
         """Returns a part if it can be used, and says why not."""

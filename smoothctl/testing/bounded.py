@@ -37,7 +37,9 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
         """The same generator gives the same bound, another one another."""
         density, context = model
         x = torch.randn(4, *self.shape, dtype=torch.float64, generator=generator("data"))
-        a, b, c = (density.bound(x, context, 1, generator(key)) for key in ("one", "one", "two"))
+        a, b, c = (
+            density.bound(x, context, None, 1, generator(key)) for key in ("one", "one", "two")
+        )
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
 
@@ -46,7 +48,7 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
         density = self.build()
         x = density.sample(2000, generator=generator("data"))
         with torch.no_grad():
-            loose, tight = (density.bound(x, None, k, generator("contract")) for k in (1, 32))
+            loose, tight = (density.bound(x, None, None, k, generator("contract")) for k in (1, 32))
         error = (tight - loose).std() / len(x) ** 0.5
         assert (tight - loose).mean() > -3 * error
 
@@ -55,7 +57,9 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
         density = self.build()
         points, volumes = self.grid(self.reach, 161)
         with torch.no_grad():
-            mass = (density.bound(points, None, 16, generator("contract")).exp() * volumes).sum()
+            mass = (
+                density.bound(points, None, None, 16, generator("contract")).exp() * volumes
+            ).sum()
         assert mass.item() == pytest.approx(1, abs=0.05)
 
     def test_samples_follow_the_bound(self) -> None:
@@ -64,7 +68,7 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
         x = density.sample(20_000, generator=generator("contract"))
         points, volumes = self.grid(self.reach, 161)
         with torch.no_grad():
-            mass = density.bound(points, None, 16, generator("contract")).exp() * volumes
+            mass = density.bound(points, None, None, 16, generator("contract")).exp() * volumes
         for direction in torch.randn(4, self.dims, dtype=x.dtype, generator=generator("waves")):
             for wave in (torch.cos, torch.sin):
                 expected, found = (mass * wave(points @ direction)).sum(), wave(x @ direction)
@@ -77,5 +81,5 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
             pytest.skip("takes no context")
         density = self.build(conditional=True)
         x = torch.zeros(3, *self.shape, dtype=torch.float64)
-        a, b = (density.bound(x, c, 8, generator("contract")) for c in (x + 0.1, x - 0.7))
+        a, b = (density.bound(x, c, None, 8, generator("contract")) for c in (x + 0.1, x - 0.7))
         assert not torch.allclose(a, b)

@@ -70,16 +70,16 @@ class AnyDensityContract(ABC):
     def test_shapes(self, model: tuple[Density, Tensor | None]) -> None:
         """Samples are (n, *event), losses (batch,)."""
         density, context = model
-        x = density.sample(4, context, generator("contract"))
+        x = density.sample(4, context, None, generator("contract"))
         assert x.shape == (4, *self.shape)
-        assert density.training_loss(x, context, generator("contract")).shape == (4,)
+        assert density.training_loss(x, context, None, generator("contract")).shape == (4,)
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_dtypes_are_kept(self, dtype: torch.dtype) -> None:
         """A float64 model computes in float64."""
         density = self.build(dtype=dtype)
         x = density.sample(3, generator=generator("contract"))
-        assert x.dtype == density.training_loss(x, None, generator("contract")).dtype == dtype
+        assert x.dtype == density.training_loss(x, None, None, generator("contract")).dtype == dtype
 
     @pytest.mark.parametrize("device", DEVICES)
     def test_devices_are_kept(self, device: str) -> None:
@@ -88,14 +88,14 @@ class AnyDensityContract(ABC):
             pytest.skip(f"no {device} here")
         density = self.build(dtype=torch.float32).to(device)
         x = density.sample(3, generator=generator("contract"))
-        loss = density.training_loss(x, None, generator("contract"))
+        loss = density.training_loss(x, None, None, generator("contract"))
         assert x.device.type == loss.device.type == device
 
     def test_every_parameter_gets_a_gradient(self, model: tuple[Density, Tensor | None]) -> None:
         """Training reaches every weight."""
         density, context = model
         x = torch.randn(4, *self.shape, dtype=torch.float64)
-        density.training_loss(x, context, generator("contract")).mean().backward()
+        density.training_loss(x, context, None, generator("contract")).mean().backward()
         missing = [name for name, p in density.named_parameters() if p.grad is None]
         assert not missing
 
@@ -107,15 +107,15 @@ class AnyDensityContract(ABC):
             return
         density = self.build(conditional=True)
         x = torch.zeros(3, *self.shape, dtype=torch.float64)
-        a, b = (density.sample(3, c, generator("contract")) for c in (x + 0.1, x - 0.7))
+        a, b = (density.sample(3, c, None, generator("contract")) for c in (x + 0.1, x - 0.7))
         assert not torch.allclose(a, b)
 
     def test_same_generator_same_samples(self, model: tuple[Density, Tensor | None]) -> None:
         """Seeds reproduce, different seeds differ, and no seed is taken from elsewhere."""
         density, context = model
-        first = density.sample(4, context, generator("one"))
+        first = density.sample(4, context, None, generator("one"))
         before = torch.get_rng_state()
-        again, other = (density.sample(4, context, generator(key)) for key in ("one", "two"))
+        again, other = (density.sample(4, context, None, generator(key)) for key in ("one", "two"))
         assert torch.equal(before, torch.get_rng_state()), "the global generator was used"
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
@@ -128,7 +128,7 @@ class AnyDensityContract(ABC):
         losses = []
         for _ in range(2):
             torch.manual_seed(5)  # as the training loop does for dropout
-            losses.append(density.training_loss(x, context, generator("contract")))
+            losses.append(density.training_loss(x, context, None, generator("contract")))
         assert torch.equal(*losses)
 
     def test_state_survives_a_file(
@@ -137,9 +137,9 @@ class AnyDensityContract(ABC):
         """A model restored from safetensors draws the same samples and has the same loss."""
         density, context = model
         again = self.restored(density, tmp_path)
-        a, b = (m.sample(4, context, generator("contract")) for m in (density, again))
+        a, b = (m.sample(4, context, None, generator("contract")) for m in (density, again))
         assert torch.equal(a, b)
-        a, b = (m.training_loss(a, context, generator("contract")) for m in (density, again))
+        a, b = (m.training_loss(a, context, None, generator("contract")) for m in (density, again))
         assert torch.equal(a, b)
 
     def restored(self, density: Density, folder: Path) -> Density:
@@ -168,18 +168,73 @@ class AnyDensityContract(ABC):
         assert not torch.allclose(frames[0], frames[-1])
 
     def test_it_can_be_a_prior(self) -> None:
-        """The hooks of a prior take clean data and a kernel."""
+        """The hooks of a prior take clean data, the same smoothed, and σ."""
         density, kernel = self.build().train(), Gaussian(0.3)
         x = torch.randn(64, *self.shape, dtype=torch.float64)
-        density.initialize_prior(x, kernel, generator("contract"))
-        loss = density.prior_loss(x, kernel, generator("contract"))
+        x_smooth = kernel.sample(x, generator("contract"))
+        density.initialize_prior(x, x_smooth, kernel.sigma)
+        loss = density.prior_loss(x, x_smooth, kernel.sigma, None, generator("contract"))
         assert loss.shape == (64,)
         assert loss.isfinite().all()
+
+    def test_labels_are_refused_without_classes(self) -> None:
+        """A model without classes does not ignore labels."""
+        density, labels = self.build(), torch.zeros(3, dtype=torch.int64)
+        x = torch.zeros(3, *self.shape, dtype=torch.float64)
+        assert density.classes is None
+        with pytest.raises(UsageError, match="classes"):
+            density.sample(3, None, labels, generator("contract"))
+        with pytest.raises(UsageError, match="classes"):
+            density.training_loss(x, None, labels, generator("contract"))
+
+    @property
+    def known(self) -> Tensor:
+        """A mask of two events: the first coordinate or row of pixels of both, more of one."""
+        known = torch.zeros(2, *(1,) * (len(self.shape) == 3), *self.shape[-2:], dtype=torch.bool)
+        known[(..., 0, slice(None)) if len(self.shape) == 3 else (..., 0)] = True
+        known[1, ..., :-1] = True
+        return known
+
+    def inpaint(self, x: Tensor, known: Tensor) -> Tensor:
+        """Returns x with what is not known drawn; skips where an architecture says it cannot."""
+        try:
+            return self.build().inpaint(x, known, None, None, generator("contract"))
+        except NotAvailable as reason:
+            if len(str(reason)) < 20:
+                raise
+            pytest.skip(str(reason))
+
+    def test_inpainting_keeps_what_is_known(self) -> None:
+        """True in the mask means known, and each event has its own."""
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known
+        filled, kept = self.inpaint(x, known), known.expand_as(x)
+        assert torch.equal(filled[kept], x[kept])
+        assert (filled != x)[~kept].all()
+
+    def test_what_is_not_known_does_not_matter(self) -> None:
+        """Not even where it is no number."""
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known
+        without = x.where(known, torch.nan)
+        assert torch.equal(self.inpaint(x, known), self.inpaint(without, known))
+
+    def test_one_mask_may_be_for_all(self) -> None:
+        """A mask of one event is that of every one."""
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known[1:]
+        assert torch.equal(
+            self.inpaint(x, known), self.inpaint(x, known.expand(2, *known.shape[1:]))
+        )
+
+    def test_a_mask_of_another_shape_is_refused(self) -> None:
+        """So are numbers: indices of what is known are no mask."""
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known
+        for wrong in (known[:, :0], known.to(torch.int64), known[0], torch.cat([known, known])):
+            with pytest.raises(UsageError, match="mask"):
+                self.inpaint(x, wrong)
 
     def test_progress_is_told(self) -> None:
         """Progress, where it is told, never exceeds its total."""
         told: list[tuple[int, int]] = []
-        self.build().sample(2, None, generator("contract"), lambda *done: told.append(done))
+        self.build().sample(2, progress=lambda *done: told.append(done))
         assert all(0 <= done <= total for done, total in told)
 
     def test_summary_is_a_sentence(self) -> None:
@@ -228,7 +283,7 @@ class AnyDensityContract(ABC):
         adam = torch.optim.Adam(density.parameters(), lr=1e-2)
         losses = []
         for _ in range(40):
-            loss = density.training_loss(x, None, generator("contract")).mean()
+            loss = density.training_loss(x, None, None, generator("contract")).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -273,27 +328,11 @@ class OfImages(AnyDensityContract):
         """Images are skipped to by skipping one number for each: work that was stopped goes on."""
         density, context = model
         source, start = generator("contract"), 2
-        whole = density.sample(4, context, source)
+        whole = density.sample(4, context, None, source)
         rest = None if context is None else context[start:]
         skipping = skipped(generator("contract"), start)
-        parts = density.sample(4 - start, rest, skipping)
+        parts = density.sample(4 - start, rest, None, skipping)
         assert torch.allclose(whole[start:], parts, atol=1e-9)
         after = skipped(generator("contract"), 4).get_state()
         assert torch.equal(source.get_state(), after)
         assert torch.equal(skipping.get_state(), after)
-
-    def test_completion_keeps_what_is_known(self) -> None:
-        """`complete` changes unknown pixels only, or says why it cannot."""
-        density = self.build()
-        x = torch.randn(2, *self.shape, dtype=torch.float64)
-        known = torch.zeros(1, 1, *self.shape[1:], dtype=torch.bool)
-        known[..., 0, :] = True
-        try:
-            completed = density.complete(x, known, None, generator("contract"))
-        except NotAvailable as reason:
-            if len(str(reason)) < 20:
-                raise
-            return
-        kept = known.expand_as(x)
-        assert torch.equal(completed[kept], x[kept])
-        assert not torch.equal(completed[~kept], x[~kept])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smoothctl.architectures.base import Density
 from smoothctl.config import build
-from smoothctl.errors import NotAvailable
+from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.rng import generator
 from smoothctl.testing.contract import DTYPES, AnyDensityContract, OfImages, OfVectors
 
@@ -23,10 +23,10 @@ class _ExactContract(AnyDensityContract):
     def test_likelihoods_have_shapes(self, model: tuple[Density, Tensor | None]) -> None:
         """Log-densities are (batch,), scores have the shape of x."""
         density, context = model
-        x = density.sample(4, context, generator("contract"))
+        x = density.sample(4, context, None, generator("contract"))
         assert density.log_prob(x, context).shape == (4,)
-        assert density.score(x, context).shape == x.shape
-        assert torch.equal(density.bound(x, context, draws=3), density.log_prob(x, context))
+        assert density.score_function(x, context).shape == x.shape
+        assert torch.equal(density.bound(x, context, None, draws=3), density.log_prob(x, context))
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_likelihoods_keep_dtypes(self, dtype: torch.dtype) -> None:
@@ -37,7 +37,7 @@ class _ExactContract(AnyDensityContract):
     def test_score_is_the_gradient(self, model: tuple[Density, Tensor | None]) -> None:
         """Score agrees with central differences of log_prob."""
         density, context = model
-        x = density.sample(4, context, generator("contract"))
+        x = density.sample(4, context, None, generator("contract"))
         dims = math.prod(self.shape)
         step = 1e-6 * torch.eye(dims, dtype=x.dtype).view(dims, *self.shape)
         with torch.no_grad():
@@ -48,8 +48,20 @@ class _ExactContract(AnyDensityContract):
                 ],
                 dim=1,
             )
-        score = density.score(x, context).flatten(1)
+        score = density.score_function(x, context).flatten(1)
         assert torch.allclose(score, numeric, rtol=1e-3, atol=1e-4)
+
+    def test_inpainting_where_nothing_is_known_is_sampling(self) -> None:
+        """It draws the same from the same generator."""
+        x, none = torch.zeros(2, *self.shape, dtype=torch.float64), torch.zeros_like(self.known)
+        sample = self.build().sample(2, generator=generator("contract"))
+        assert torch.allclose(self.inpaint(x, none), sample)
+
+    def test_labels_are_refused_by_likelihoods_too(self) -> None:
+        """A model without classes does not ignore labels."""
+        x = torch.zeros(3, *self.shape, dtype=torch.float64)
+        with pytest.raises(UsageError, match="classes"):
+            self.build().log_prob(x, None, torch.zeros(3, dtype=torch.int64))
 
     def test_the_context_changes_the_density(self) -> None:
         """Another context gives another density."""
@@ -65,7 +77,7 @@ class _ExactContract(AnyDensityContract):
         """A model restored from safetensors has the same likelihoods."""
         density, context = model
         again = self.restored(density, tmp_path)
-        x = density.sample(4, context, generator("contract"))
+        x = density.sample(4, context, None, generator("contract"))
         assert torch.equal(density.log_prob(x, context), again.log_prob(x, context))
 
 

@@ -28,16 +28,18 @@ class _ScoreContract(AnyDensityContract):
         """Scores have the shape and dtype of x, and depend on it."""
         density = self.build(dtype=dtype)
         x = torch.randn(3, *self.shape, dtype=dtype, generator=generator("data"))
-        score = density.score(x)
+        score = density.score_function(x)
         assert (score.shape, score.dtype) == (x.shape, dtype)
         assert score.isfinite().all()
-        assert not torch.allclose(score, density.score(x + 0.5))
+        assert not torch.allclose(score, density.score_function(x + 0.5))
 
     def test_scores_do_not_depend_on_the_batch(self) -> None:
         """The score of a row is the same beside others."""
         density = self.build()
         x = torch.randn(3, *self.shape, dtype=torch.float64, generator=generator("data"))
-        assert torch.allclose(density.score(x)[:1], density.score(x[:1]), atol=1e-10)
+        assert torch.allclose(
+            density.score_function(x)[:1], density.score_function(x[:1]), atol=1e-10
+        )
 
 
 class ScoreModelContract(OfVectors, _ScoreContract):

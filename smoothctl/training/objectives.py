@@ -1,7 +1,6 @@
 """What each stage is fitted to: the pairs (target, context) that it sees."""
 
 from abc import ABC, abstractmethod
-from copy import copy
 
 import torch
 from torch import Generator, Tensor, nn
@@ -50,25 +49,17 @@ class Objective(nn.Module, ABC):
             noise: x̃ − x where the smoothing is drawn already, shape of x.
         """
         target, context = self.pair(x, generator, noise)
-        return self.density.training_loss(target, context, generator, **self.density.given(labels))
+        return self.density.training_loss(target, context, labels, generator)
 
     def initialize(self, x: Tensor, generator: Generator | None) -> None:
         """Fits the density's scales to a first batch of examples."""
         target, context = self.pair(x, generator)
         self.density.initialize(target, context)
 
-    def smoothing(self, noise: Tensor | None = None) -> Kernel:
-        """Returns the kernel, which every stage but the baseline has.
-
-        Args:
-            noise: what it draws next, where that is known.
-        """
-        assert self.kernel is not None
-        return self.kernel if noise is None else _drawn(self.kernel, noise)
-
     def smooth(self, x: Tensor, generator: Generator | None, noise: Tensor | None) -> Tensor:
-        """Draws x̃ ~ q(x̃|x)."""
-        return self.smoothing(noise).sample(x, generator)
+        """Returns x̃ ~ q(x̃|x), from noise x̃ − x where that is drawn already."""
+        assert self.kernel is not None
+        return self.kernel.sample(x, generator) if noise is None else x + noise
 
 
 class BaselineObjective(Objective):
@@ -78,7 +69,6 @@ class BaselineObjective(Objective):
         self, x: Tensor, generator: Generator | None, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Returns (x, None)."""
-        del generator, noise
         return x, None
 
 
@@ -99,12 +89,14 @@ class PriorObjective(Objective):
         noise: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of each example: (batch, *event) -> (batch,)."""
-        given = self.density.given(labels)
-        return self.density.prior_loss(x, self.smoothing(noise), generator, **given)
+        assert self.kernel is not None
+        x_smooth = self.smooth(x, generator, noise)
+        return self.density.prior_loss(x, x_smooth, self.kernel.sigma, labels, generator)
 
     def initialize(self, x: Tensor, generator: Generator | None) -> None:
         """Fits the density's scales to a first batch of examples."""
-        self.density.initialize_prior(x, self.smoothing(), generator)
+        assert self.kernel is not None
+        self.density.initialize_prior(x, self.smooth(x, generator, None), self.kernel.sigma)
 
 
 class DenoiserObjective(Objective):
@@ -125,18 +117,6 @@ class JointObjective(Objective):
     ) -> tuple[Tensor, Tensor | None]:
         """Returns ([x̃, x], None)."""
         return torch.cat([self.smooth(x, generator, noise), x], dim=1), None
-
-
-def _drawn(kernel: Kernel, noise: Tensor) -> Kernel:
-    """Returns a copy of the kernel whose noise is drawn already."""
-
-    def known(like: Tensor, generator: Generator | None = None) -> Tensor:
-        del like, generator
-        return noise
-
-    drawn = copy(kernel)
-    vars(drawn)["noise"] = known
-    return drawn
 
 
 OBJECTIVES: dict[StageName, type[Objective]] = {

@@ -92,6 +92,11 @@ def resolve(
     kernel, sigma, scale = None, None, None
     if name != "baseline":
         kernel = _or(settings.kernel, DEFAULT_KERNEL)
+        if name == "prior" and cls.required_kernel not in (None, kernel):
+            raise UsageError(
+                f"The noise of {architecture} is {cls.required_kernel}: it cannot be a prior of "
+                f"data smoothed by {kernel}; take --kernel {cls.required_kernel}."
+            )
         scale = _choose_scale(settings, cls, dataset, reporter)
         sigma = _choose_sigma(settings, cls, dataset, scale, sources, reporter)
         kernels.build(kernel, sigma, scale)

@@ -60,7 +60,7 @@ class Validation:
         def log_prob(x_smooth: Tensor) -> Tensor:
             loss = partial(density.training_loss, generator=draws)
             return self.within(
-                lambda rows: -evaluate(loss, _BATCHES * rows, target, x_smooth, labels=labels)
+                lambda rows: -evaluate(loss, _BATCHES * rows, target, x_smooth, labels)
             )
 
         self.objective.eval()

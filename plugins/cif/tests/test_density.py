@@ -11,6 +11,8 @@ from smoothctl.architectures.realnvp import RealNVP
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.rng import generator, normal
 
+COUNTS = (1, 4, 16, 64, 512)
+
 
 def _model(dims: int = 2, context: bool = False, **options: int) -> CIFRealNVP:
     """Returns a model with random weights."""
@@ -42,13 +44,17 @@ def test_without_an_index_it_is_realnvp(dims: int, context: bool) -> None:
         theirs.load_state_dict(ours.state_dict())
     x = 3 * torch.randn(7, dims).double()
     given = torch.randn(7, dims).double() if context else None
-    assert torch.allclose(model.bound(x, given, 1, generator("noise")), flow.log_prob(x, given))
+    assert torch.allclose(
+        model.bound(x, given, None, 1, generator("noise")), flow.log_prob(x, given)
+    )
 
 
 def test_more_draws_approach_one_value_from_below() -> None:
     model, x = _model(), torch.randn(400, 2).double() + 1
     with torch.no_grad():
-        means = [model.bound(x, None, k, generator("draws", k)).mean() for k in (1, 4, 16, 64, 512)]
+        means = [
+            model.bound(x, None, None, k, generator("draws", k)).mean() for k in (1, 4, 16, 64, 512)
+        ]
     gaps = [b - a for a, b in pairwise(means)]
     assert all(gap > 0 for gap in gaps[:3])
     assert gaps[-1].abs() < gaps[0] / 4
@@ -59,7 +65,7 @@ def test_the_weights_are_unbiased_however_many_draws() -> None:
     model, x = _model(), torch.tensor([[0.4, 1.3]]).double()
     with torch.no_grad():
         few, many = (
-            model.bound(x.expand(rows, 2), None, k, generator("weights", k)).exp()
+            model.bound(x.expand(rows, 2), None, None, k, generator("weights", k)).exp()
             for rows, k in ((4000, 1), (250, 16))
         )
     error = math.hypot(few.std() / 4000**0.5, many.std() / 250**0.5)
@@ -70,7 +76,7 @@ def test_the_noise_of_a_call_is_one_block() -> None:
     """Rows times draws, by the coordinates of all indices: nothing else is drawn."""
     model, x = _model(latents=3), torch.randn(5, 2).double()
     used, expected = generator("block"), generator("block")
-    model.bound(x, None, 4, used)
+    model.bound(x, None, None, 4, used)
     normal((20, 6), x, expected)
     assert torch.equal(used.get_state(), expected.get_state())
 
@@ -86,12 +92,12 @@ def test_an_index_helps_couplings_that_are_too_few() -> None:
         model.initialize(x)
         adam = torch.optim.Adam(model.parameters(), lr=1e-2)
         for step in range(500):
-            loss = model.training_loss(x, None, generator("noise", step)).mean()
+            loss = model.training_loss(x, None, None, generator("noise", step)).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()
         with torch.no_grad():
-            bounds.append(model.bound(x, None, 16, generator("bound")).mean())
+            bounds.append(model.bound(x, None, None, 16, generator("bound")).mean())
     assert bounds[0] > bounds[1] + 0.1
 
 
@@ -100,6 +106,6 @@ def test_what_it_does_not_have_is_said() -> None:
     with pytest.raises(NotAvailable, match="`bound`"):
         model.log_prob(x)
     with pytest.raises(NotAvailable, match="no score"):
-        model.score(x)
+        model.score_function(x)
     with pytest.raises(UsageError, match="one dimension"):
         CIFRealNVP((1,))

@@ -48,7 +48,7 @@ def gaussian(prior_sigma: float | None = None, **options: Any) -> GaussianScore:
     if prior_sigma is None:
         model.initialize(x)
     else:
-        model.initialize_prior(x, Gaussian(prior_sigma))
+        model.initialize_prior(x, x, prior_sigma)
     return model
 
 
@@ -77,7 +77,7 @@ class TestLevels:
 
     def test_a_prior_ends_at_the_kernel(self) -> None:
         model = vectors()
-        model.initialize_prior(data(300, 2), Gaussian(0.3))
+        model.initialize_prior(data(300, 2), data(300, 2), 0.3)
         assert model.sigmas[-1].item() == pytest.approx(0.3)
 
     def test_a_prior_needs_gaussian_noise(self) -> None:
@@ -86,7 +86,7 @@ class TestLevels:
 
     def test_levels_must_go_down(self) -> None:
         with pytest.raises(UsageError, match="sigma_begin"):
-            vectors(sigma_begin=0.1).initialize_prior(data(300, 2), Gaussian(0.3))
+            vectors(sigma_begin=0.1).initialize_prior(data(300, 2), data(300, 2), 0.3)
 
     @pytest.mark.parametrize("make", [vectors, images])
     def test_a_loaded_model_has_them(self, make: Any) -> None:
@@ -119,18 +119,18 @@ class TestScore:
         """On correlated Gaussian data, at the last level of a prior."""
         model, source = vectors(output=output, sigma_begin=3.0, width=64), generator("fit")
         root = torch.linalg.cholesky(GaussianScore.covariance)
-        model.initialize_prior(data(2000, 2) @ root.T, Gaussian(0.5))
+        model.initialize_prior(data(2000, 2) @ root.T, data(2000, 2) @ root.T, 0.5)
         adam = torch.optim.Adam(model.parameters(), lr=1e-2)
         for step in range(500):
             adam.param_groups[0]["lr"] = 1e-2 * (1 - step / 500)
             x = torch.randn(512, 2, generator=source) @ root.T
-            loss = model.prior_loss(x, Gaussian(0.5), source).mean()
+            loss = model.prior_loss(x, Gaussian(0.5).sample(x, source), 0.5, None, source).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()
         x = data(1000, 2) @ root.T
         true = -x @ torch.linalg.inv(GaussianScore.covariance + 0.25 * torch.eye(2))
-        assert ((model.score(x) - true).norm() / true.norm()).item() < 0.15
+        assert ((model.score_function(x) - true).norm() / true.norm()).item() < 0.15
 
     def test_a_silent_residual_network_is_a_gaussian(self) -> None:
         """With the data's mean and spread, smoothed by the level; its loss is as for unit data."""
@@ -148,7 +148,7 @@ class TestScore:
         model = gaussian(prior_sigma=0.5)
         x = data(5, 2)
         true = -x @ torch.linalg.inv(GaussianScore.covariance + 0.25 * torch.eye(2))
-        assert torch.allclose(model.score(x), true, rtol=1e-3, atol=1e-5)
+        assert torch.allclose(model.score_function(x), true, rtol=1e-3, atol=1e-5)
 
 
 class TestSamples:
@@ -173,7 +173,7 @@ class TestSamples:
         plain = gaussian(denoise=False, sigma_end=0.5)
         denoised = gaussian(denoise=True, sigma_end=0.5)
         x, y = (model.sample(50, generator=generator("x")) for model in (plain, denoised))
-        assert torch.allclose(y, x + 0.25 * plain.score(x), atol=1e-5)
+        assert torch.allclose(y, x + 0.25 * plain.score_function(x), atol=1e-5)
 
     def test_frames_are_evenly_spaced_states(self) -> None:
         """Of as many frames as steps, each is a state; of fewer, every other one."""
@@ -210,7 +210,7 @@ class TestCompletion:
         model = gaussian(prior_sigma, steps=60, denoise=False, sigma_end=0.2)
         x = torch.full((20_000, 2), math.nan)
         x[:, 0] = 2.5
-        found = model.complete(x, torch.tensor([[True, False]]), generator=generator("x"))
+        found = model.inpaint(x, torch.tensor([[True, False]]), generator=generator("x"))
         covariance = GaussianScore.covariance + float(model.sigmas[-1]) ** 2 * torch.eye(2)
         slope = covariance[0, 1] / covariance[0, 0]
         assert (found[:, 0] == 2.5).all()
@@ -223,7 +223,7 @@ class TestCompletion:
         model.initialize(data(50, 3, 4, 4))
         x, known = data(2, 3, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
         known[0, :, :2], known[1, :, :, 3] = True, True
-        found = model.complete(x, known, generator=generator("x"))
+        found = model.inpaint(x, known, generator=generator("x"))
         kept = known.expand_as(x)
         assert torch.equal(found[kept], x[kept])
         assert not (found[~kept] == x[~kept]).any()

@@ -37,7 +37,7 @@ def test_a_stray_point_has_a_finite_density_and_score(name: str, dtype: torch.dt
     far = torch.tensor([[1.0, 1.0], [-1.0, 0.0], [0.3, -2.0]], dtype=dtype)
     points = torch.cat([x[:20], *(reach * far for reach in (3.0, 30.0, 1000.0))])
     assert model.log_prob(points).isfinite().all()
-    assert model.score(points).isfinite().all()
+    assert model.score_function(points).isfinite().all()
 
 
 @pytest.mark.parametrize("name", FLEXIBLE_ALONE)

@@ -11,14 +11,13 @@ from torch import Generator, Tensor
 from smoothctl.architectures.base import Density, Progress, Shape
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
-    draw,
+    PixelNoise,
     initial_bias,
     parameters_per_mixture,
-    pixel_noise,
 )
 from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
 from smoothctl.architectures.pixelcnnpp.network import Encoder, Network, layers_of
-from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Sampler
+from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas, Sampler
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 
@@ -207,9 +206,9 @@ class PixelCNNpp(Density):
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
-        labels: Tensor | None = None,
     ) -> Tensor:
         """Draws n images, pixel by pixel: (n, C, H, W).
 
@@ -218,17 +217,17 @@ class PixelCNNpp(Density):
         weight = self.network.out.bias
         blank = torch.zeros((n, *self.event_shape), dtype=weight.dtype, device=weight.device)
         known = torch.zeros((1, 1, self.height, self.width), dtype=torch.bool)
-        return self.complete(blank, known, context, generator, progress, labels)
+        return self.inpaint(blank, known, context, labels, generator, progress)
 
     @torch.no_grad()
-    def complete(
+    def inpaint(
         self,
         x: Tensor,
         known: Tensor,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
-        labels: Tensor | None = None,
     ) -> Tensor:
         """Draws the pixels that are not known, each given all pixels before it in raster order.
 
@@ -236,43 +235,33 @@ class PixelCNNpp(Density):
             x: images, (n, C, H, W); what is not known is ignored.
             known: bool, (n or 1, 1, H, W); True where x is kept exactly.
             context: x̃ for a denoiser, shape of x.
+            labels: classes, int64 (n,), for a class-conditional model.
             generator: the source of the images' seeds.
             progress: told (rows done, rows).
-            labels: classes, int64 (n,), for a class-conditional model.
 
         Raises:
             UsageError: a mask of another shape, or labels that are missing or not classes.
         """
-        n, channels = x.shape[:2]
-        if known.shape not in [(k, 1, self.height, self.width) for k in (1, n)]:
-            shape = tuple(known.shape)
-            raise UsageError(
-                f"A mask must have the shape (1, 1, H, W) or (n, 1, H, W), not {shape}."
-            )
-        sizes = (self.height, self.width, self.config.mixtures, channels)
-        noise = pixel_noise(n, *sizes, x, generator)
-        canvas, known = torch.where(known.to(x.device), x, 0.0), known.to(x.device)
-        first_row = 0
+        self.check_known(known, len(x))
+        self.check_labels(labels, len(x))
+        known = known.to(x.device)
+        images, first_row = torch.where(known, x, 0.0), 0
         if context is not None and self.encoder is None:
-            canvas = torch.cat([context, canvas], dim=2)
+            images, first_row = torch.cat([context, images], dim=2), self.height
             known = torch.cat([torch.ones_like(known), known], dim=2)
-            first_row = self.height
-
-        gumbel, logistic = (part.flatten(0, 1).unbind() for part in noise)
-
-        def draw_pixel(row: int, column: int, parameters: Tensor) -> Tensor:
-            row -= first_row
-            centre = None
-            if self.config.offset and context is not None:
-                centre = context[:, :, row, column]
-            i, floor = row * self.width + column, self.config.min_log_scale
-            return draw(parameters, gumbel[i], logistic[i], floor, self.levels, centre)
-
-        self._check_labels(n, labels)
         with self._without_dropout():
-            features = self._features(context)
-            given = (labels, features, progress)
-            filled = self.sampler(self.network, canvas, known, draw_pixel, *given)
+            canvas = Canvas(
+                images,
+                known,
+                PixelNoise.of_images(x, self.config.mixtures, generator),
+                self.config.min_log_scale,
+                self.levels,
+                labels,
+                self._features(context),
+                context if self._offset else None,
+                first_row,
+            )
+            filled = self.sampler(self.network, canvas, progress)
         return filled[:, :, first_row:].contiguous()
 
     def bytes_per_example(self) -> int:
@@ -302,7 +291,7 @@ class PixelCNNpp(Density):
 
     def _outputs(self, x: Tensor, context: Tensor | None, labels: Tensor | None) -> Tensor:
         """Returns the parameters of every pixel of x: (batch, H, W, K·P)."""
-        self._check_labels(len(x), labels)
+        self.check_labels(labels, len(x))
         if context is None or self.encoder is not None:
             parameters: Tensor = self.network(x, labels, features=self._features(context))
         else:
@@ -325,13 +314,3 @@ class PixelCNNpp(Density):
         if centre is None:
             return mixture
         return mixture._replace(means=mixture.means + centre[..., None])
-
-    def _check_labels(self, n: int, labels: Tensor | None) -> None:
-        labels = self.given(labels).get("labels")
-        if labels is None:
-            return
-        if labels.shape != (n,) or labels.min() < 0 or labels.max() >= (self.classes or 0):
-            raise UsageError(
-                f"Labels must be {n} whole numbers from 0 to {(self.classes or 0) - 1}, one for "
-                "each image."
-            )

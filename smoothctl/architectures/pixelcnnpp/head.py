@@ -16,7 +16,6 @@ __all__ = [
     "draw",
     "initial_bias",
     "parameters_per_mixture",
-    "pixel_noise",
 ]
 
 
@@ -70,10 +69,37 @@ class CoupledMixture(NamedTuple):
         return torch.logsumexp(parts, dim=-1)
 
 
+class PixelNoise(NamedTuple):
+    """Standard noise that determines the values of pixels."""
+
+    gumbel: Tensor
+    """Chooses the components: (*pixels, K)."""
+
+    logistic: Tensor
+    """Places the channels: (*pixels, C)."""
+
+    @classmethod
+    def of_images(
+        cls, images: Tensor, mixtures: int, source: Generator | None
+    ) -> "list[PixelNoise]":
+        """Draws the noise of images, (n, C, H, W): that of each pixel, in raster order.
+
+        Each image has a generator of its own, seeded by the next number from `source`: the i-th
+        image drawn from a source is the same however the images are cut into batches.
+        """
+        n, channels, height, width = images.shape
+        blank = torch.empty(0, dtype=images.dtype)
+        draws = torch.empty((height, width, n, mixtures + channels), dtype=images.dtype)
+        for i, own in enumerate(row_generators(n, source)):
+            draws[:, :, i] = uniform((height, width, mixtures + channels), blank, own)
+        u, v = draws.to(images.device).flatten(0, 1).split([mixtures, channels], dim=-1)
+        gumbel, logistic = u.log().neg_().log_().neg_(), torch.logit(v)
+        return [cls(*noise) for noise in zip(gumbel.unbind(), logistic.unbind(), strict=True)]
+
+
 def draw(
     parameters: Tensor,
-    gumbel: Tensor,
-    logistic: Tensor,
+    noise: PixelNoise,
     min_log_scale: float,
     levels: int | None = None,
     centre: Tensor | None = None,
@@ -82,8 +108,7 @@ def draw(
 
     Args:
         parameters: a network's outputs, (*pixels, K · parameters_per_mixture).
-        gumbel: standard Gumbel noise, (*pixels, K).
-        logistic: standard logistic noise, (*pixels, C).
+        noise: of the same pixels.
         min_log_scale: floor of the log-scales.
         levels: rounds to these many values; None for real numbers.
         centre: added to the means, (*pixels, C).
@@ -91,12 +116,12 @@ def draw(
     Returns:
         Shape (*pixels, C).
     """
-    channels = logistic.shape[-1]
-    groups = parameters.unflatten(-1, (-1, gumbel.shape[-1]))
-    k = (groups[..., 0, :] + gumbel).argmax(-1)[..., None, None]
+    channels = noise.logistic.shape[-1]
+    groups = parameters.unflatten(-1, (-1, noise.gumbel.shape[-1]))
+    k = (groups[..., 0, :] + noise.gumbel).argmax(-1)[..., None, None]
     chosen = groups.gather(-1, k.expand(*groups.shape[:-1], 1)).squeeze(-1)
     log_scales = chosen[..., 1 + channels : 1 + 2 * channels].clamp(min=min_log_scale)
-    values = torch.addcmul(chosen[..., 1 : 1 + channels], log_scales.exp_(), logistic)
+    values = torch.addcmul(chosen[..., 1 : 1 + channels], log_scales.exp_(), noise.logistic)
     if centre is not None:
         values = values + centre
     if channels == 1:
@@ -129,45 +154,3 @@ def initial_bias(mixtures: int, mean: Tensor, sd: Tensor) -> Tensor:
     log_scales = sd.log()[:, None] + log_scale_of(1 / mixtures)
     groups[1 + channels : 1 + 2 * channels] = log_scales
     return groups.flatten()
-
-
-class PixelNoise(NamedTuple):
-    """Standard noise for every pixel of n images."""
-
-    gumbel: Tensor
-    """Chooses the components: (H, W, n, K)."""
-
-    logistic: Tensor
-    """Places the channels: (H, W, n, C)."""
-
-
-def pixel_noise(
-    n: int,
-    height: int,
-    width: int,
-    mixtures: int,
-    channels: int,
-    like: Tensor,
-    source: Generator | None,
-) -> PixelNoise:
-    """Draws the noise of n images.
-
-    Each image has a generator of its own, seeded by the next number from `source`: the i-th image
-    drawn from a source is the same however the images are cut into batches.
-
-    Args:
-        n: images.
-        height: of each.
-        width: of each.
-        mixtures: K.
-        channels: C.
-        like: gives dtype and device.
-        source: where the images' seeds come from; fresh entropy if None.
-    """
-    blank = torch.empty(0, dtype=like.dtype)
-    shape = (height, width, n, mixtures + channels)
-    draws = torch.empty(shape, dtype=like.dtype)
-    for i, own in enumerate(row_generators(n, source)):
-        draws[:, :, i] = uniform((height, width, mixtures + channels), blank, own)
-    u, v = draws.to(like.device).split([mixtures, channels], dim=-1)
-    return PixelNoise(u.log().neg_().log_().neg_(), torch.logit(v))

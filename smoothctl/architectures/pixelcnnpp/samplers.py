@@ -1,6 +1,7 @@
 """Samplers: the plainest one, and the one that evaluates every layer once for each pixel."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 import torch
@@ -20,36 +21,57 @@ from smoothctl.architectures.pixelcnnpp.caches import (
     taps,
     weight_of,
 )
+from smoothctl.architectures.pixelcnnpp.head import PixelNoise, draw
 from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample, Scale, Stem
 
-__all__ = ["CachedSampler", "Draw", "NaiveSampler", "Sampler"]
+__all__ = ["CachedSampler", "Canvas", "NaiveSampler", "Sampler"]
 
-Draw = Callable[[int, int, Tensor], Tensor]
-"""Maps row, column and the pixel's parameters (n, K·P) to its values (n, C)."""
+
+@dataclass(frozen=True)
+class Canvas:
+    """Images to be filled in, and all that determines how.
+
+    Args:
+        images: (n, C, H, W), zero where unknown.
+        known: bool, (n or 1, 1, H, W).
+        noise: of each pixel in raster order, but for the rows above `first_row`, which are known.
+        min_log_scale: floor of the log-scales.
+        levels: of the values; None for real numbers.
+        labels: classes, (n,), where the network has them.
+        features: of x̃ at each scale, as the network takes them.
+        centre: what the means are offsets from, (n, C, rows below `first_row`, W).
+        first_row: see `noise`.
+    """
+
+    images: Tensor
+    known: Tensor
+    noise: Sequence[PixelNoise]
+    min_log_scale: float
+    levels: int | None = None
+    labels: Tensor | None = None
+    features: Sequence[Tensor] = ()
+    centre: Tensor | None = None
+    first_row: int = 0
+
+    def draw(self, row: int, column: int, parameters: Tensor) -> Tensor:
+        """Maps the parameters of a pixel of all images, (n, K·P), to its values, (n, C)."""
+        row -= self.first_row
+        noise = self.noise[row * self.images.shape[3] + column]
+        centre = None if self.centre is None else self.centre[:, :, row, column]
+        return draw(parameters, noise, self.min_log_scale, self.levels, centre)
 
 
 class Sampler(Protocol):
     """Fills in the unknown pixels of a canvas in raster order."""
 
     def __call__(
-        self,
-        network: Network,
-        canvas: Tensor,
-        known: Tensor,
-        draw: Draw,
-        labels: Tensor | None = None,
-        features: Sequence[Tensor] = (),
-        progress: Progress | None = None,
+        self, network: Network, canvas: Canvas, progress: Progress | None = None
     ) -> Tensor:
-        """Returns the filled canvas.
+        """Returns the filled images, (n, C, H, W).
 
         Args:
             network: in evaluation mode.
-            canvas: images, (n, C, H, W), zero where unknown.
-            known: bool, (n or 1, 1, H, W).
-            draw: draws one pixel of all images from its parameters.
-            labels: classes, (n,), where the network has them.
-            features: of x̃ at each scale, as the network takes them.
+            canvas: what is to be filled.
             progress: told (rows done, rows).
         """
 
@@ -58,30 +80,22 @@ class NaiveSampler:
     """One full forward pass for each pixel: the published sampler, and the test oracle."""
 
     def __call__(
-        self,
-        network: Network,
-        canvas: Tensor,
-        known: Tensor,
-        draw: Draw,
-        labels: Tensor | None = None,
-        features: Sequence[Tensor] = (),
-        progress: Progress | None = None,
+        self, network: Network, canvas: Canvas, progress: Progress | None = None
     ) -> Tensor:
-        """Returns the filled canvas; see `Sampler`."""
-        canvas = canvas.clone()
-        height, width = canvas.shape[2:]
+        """Returns the filled images; see `Sampler`."""
+        images = canvas.images.clone()
+        height, width = images.shape[2:]
         for row in range(height):
             for column in range(width):
-                if known[:, :, row, column].all():
+                known = canvas.known[:, :, row, column]
+                if known.all():
                     continue
-                drawn = draw(
-                    row, column, network(canvas, labels, features=features)[:, row, column]
-                )
-                kept = known[:, :, row, column]
-                canvas[:, :, row, column] = drawn.where(~kept, canvas[:, :, row, column])
+                parameters = network(images, canvas.labels, features=canvas.features)
+                drawn = canvas.draw(row, column, parameters[:, row, column])
+                images[:, :, row, column] = images[:, :, row, column].where(known, drawn)
             if progress is not None:
                 progress(row + 1, height)
-        return canvas
+        return images
 
 
 class CachedSampler:
@@ -94,46 +108,26 @@ class CachedSampler:
     """
 
     def __call__(
-        self,
-        network: Network,
-        canvas: Tensor,
-        known: Tensor,
-        draw: Draw,
-        labels: Tensor | None = None,
-        features: Sequence[Tensor] = (),
-        progress: Progress | None = None,
+        self, network: Network, canvas: Canvas, progress: Progress | None = None
     ) -> Tensor:
-        """Returns the filled canvas; see `Sampler`."""
-        with torch.inference_mode():
-            filled = self._fill(network, canvas, known, draw, labels, features, progress)
-        return filled.clone()  # outside, so that gradients can start from it
-
-    def _fill(
-        self,
-        network: Network,
-        canvas: Tensor,
-        known: Tensor,
-        draw: Draw,
-        labels: Tensor | None,
-        features: Sequence[Tensor],
-        progress: Progress | None,
-    ) -> Tensor:
-        height, width = canvas.shape[2:]
-        known_to_all = known[:, 0].all(0).tolist()
-        unknown_rows = [row for row in range(height) if not all(known_to_all[row])]
+        """Returns the filled images; see `Sampler`."""
+        known_to_all = canvas.known[:, 0].all(0).tolist()
+        unknown_rows = [row for row, known in enumerate(known_to_all) if not all(known)]
         if not unknown_rows:
-            return canvas
+            return canvas.images
         first, last = unknown_rows[0], unknown_rows[-1]
-        state = _State(network, canvas, known, labels, features)
-        if first:
-            state.load(network, canvas[:, :, :first], labels, features)
-        for row in range(first, last + 1):
-            state.begin_row(row)
-            for column in range(width):
-                state.pixel(row, column, None if known_to_all[row][column] else draw)
-            if progress is not None:
-                progress(row - first + 1, last - first + 1)
-        return state.stem.image()
+        with torch.inference_mode():
+            state = _State(network, canvas)
+            if first:
+                state.load(network, canvas, first)
+            for row in range(first, last + 1):
+                state.begin_row(row)
+                for column, known in enumerate(known_to_all[row]):
+                    state.pixel(row, column, known)
+                if progress is not None:
+                    progress(row - first + 1, last - first + 1)
+            filled = state.stem.image()
+        return filled.clone()  # outside, so that gradients can start from it
 
 
 class _Way(NamedTuple):
@@ -163,23 +157,17 @@ class _Way(NamedTuple):
 class _State:
     """Everything that the network knows of the pixels so far."""
 
-    def __init__(
-        self,
-        network: Network,
-        canvas: Tensor,
-        known: Tensor,
-        labels: Tensor | None,
-        features: Sequence[Tensor],
-    ) -> None:
-        n, _, _, width = canvas.shape
-        self.features = [each.permute(2, 3, 0, 1).contiguous() for each in features]
-        self.stem = _StemCache(network.stem, canvas, known)
+    def __init__(self, network: Network, canvas: Canvas) -> None:
+        n, _, _, width = canvas.images.shape
+        self.canvas = canvas
+        self.features = [each.permute(2, 3, 0, 1).contiguous() for each in canvas.features]
+        self.stem = _StemCache(network.stem, canvas.images, canvas.known)
         self.scales = len(network.down)
         widths = [width]
         for _ in range(1, self.scales):
             widths.append((widths[-1] + 1) // 2)
-        self.down = _ways(network.down, widths, n, labels, upward=False)
-        self.up = _ways(network.up, widths, n, labels, upward=True)
+        self.down = _ways(network.down, widths, n, canvas.labels, upward=False)
+        self.up = _ways(network.up, widths, n, canvas.labels, upward=True)
         self.shrink = [
             Shrink(cast(Resample, r), w, n) for r, w in zip(network.shrink, widths, strict=False)
         ]
@@ -193,16 +181,10 @@ class _State:
         self.w_out = weight_of(network.out).mT.contiguous()
         self.b_out = bias(network.out)
 
-    def load(
-        self,
-        network: Network,
-        rows: Tensor,
-        labels: Tensor | None,
-        features: Sequence[Tensor],
-    ) -> None:
-        """Runs the known rows on top, (n, C, rows, W), through the network at once."""
+    def load(self, network: Network, canvas: Canvas, rows: int) -> None:
+        """Runs the known rows on top through the network at once."""
         with last_rows(network) as seen:
-            network(rows, labels, first_row=rows.shape[2], features=features)
+            network(canvas.images[:, :, :rows], canvas.labels, rows, canvas.features)
         for way in (*self.down, *self.up):
             way.load(seen)
         resampled: list[Shrink | Grow] = [*self.shrink, *self.grow]
@@ -245,8 +227,8 @@ class _State:
         partial += features
         return u + pair_of(features)
 
-    def pixel(self, row: int, column: int, draw: Draw | None) -> None:
-        """Runs the horizontal stream for one pixel and draws it, unless it is known."""
+    def pixel(self, row: int, column: int, known: bool) -> None:
+        """Runs the horizontal stream for one pixel and draws it, unless it is known to all."""
         top = min(self._coarsest(row), self._coarsest(column))
         v = self.stem.pixel(row, column)
         for s in range(top + 1):
@@ -265,9 +247,9 @@ class _State:
             if s:
                 self.grow[s - 1].keep(c, v)
                 v = self.grow[s - 1].pixel(row >> (s - 1), column >> (s - 1))
-        if draw is not None:
+        if not known:
             parameters = torch.addmm(self.b_out, F.elu(v.select(1, 0)), self.w_out)
-            self.stem.put(row, column, draw(row, column, parameters))
+            self.stem.put(row, column, self.canvas.draw(row, column, parameters))
 
 
 def _ways(

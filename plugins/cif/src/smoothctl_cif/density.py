@@ -64,9 +64,10 @@ class CIFRealNVP(StandardisedDensity):
         order = torch.arange(dims)
         self.order = torch.cat([order[::2], order[1::2]]).tolist()
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Raises NotAvailable, as `score` does: the integral over u has no closed form."""
-        del x, context
         raise NotAvailable(
             "CIFRealNVP has no exact likelihood, and no score, as it integrates over latent "
             "variables: `bound` gives a lower bound, tighter with more draws."
@@ -76,6 +77,7 @@ class CIFRealNVP(StandardisedDensity):
         self,
         x: Tensor,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         draws: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
@@ -84,12 +86,14 @@ class CIFRealNVP(StandardisedDensity):
         Args:
             x: shape (batch, D).
             context: shape (batch, C).
+            labels: must be None.
             draws: K.
             generator: draws the noise of all indices, one block (batch · K, blocks · latents).
 
         Returns:
             Shape (batch,).
         """
+        self.check_labels(labels, len(x))
         rows = x.repeat_interleave(draws, dim=0)
         given = None if context is None else context.repeat_interleave(draws, dim=0)
         log_weights = self._log_weights(rows, given, generator).view(len(x), draws)
@@ -99,23 +103,23 @@ class CIFRealNVP(StandardisedDensity):
         self,
         x: Tensor,
         context: Tensor | None = None,
-        generator: Generator | None = None,
         labels: Tensor | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns minus the bound of one draw, (batch,), in nats."""
-        del labels
-        return -self.bound(x, context, 1, generator)
+        return -self.bound(x, context, labels, 1, generator)
 
     @torch.no_grad()
     def sample(
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Draws n samples, exactly: noise, then each layer with an index from p(u|z): (n, D)."""
-        del progress
+        self.check_labels(labels, n)
         given, dims = self.standard_context(context), self.event_shape[0]
         noise = normal((n, dims + self._latents), self.loc, generator)
         z, indices = noise[:, :dims], noise[:, dims:].chunk(len(self.blocks), dim=1)

@@ -8,10 +8,9 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from smoothctl.architectures.base import Density, Progress, Shape, Smoothing
+from smoothctl.architectures.base import Density, Progress, Shape
 from smoothctl.config import config
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.kernels.gaussian import Gaussian
 from smoothctl_ncsn.langevin import Convention, Known, Noise, langevin
 from smoothctl_ncsn.levels import geometric, largest_distance, level_count, step_size
 from smoothctl_ncsn.losses import denoising_score_matching, sliced_score_matching
@@ -70,6 +69,7 @@ class ScoreModel(Density):
 
     conditional = False
     tractable = False
+    required_kernel = "gaussian"
     sampler_settings = frozenset({"sampler", "steps", "step_size", "convention", "denoise"})
     config: Config
     sigmas: Tensor
@@ -126,24 +126,15 @@ class ScoreModel(Density):
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Chooses the levels of a baseline from clean data, (batch, *event)."""
-        del context
         self._choose_levels(x, self.config.sigma_end, 0.0)
 
-    def initialize_prior(
-        self, x: Tensor, kernel: Smoothing, generator: Generator | None = None
-    ) -> None:
+    def initialize_prior(self, x: Tensor, x_smooth: Tensor, sigma: float) -> None:
         """Chooses the levels of a prior, which end at the kernel's σ, from clean data.
 
         Raises:
-            UsageError: the kernel is not Gaussian, or its σ is not below `sigma_begin`.
+            UsageError: σ is not below `sigma_begin`.
         """
-        del generator
-        if not isinstance(kernel, Gaussian):
-            raise UsageError(
-                f"The noise of {type(self).__name__} is Gaussian: it cannot be a prior of data "
-                f"smoothed by {type(kernel).__name__}; take --kernel gaussian."
-            )
-        self._choose_levels(x, kernel.sigma, kernel.sigma)
+        self._choose_levels(x, sigma, sigma)
 
     def _choose_levels(self, x: Tensor, last: float, known_sigma: float) -> None:
         first = self.config.sigma_begin
@@ -161,52 +152,54 @@ class ScoreModel(Density):
         self.spread.copy_((x - self.centre).square().mean().sqrt())
         self.known_sigma.fill_(known_sigma)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """There is none.
 
         Raises:
             NotAvailable: always.
         """
-        del x, context
         raise NotAvailable(
             f"{type(self).__name__} learns the score ∇ log p(x), and no likelihood: it has "
             "samples and a score only."
         )
 
-    def score(
+    def score_function(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
         """Returns s(x, σ_L), the score at the last level: for a prior that of p(x̃)."""
-        del context, labels
+        self.check_labels(labels, len(x))
         return self._score_at(x, len(self.sigmas) - 1)
 
     def training_loss(
         self,
         x: Tensor,
         context: Tensor | None = None,
-        generator: Generator | None = None,
         labels: Tensor | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns the score matching loss of clean examples, at one random level each: (batch,)."""
-        del context, labels
+        self.check_labels(labels, len(x))
         loss, levels = _LOSSES[self.config.loss], self._levels()
         return loss(self.level_score, x, levels, self._weights(levels), generator)
 
     def prior_loss(
         self,
         x: Tensor,
-        kernel: Smoothing,
-        generator: Generator | None = None,
+        x_smooth: Tensor,
+        sigma: float,
         labels: Tensor | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns `training_loss`: its last level is the kernel's, so x̃ needs no loss."""
-        del kernel
-        return self.training_loss(x, None, generator, labels)
+        return self.training_loss(x, None, labels, generator)
 
     def sample(
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -215,7 +208,7 @@ class ScoreModel(Density):
         Raises:
             NotAvailable: the dynamics diverged.
         """
-        del context
+        self.check_labels(labels, n)
         return self.trajectory(n, 1, generator, progress)[-1]
 
     @torch.no_grad()
@@ -246,11 +239,12 @@ class ScoreModel(Density):
         return torch.stack(kept)
 
     @torch.no_grad()
-    def complete(
+    def inpaint(
         self,
         x: Tensor,
         known: Tensor,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -258,15 +252,17 @@ class ScoreModel(Density):
 
         Args:
             x: (n, *event): x̃ for a prior, clean for a baseline; what is not known is ignored.
-            known: bool, True where x is kept, broadcastable to x.
+            known: bool, True where x is kept: (1 or n, D), or (1 or n, 1, H, W) for images.
             context: must be None.
+            labels: must be None.
             generator: draws the samples.
             progress: told (steps done, steps).
 
         Raises:
             NotAvailable: the dynamics diverged.
         """
-        del context
+        self.check_labels(labels, len(x))
+        self.check_known(known, len(x))
         mask = known.to(x.device)
         given = Known(x, mask, float(self.known_sigma))
         for state in self._chain(x, given, generator, progress):
@@ -329,14 +325,11 @@ class ScoreModel(Density):
         """Takes the last denoising step of a baseline; a prior gives x̃ as it is."""
         if not self.config.denoise or self.known_sigma > 0:
             return x
-        return x + self.sigmas[-1] ** 2 * self.score(x)
+        return x + self.sigmas[-1] ** 2 * self.score_function(x)
 
 
-def _resize_to_weights(
-    module: ScoreModel, state: dict[str, Any], prefix: str, *unused: object
-) -> None:
+def _resize_to_weights(module: ScoreModel, state: dict[str, Any], prefix: str, *_: object) -> None:
     """Makes room for as many levels as the weights that are about to be loaded have."""
-    del unused
     sigmas = state.get(f"{prefix}sigmas")
     if sigmas is not None and len(sigmas) != len(module.sigmas):
         module.resize(len(sigmas))

@@ -51,8 +51,11 @@ class Mixture(StandardisedDensity):
         shape = (n, self.config.components, *self.event_shape)
         return logits.log_softmax(1), means.view(shape), log_scales.clamp(-7, 3).view(shape)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        self.check_labels(labels, len(x))
         z, _ = self.to_standard(x, context)
         log_weights, means, log_scales = self.components(len(x), context)
         distance = (z[:, None] - means) / log_scales.exp()
@@ -64,11 +67,12 @@ class Mixture(StandardisedDensity):
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Draws n samples, (n, D): a component for each, then its Gaussian."""
-        del progress
+        self.check_labels(labels, n)
         log_weights, means, log_scales = self.components(n, context)
         below = log_weights.exp().cumsum(1) < uniform((n, 1), means, generator)
         chosen = below.sum(1).clamp(max=self.config.components - 1)

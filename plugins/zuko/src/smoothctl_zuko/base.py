@@ -88,11 +88,12 @@ class ZukoFlow(ZukoDensity):
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """Draws n samples through the inverse flow: (n, D)."""
-        del progress
+        self.check_labels(labels, n)
         noise = normal((n, *self.event_shape), self.loc, generator)
         inverse = self.zuko.transform(self.standard_context(context)).inv
         return self.from_standard(inverse(noise), context)

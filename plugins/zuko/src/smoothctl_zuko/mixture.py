@@ -43,6 +43,7 @@ class GMM(ZukoDensity):
         self,
         n: int,
         context: Tensor | None = None,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -50,7 +51,7 @@ class GMM(ZukoDensity):
 
         zuko draws from the global generator, so that is seeded from the given one and put back.
         """
-        del progress
+        self.check_labels(labels, n)
         device = self.loc.device
         source = "cpu" if generator is None else generator.device
         seed = torch.randint(2**62, (), generator=generator, device=source)

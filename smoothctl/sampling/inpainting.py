@@ -1,17 +1,18 @@
-"""Denoising and inpainting of given images with the models of a run."""
+"""Denoising and inpainting of given events with the models of a run."""
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from smoothctl.architectures.base import Density, Progress
+from smoothctl.architectures.base import Density
 from smoothctl.datasets.pictures import snap
 from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
-from smoothctl.sampling.draw import available_methods, best_method, class_labels, is_image_run
+from smoothctl.sampling.draw import available_methods, best_method, class_labels
 from smoothctl.smoothing import batching
+from smoothctl.smoothing.batching import AT_ONCE, Execution
 from smoothctl.smoothing.two_step import TwoStep
 
 __all__ = [
@@ -46,7 +47,7 @@ class Inpainted(NamedTuple):
     images: Tensor
     """What was completed, on the model's grid of values, (n, *event)."""
     known: Tensor
-    """Where it was kept: bool, (1 or n, 1, H, W)."""
+    """Where it was kept: bool, (1 or n, 1, H, W) or (1 or n, D)."""
     samples: Tensor
     """The completed images, (n, draws, *event)."""
 
@@ -68,10 +69,8 @@ def denoise(
     x_smooth: Tensor,
     draws: int = 4,
     seed: int = 0,
-    progress: Progress | None = None,
-    *,
     labels: Tensor | int | None = None,
-    batch_size: int | None = None,
+    execution: Execution = AT_ONCE,
 ) -> Denoised:
     """Draws from p(x|x̃) for given x̃, beside the single-step mean.
 
@@ -80,9 +79,8 @@ def denoise(
         x_smooth: noisy events, (n, *event), in data units and never clipped.
         draws: how many for each.
         seed: determines the draws.
-        progress: told (done, total).
         labels: classes, int64 (n,), or one for all, for class-conditional models.
-        batch_size: images drawn at once, which does not change them; chosen from memory if None.
+        execution: how they are drawn, which does not change them.
 
     Raises:
         UsageError: fewer than one draw.
@@ -95,10 +93,8 @@ def denoise(
         mean = method.single_step(x_smooth, classes)
     except NotAvailable:
         mean = None
-    stream = generator(seed, "denoised")
-    given = None if classes is None else _repeated(classes, draws)
-    rows = _repeated(x_smooth, draws)
-    samples = method.denoise(rows, stream, progress, given, batch_size)
+    rows, repeated = _repeated(x_smooth, draws), _repeated(classes, draws)
+    samples = method.denoise(rows, repeated, generator(seed, "denoised"), execution)
     return Denoised(x_smooth, mean, _by_draw(samples, draws))
 
 
@@ -109,52 +105,44 @@ def inpaint(
     draws: int = 4,
     method: str | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
-    *,
     labels: Tensor | int | None = None,
-    batch_size: int | None = None,
+    execution: Execution = AT_ONCE,
 ) -> Inpainted:
-    """Draws what is missing of given images (ARDS appendix C.2); known pixels stay exactly.
+    """Draws what is missing of given events (ARDS appendix C.2); what is known stays exactly.
 
     Args:
-        run: an opened run of images.
-        x: clean images, (n, C, H, W) in [−1, 1]; what is not known is ignored.
-        known: bool, (1 or n, 1, H, W).
+        run: an opened run.
+        x: clean events, (n, *event), images in [−1, 1]; what is not known is ignored.
+        known: bool, True where x is kept: (1 or n, 1, H, W) for images, (1 or n, D) for vectors.
         draws: how many for each.
         method: "two-step"; "single-step", where the prior completes x̃ and E[x|x̃] is taken of
             that; or "baseline" for the unsmoothed model. None: the first that the run allows.
         seed: determines the draws.
-        progress: told (done, total).
         labels: classes, int64 (n,), or one for all, for class-conditional models.
-        batch_size: images drawn at once, which does not change them; chosen from memory if None.
+        execution: how they are drawn, which does not change them.
 
     Raises:
-        UsageError: an unknown method, or fewer than one draw.
+        UsageError: an unknown method, a mask of another shape, or fewer than one draw.
         RunError: a stage that the method needs is missing or half done.
-        NotAvailable: the run models vectors.
+        NotAvailable: the architecture cannot inpaint.
     """
-    if not is_image_run(run):
-        raise NotAvailable(f"{run.path} models vectors: inpainting is for images.")
     method = inpainting_method(run) if method is None else method
     if method not in INPAINTING:
         raise UsageError(f"'{method}' cannot inpaint{near_misses(method, INPAINTING)}")
     model = run.density("baseline") if method == "baseline" else _smoothed(run, method)
     last = model if isinstance(model, Density) else model.denoiser or model.prior
-    x = snap(_like(last, x), last.levels)
-    rows = _repeated(x, draws)
-    mask = known.to(x.device)
-    repeated = mask if len(mask) == 1 else _repeated(mask, draws)
-    classes = _classes(model, labels, len(x))
-    given = None if classes is None else _repeated(classes, draws)
+    last.check_known(known, len(x))
+    x, known = snap(_like(last, x), last.levels), known.to(_like(last, x).device)
+    rows, mask = _repeated(x, draws), known if len(known) == 1 else _repeated(known, draws)
+    classes = _repeated(_classes(model, labels, len(x)), draws)
     stream = generator(seed, "inpainted")
-    rest = (stream, progress, given, batch_size)
     if isinstance(model, Density):
-        samples = batching.complete(model, rows, repeated, None, *rest)
+        samples = batching.inpaint(model, rows, mask, None, classes, stream, execution)
     elif method == "two-step":
-        samples = model.inpaint(rows, repeated, *rest)
+        samples = model.inpaint(rows, mask, classes, stream, execution)
     else:
-        x_smooth = model.inpaint_smoothed(rows, repeated, *rest)
-        samples = torch.where(repeated, rows, model.single_step(x_smooth, given))
+        x_smooth = model.inpaint_smoothed(rows, mask, classes, stream, execution)
+        samples = torch.where(mask, rows, model.single_step(x_smooth, classes))
     return Inpainted(x, known, _by_draw(samples, draws))
 
 
@@ -195,8 +183,8 @@ def _like(density: Density, x: Tensor) -> Tensor:
 def _classes(model: TwoStep | Density, labels: Tensor | int | None, n: int) -> Tensor | None:
     """Returns the labels where the model has classes, on its device."""
     if isinstance(labels, int):
-        return class_labels(model, n, labels)
-    wanted = class_labels(model, n)
+        return class_labels(model, 0, n, labels)
+    wanted = class_labels(model, 0, n)
     if wanted is None:
         return None
     if labels is None:
@@ -206,11 +194,17 @@ def _classes(model: TwoStep | Density, labels: Tensor | int | None, n: int) -> T
     return labels.to(wanted)
 
 
-def _repeated(rows: Tensor, draws: int) -> Tensor:
+@overload
+def _repeated(rows: Tensor, draws: int) -> Tensor: ...
+@overload
+def _repeated(rows: None, draws: int) -> None: ...
+@overload
+def _repeated(rows: Tensor | None, draws: int) -> Tensor | None: ...
+def _repeated(rows: Tensor | None, draws: int) -> Tensor | None:
     """Returns all rows, then all again, `draws` times: more draws leave the first ones alone."""
     if draws < 1:
         raise UsageError(f"The number of draws must be at least 1, not {draws}.")
-    return torch.cat([rows] * draws)
+    return None if rows is None else torch.cat([rows] * draws)
 
 
 def _by_draw(samples: Tensor, draws: int) -> Tensor:
