@@ -74,6 +74,22 @@ def test_a_denoiser_starts_at_its_input() -> None:
     assert (means - x_smooth[..., None]).abs().max() < 0.5
 
 
+@pytest.mark.parametrize("order", ["natural", "random"])
+def test_both_halves_of_a_joint_model_inpaint(order: str) -> None:
+    torch.manual_seed(0)
+    joint = MADE.joint((3,), build(MADE.Config, {"order": order}, "made")).double()
+    joint.initialize(torch.randn(200, 6, dtype=torch.float64))
+    x, x_smooth = torch.randn(2, 5, 3, dtype=torch.float64)
+    known = torch.rand(5, 3, generator=generator("known")) < 0.5
+    for stage, context in ((joint.prior(), None), (joint.denoiser(), x_smooth)):
+        filled = stage.inpaint(x, known, context, None, generator("inpaint"))
+        assert torch.equal(filled[known], x[known])
+        assert (filled != x)[~known].all()
+        drawn = stage.sample(5, context, None, generator("draw"))
+        none = torch.zeros(1, 3, dtype=torch.bool)
+        assert torch.equal(stage.inpaint(x, none, context, None, generator("draw")), drawn)
+
+
 def test_discretised_mass_sums_to_one() -> None:
     """Σ over the 256² values of two dimensions is one."""
     config = build(MADE.Config, {"width": 8, "mixtures": 2, "layers": 1}, "made")

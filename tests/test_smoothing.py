@@ -148,6 +148,27 @@ def test_sampling_shapes_and_seeds(method: TwoStep) -> None:
     assert method.single_step(torch.zeros(0, 2)).shape == (0, 2)
 
 
+@pytest.mark.parametrize("known", [[[True, False]], [[False, True]]])
+def test_inpainting_keeps_the_known_columns_and_draws_the_others(
+    method: TwoStep, known: list[list[bool]]
+) -> None:
+    x, mask = _moons(500), torch.tensor(known)
+    filled = method.inpaint(x, mask, generator=generator("inpaint"))
+    kept = mask.expand_as(x)
+    assert torch.equal(filled[kept], x[kept])
+    assert (filled[~kept] != x[~kept]).all()
+
+
+def test_an_inpainted_second_column_follows_the_data(method: TwoStep) -> None:
+    """Given the first column, the second is distributed as the model's own samples have it."""
+    x, mask = method.sample(4000, generator=generator("x")), torch.tensor([[True, False]])
+    filled = method.inpaint(x, mask, generator=generator("inpaint"))
+    for column in (x, filled):
+        assert column[:, 1].mean().item() == pytest.approx(x[:, 1].mean().item(), abs=0.15)
+    near = lambda z: float((z[:, 0] * z[:, 1]).mean())  # noqa: E731
+    assert near(filled) == pytest.approx(near(x), abs=0.2)
+
+
 def test_two_step_samples_of_exact_stages_follow_the_data() -> None:
     x = exact().sample(100_000, generator=generator("follow"))
     assert x.mean().item() == pytest.approx(0, abs=0.02)

@@ -110,7 +110,7 @@ def nearest(
     rows = max(1, min(_QUERIES, _QUERY_BYTES // math.prod(queries.shape)))
     parts = list(spans(len(queries), rows))
     found = [
-        _nearest(space, queries, start, stop, reference, k, part_of(progress, i, len(parts)))
+        _nearest(space, queries.read(start, stop), reference, k, part_of(progress, i, len(parts)))
         for i, (start, stop) in enumerate(parts)
     ]
     return Neighbours(*(torch.cat(each) for each in zip(*found, strict=True)))
@@ -252,20 +252,14 @@ class _FeatureSpace:
 
 
 def _nearest(
-    space: _Space,
-    queries: ImageSet,
-    start: int,
-    stop: int,
-    reference: ImageSet,
-    k: int,
-    progress: Progress | None,
+    space: _Space, queries: Tensor, reference: ImageSet, k: int, progress: Progress | None
 ) -> tuple[Tensor, Tensor]:
-    """Returns indices and distances of some queries, a block of references after the other.
+    """Returns indices and distances of some images, a block of references after the other.
 
     Distance and position make one number, so that the smallest are the nearest and of equals
     the first.
     """
-    points = space.points(queries.read(start, stop))
+    points = space.points(queries)
     bits = len(reference).bit_length()
     best = torch.empty(len(points), 0, dtype=torch.int64)
     rows = max(1, min(_ROWS, _VALUES // math.prod(reference.shape)))

@@ -1,11 +1,7 @@
 """Olympics, our reconstruction: two-step against plain MADE (ARDS section 4.1)."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from smoothctl.reproduce.base import Claim, Experiment, Result, Scale, better
-from smoothctl.reproduce.smoothed_made import ROWS, compare
-from smoothctl.training.reporter import Reporter
+from smoothctl.reproduce.base import Claim, Experiment, better
+from smoothctl.reproduce.smoothed_made import ROWS, SmoothedMADE
 
 __all__ = ["experiment"]
 
@@ -18,13 +14,9 @@ def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
     ]
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
-    return compare("olympics", "olympics", 0.2, {}, _claims, {}, folder, seeds, scale, reporter)
-
-
 experiment = Experiment(
     "olympics",
     "MADE on olympics, smoothed against plain (ARDS section 4.1)",
     "ARDS (Meng et al. 2021), section 4.1; reconstruction",
-    _run,
+    SmoothedMADE("olympics", 0.2, _claims).run,
 )

@@ -1,16 +1,11 @@
 """Rings: smoothing lets three logistics do what six cannot (ARDS section 4.1)."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from smoothctl.reproduce.base import Claim, Experiment, Result, Scale, at_most, better
-from smoothctl.reproduce.smoothed_made import ROWS, compare
-from smoothctl.training.reporter import Reporter
+from smoothctl.reproduce.base import Claim, Experiment, at_most, better
+from smoothctl.reproduce.smoothed_made import ROWS, SmoothedMADE
 
 __all__ = ["experiment"]
 
 _REFERENCES = {"two-step, 3 logistics": "paper 2.71 (bound)"}
-
 
 _STARTS = {"MADE-3": 3}
 """With three logistics some fits end in a symmetric optimum, 0.1 nats worse."""
@@ -27,15 +22,9 @@ def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
     ]
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
-    return compare(
-        "rings", "rings", 0.3, _REFERENCES, _claims, _STARTS, folder, seeds, scale, reporter
-    )
-
-
 experiment = Experiment(
     "rings",
     "MADE on rings, smoothed against plain (ARDS section 4.1, table 1)",
     "ARDS (Meng et al. 2021), section 4.1",
-    _run,
+    SmoothedMADE("rings", 0.3, _claims, _REFERENCES, _STARTS).run,
 )
