@@ -1,8 +1,9 @@
 """What the two stages say of the probability of data: bounds, and the exact integral over x̃."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density
-from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.errors import NotAvailable
 from smoothctl.kernels.base import Kernel
 from smoothctl.smoothing.batching import (
     AT_ONCE,
@@ -47,8 +48,7 @@ class BoundTerms(NamedTuple):
         return self.prior + self.entropy + self.denoiser
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(ABC):
     """log p(x) of p(x) = ∫ p(x̃) p(x|x̃) dx̃, a smoothed prior and a denoiser (ARDS section 3).
 
     A stage that is `bounded` is estimated by one draw of its latent variables. Since that estimate
@@ -56,27 +56,24 @@ class Bounds:
 
     Processes that share the work draw the same noise and evaluate a share of the rows each. What is
     kept of it is that of one set of examples with one seed; `bounded` stages are evaluated anew.
-
-    Args:
-        kernel: the smoothing kernel q(x̃|x) that both stages were fitted with.
-        prior: the density of smoothed data p(x̃).
-        denoiser: the conditional density p(x|x̃); None before it is fitted.
     """
 
     kernel: Kernel
     prior: Density
-    denoiser: Density | None = None
+    denoiser: Density | None
+
+    @abstractmethod
+    def checked_denoiser(self) -> Density:
+        """Returns the denoiser."""
+
+    @abstractmethod
+    def labels_for(self, stage: Density, labels: Tensor | None) -> Tensor | None:
+        """Returns the labels where a stage has classes."""
 
     @property
     def tractable(self) -> bool:
         """Whether the densities of all stages that there are can be had."""
         return self.prior.tractable and (self.denoiser is None or self.denoiser.tractable)
-
-    @property
-    def classes(self) -> int | None:
-        """Number of classes that a stage is conditioned on; None where neither is."""
-        stages = [stage for stage in (self.prior, self.denoiser) if stage is not None]
-        return next((stage.classes for stage in stages if stage.classes is not None), None)
 
     def bound(
         self,
@@ -213,26 +210,6 @@ class Bounds:
             if execution.progress is not None:
                 execution.progress(stop, len(x))
         return torch.cat(results)
-
-    def checked_denoiser(self) -> Density:
-        """Returns the denoiser.
-
-        Raises:
-            NotAvailable: it has not been fitted.
-        """
-        if self.denoiser is None:
-            raise NotAvailable("This needs the second stage: fit a denoiser first.")
-        return self.denoiser
-
-    def labels_for(self, stage: Density, labels: Tensor | None) -> Tensor | None:
-        """Returns the labels where a stage has classes: the other may be the one that has.
-
-        Raises:
-            UsageError: there are labels, and neither has.
-        """
-        if labels is not None and self.classes is None:
-            raise UsageError("Neither stage is conditioned on classes: leave the labels out.")
-        return None if stage.classes is None else labels
 
     def _log_joint(
         self,

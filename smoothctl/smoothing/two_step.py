@@ -6,7 +6,9 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.errors import NotAvailable
+from smoothctl.architectures.base import Density
+from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.kernels.base import Kernel
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, map_images, rows_that_fit
 from smoothctl.smoothing.bounds import Bounds, BoundTerms
@@ -18,9 +20,44 @@ __all__ = ["BoundTerms", "TwoStep"]
 class TwoStep(Bounds):
     """p(x) = ∫ p(x̃) p(x|x̃) dx̃: a smoothed prior and a denoiser (ARDS section 3).
 
-    Likelihoods and the arguments are those of `Bounds`; here are samples, and what starts from
-    given ones. Several processes share the batches of images that are drawn.
+    Here are samples, and what starts from given ones; likelihoods are those of `Bounds`. Several
+    processes share the batches of images that are drawn.
+
+    Args:
+        kernel: the smoothing kernel q(x̃|x) that both stages were fitted with.
+        prior: the density of smoothed data p(x̃).
+        denoiser: the conditional density p(x|x̃); None before it is fitted.
     """
+
+    kernel: Kernel
+    prior: Density
+    denoiser: Density | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes that a stage is conditioned on; None where neither is."""
+        stages = [stage for stage in (self.prior, self.denoiser) if stage is not None]
+        return next((stage.classes for stage in stages if stage.classes is not None), None)
+
+    def checked_denoiser(self) -> Density:
+        """Returns the denoiser.
+
+        Raises:
+            NotAvailable: it has not been fitted.
+        """
+        if self.denoiser is None:
+            raise NotAvailable("This needs the second stage: fit a denoiser first.")
+        return self.denoiser
+
+    def labels_for(self, stage: Density, labels: Tensor | None) -> Tensor | None:
+        """Returns the labels where a stage has classes: the other may be the one that has.
+
+        Raises:
+            UsageError: there are labels, and neither has.
+        """
+        if labels is not None and self.classes is None:
+            raise UsageError("Neither stage is conditioned on classes: leave the labels out.")
+        return None if stage.classes is None else labels
 
     def sample_smoothed(
         self,
