@@ -57,7 +57,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
         return run
 
     monkeypatch.setattr(fit, "_fit", only_resolve)
-    monkeypatch.setattr("smoothctl.cli.fitting.print_result", lambda *_: None)
+    monkeypatch.setattr("smoothctl.cli.fit.print_result", lambda *_: None)
 
     def run(arguments: list[str]) -> StageConfig:
         monkeypatch.setattr(sys, "argv", arguments)

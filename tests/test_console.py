@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
-from smoothctl.cli import console
+from smoothctl.cli import app, console
 from smoothctl.cli.console import Notes
 from smoothctl.runs.config import Unit
 from smoothctl.training.reporter import Plan
@@ -115,3 +116,33 @@ def test_a_bar_never_shows_a_loss_that_is_not_there(clock: Clock) -> None:
 
 def test_a_score_has_no_unit() -> None:
     assert Unit("", 1.0).text(2.5) == "2.5000"
+
+
+@pytest.mark.parametrize(
+    ("message", "typed"),
+    [
+        ("choose another `out`, or `overwrite` it.", "choose another --out, or --overwrite it."),
+        ("choose another `architecture`.", "choose another --arch."),
+        ("`init_from` takes a file", "--init-from takes a file"),
+        ("or `on_nan=skip`, which", "or --on-nan skip, which"),
+        ("set `training.accumulate=8` here", "set --set training.accumulate=8 here"),
+        ("`standardise=False` takes one", "--set standardise=false takes one"),
+        ("with `data.size=32`.", "with --data size=32."),
+        ("`options.width=3`", "--set width=3"),
+        ("`torch.load` and `bound` are `not` ours, `a b`", None),
+    ],
+)
+def test_arguments_in_messages_become_flags(message: str, typed: str | None) -> None:
+    assert console.with_flags(message) == (message if typed is None else typed)
+
+
+def test_every_flag_in_a_message_is_one() -> None:
+    root = get_command(app)
+    options = {o for verb in root.commands.values() for p in verb.params for o in p.opts}
+    for name in console._NAMES.split("|"):
+        assert console.with_flags(f"`{name}`").split()[0] in options, name
+
+
+def test_notes_are_told_with_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    Notes().note("Another `label`.")
+    assert capsys.readouterr().err == "Another --label.\n"

@@ -12,6 +12,7 @@ import pytest
 
 from smoothctl.cli import endings
 from smoothctl.cli.endings import Stopped, fail, raised_signals
+from smoothctl.errors import RunError
 
 SMOOTHCTL = [sys.executable, "-m", "smoothctl"]
 
@@ -90,7 +91,7 @@ class TestSignals:
     def test_leave_no_temporary_file(self, in_tmp: Path) -> None:
         """A signal in the middle of a write: the old file stays, and nothing beside it."""
         code = (
-            "import os, signal, sys\nfrom pathlib import Path\nfrom smoothctl import files\n"
+            "import os, signal, sys\nfrom pathlib import Path\nfrom smoothctl.storage import files\n"
             "from smoothctl.cli import endings\nsync = os.fsync\n"
             "def killed(descriptor):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
             "os.fsync = killed\ntry:\n    with endings.raised_signals():\n"
@@ -131,6 +132,7 @@ class TestErrors:
             (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
             (OSError(28, "No space left on device", "x/y"), "No space left on device (x/y)"),
             (RuntimeError("x.cc:1 Connection closed by peer [10.0.0.1]:5"), "Another process"),
+            (RunError("x is there: choose another `out`."), "x is there: choose another --out."),
             (ValueError("strange"), "report it: ValueError: strange"),
         ],
     )

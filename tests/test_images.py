@@ -144,7 +144,7 @@ class TestSources:
         rows = {"a": pictures, "b": pictures[::-1], "label": list(range(N))}
         path = tmp_path / "t.parquet"
         hub.Dataset.from_dict(rows, features).to_parquet(path)
-        with pytest.raises(DataError, match="columns of images .*--data column=NAME"):
+        with pytest.raises(DataError, match="columns of images .*`data.column=NAME`"):
             datasets.open_dataset(str(path))
         data = datasets.open_dataset(str(path), {"column": "b"})
         numbers = ((data.train.head()[:, 0, 0, 0] + 1) * 127.5).round().long()
@@ -384,7 +384,7 @@ class TestCorrupt:
         if kind == "bomb":
             monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 24)
             Image.new("L", (30, 30)).save(bad)
-        with pytest.raises(DataError, match=r"017\.png cannot be decoded .*--skip-corrupt"):
+        with pytest.raises(DataError, match=r"017\.png cannot be decoded .*`skip_corrupt`"):
             datasets.open_dataset(str(root))
         for _ in range(2):
             said: list[str] = []
@@ -497,7 +497,7 @@ class TestHub:
     def test_offline(self, name: str, monkeypatch) -> None:
         hub = pytest.importorskip("datasets")
         monkeypatch.setattr(hub.config, "HF_HUB_OFFLINE", True)
-        with pytest.raises(DataError, match="could not be reached .*--dataset FOLDER") as caught:
+        with pytest.raises(DataError, match="could not be reached .*`dataset=FOLDER`") as caught:
             datasets.open_dataset(name)
         assert "\n" not in str(caught.value)
 

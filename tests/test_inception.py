@@ -224,7 +224,7 @@ class TestWeights:
             Inception(request(weights[0], "abc"))
 
     def test_nowhere(self, weights, tmp_path: Path) -> None:
-        with pytest.raises(NotAvailable, match="--feature-weights") as told:
+        with pytest.raises(NotAvailable, match="`feature_weights`") as told:
             Inception(request(None))
         assert str(tmp_path / "cache" / "inception") in str(told.value)
 

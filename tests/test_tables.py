@@ -149,10 +149,10 @@ def test_other_settings_are_unknown(tmp_path: Path) -> None:
 BAD: dict[str, tuple[str | bytes, str]] = {
     "text": (
         table(r4c1="cat"),
-        r"text \(column b\), such as 'cat' in line 6.*--data columns=a,c\.",
+        r"text \(column b\), such as 'cat' in line 6.*`data.columns=a,c`\.",
     ),
-    "texts": (table(r4c1="cat", r0c2="x"), r"\(columns b, c\), such as 'cat' in line 6.*=a\."),
-    "no names": (table(names=None, r4c1="cat"), r"\(column 2\), such as 'cat' in line 5.*=1,3\."),
+    "texts": (table(r4c1="cat", r0c2="x"), r"\(columns b, c\), such as 'cat' in line 6.*=a`\."),
+    "no names": (table(names=None, r4c1="cat"), r"\(column 2\), such as 'cat' in line 5.*=1,3`\."),
     "all text": (table(r0c0="x", r0c1="y", r0c2="z"), "a column of numbers is needed"),
     "escapes": (table(r4c1="\x1b[31m"), r"such as '\\x1b\[31m' in line 6"),
     "underscore": (table(r4c1="1_000"), "such as '1_000'"),

@@ -73,7 +73,7 @@ class Density(nn.Module, ABC):
     """Training settings that suit this architecture better than the general defaults."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Named settings (of the architecture, or of training as training.KEY) for --preset."""
+    """Named settings (of the architecture, or of training as training.KEY) for `preset`."""
 
     first_batch: ClassVar[int] = 8192
     """How many examples `initialize` should be given."""

@@ -10,10 +10,7 @@ import typer
 from smoothctl.cli import (
     compare,
     denoise,
-    fit_baseline,
-    fit_denoiser,
-    fit_joint,
-    fit_prior,
+    fit,
     inpaint,
     neighbours,
     plugins,
@@ -25,8 +22,7 @@ from smoothctl.cli import (
     score,
     sigma_heuristic,
 )
-from smoothctl.cli.endings import Stopped, fail, raised_signals
-from smoothctl.cli.launching import by_first, by_one
+from smoothctl.cli.endings import Stopped, by_first, by_one, fail, raised_signals
 from smoothctl.cli.options import version_option
 from smoothctl.distributed.processes import is_first, leave
 
@@ -44,10 +40,10 @@ app.callback()(version_option)
 
 METHOD, FIGURES, DATA = "The method", "Figures", "What there is"
 app.command("quickstart", rich_help_panel="Start here")(by_one(quickstart.command))
-app.command("fit-prior", rich_help_panel=METHOD)(fit_prior.command)
-app.command("fit-denoiser", rich_help_panel=METHOD)(fit_denoiser.command)
-app.command("fit-joint", rich_help_panel=METHOD)(fit_joint.command)
-app.command("fit-baseline", rich_help_panel=METHOD)(fit_baseline.command)
+app.command("fit-prior", rich_help_panel=METHOD)(fit.verb("prior", fit.Prior))
+app.command("fit-denoiser", rich_help_panel=METHOD)(fit.verb("denoiser", fit.Denoiser))
+app.command("fit-joint", rich_help_panel=METHOD)(fit.verb("joint", fit.Joint))
+app.command("fit-baseline", rich_help_panel=METHOD)(fit.verb("baseline", fit.Baseline))
 app.command("sample", rich_help_panel=METHOD)(sample.command)
 app.command("denoise", rich_help_panel=METHOD)(by_first(denoise.command))
 app.command("inpaint", rich_help_panel=METHOD)(by_first(inpaint.command))

@@ -1,6 +1,7 @@
 """What a person sees: results on stdout; notes, warnings and progress bars on stderr."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,11 +27,40 @@ if TYPE_CHECKING:
     from smoothctl.evaluation.scores import ProgressFor
     from smoothctl.training.reporter import Plan
 
-__all__ = ["Notes", "print_json", "print_table", "work"]
+__all__ = ["Notes", "print_json", "print_table", "with_flags"]
 
 _REDRAW, _FIRST, _OFTEN, _EVERY = 0.25, 4.0, 15.0, 60.0
 """Seconds: between updates of a bar; until the time that a fit takes is told; at least between
 lines of validations, and at most between any lines."""
+
+_NAMES = (
+    "architecture|batch_size|compile|config|data|dataset|device|download|draws|feature_sha256|"
+    "feature_weights|features|frames|init_from|kernel|label|learning_rate|limit|mask|method|n|"
+    "number|on_nan|out|overwrite|precision|preset|quadrature|reference|samples|seed|sigma|"
+    "skip_corrupt|split|standardise|steps|weights"
+)
+_ARGUMENT = re.compile(rf"`(?:(training|options|data)\.(\w+)|({_NAMES}))(?:=([^`]*))?`")
+_TABLES = {"training": "--set training.", "options": "--set ", "data": "--data "}
+_SPELT = {"architecture": "--arch", "n": "--number", "standardise": "--set standardise"}
+_VALUES = {"True": "true", "False": "false"}
+
+
+def with_flags(message: str) -> str:
+    """Puts flags in the place of the arguments that a library's message names in backquotes.
+
+    `out` becomes --out, `on_nan=skip` --on-nan skip, `training.accumulate=2` --set
+    training.accumulate=2, and `data.size=32` --data size=32. Other backquotes stay.
+    """
+    return _ARGUMENT.sub(_flag, message)
+
+
+def _flag(argument: re.Match[str]) -> str:
+    table, key, name, value = argument.groups()
+    flag = f"--{name}".replace("_", "-") if name else _TABLES[table] + key
+    flag = _SPELT.get(name, flag)
+    if value is None:
+        return flag
+    return f"{flag}{'=' if ' ' in flag else ' '}{_VALUES.get(value, value)}"
 
 
 def print_json(value: Any) -> None:
@@ -133,7 +163,7 @@ class Notes:
 
     def note(self, message: str) -> None:
         """Prints one sentence on stderr."""
-        self.console.print(message, markup=False, soft_wrap=True)
+        self.console.print(with_flags(message), markup=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Closes the progress bar."""
@@ -141,25 +171,23 @@ class Notes:
             self._progress.stop()
             self._progress = None
 
+    @contextmanager
+    def work(self) -> Iterator["ProgressFor"]:
+        """Yields a maker of (done, total) callbacks that share one progress display."""
+        if self.console.quiet or not self.console.is_terminal:
+            yield lambda _: None
+            return
+        with _bar(self.console, loss=False) as progress:
+
+            def begin(title: str) -> Callable[[int, int], None]:
+                task = progress.add_task(title, total=None)
+                return lambda done, total: progress.update(task, completed=done, total=total)
+
+            yield begin
+
 
 def _duration(seconds: float) -> str:
     """Returns such as '40 s', '12 min' or '3.5 h'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-@contextmanager
-def work(quiet: bool) -> Iterator["ProgressFor"]:
-    """Yields a maker of (done, total) callbacks that share one progress display."""
-    console = Console(stderr=True, quiet=quiet)
-    if quiet or not console.is_terminal:
-        yield lambda _: None
-        return
-    with _bar(console, loss=False) as progress:
-
-        def begin(title: str) -> Callable[[int, int], None]:
-            task = progress.add_task(title, total=None)
-            return lambda done, total: progress.update(task, completed=done, total=total)
-
-        yield begin

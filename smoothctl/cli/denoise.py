@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from smoothctl.cli import drawing, options
-from smoothctl.cli.console import Notes, work
+from smoothctl.cli import options
+from smoothctl.cli.console import Notes
+from smoothctl.cli.targets import TEST, Target, default_name, open_run, read_input, save_rows
 
 __all__ = ["command"]
 
 
 def command(
-    events: drawing.Input,
+    events: options.Input,
     run: options.RunFolder = None,
     add_noise: Annotated[
         bool,
@@ -21,15 +22,15 @@ def command(
             help="The input is clean: smooth it with the run's kernel first, as --seed says.",
         ),
     ] = False,
-    draws: drawing.Draws = 4,
-    n: drawing.First = None,
-    label: drawing.Label = None,
-    batch_size: drawing.BatchSize = None,
+    draws: options.Draws = 4,
+    n: options.FirstOfInput = None,
+    label: options.Label = None,
+    batch_size: options.DrawnAtOnce = None,
     seed: options.Seed = 0,
     weights: options.WeightsChoice = options.WeightsName.last,
     device: options.Device = options.DeviceChoice.auto,
-    out: drawing.OutFile = None,
-    overwrite: drawing.OverwriteFiles = False,
+    out: options.OutFile = None,
+    overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -40,30 +41,36 @@ def command(
     its only one: bytes, or floats in units in which images span −1 to 1. Written are `smoothed`,
     `single_step` and `samples` (n, draws, …), and a picture with a row for each image.
     """
-    from smoothctl.cli.opening import open_run
     from smoothctl.sampling.draw import is_image_run
-    from smoothctl.sampling.inpainting import denoise, kernel_sigma, smooth
-    from smoothctl.sampling.output import check_target, save_arrays
-    from smoothctl.smoothing.batching import Execution
+    from smoothctl.sampling.restoring import denoise, kernel_sigma, smooth
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)
     parts = ("denoised", Path(events).stem, f"{draws}-draws")
-    name = drawing.default_name(*parts, weights=weights.value, seed=seed, label=label)
-    path = out or opened.samples_file(name)
-    check_target(path, overwrite or out is None, picture_alone=is_image_run(opened))
-    clean = add_noise or events == drawing.TEST
+    file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
+    target = Target(out or file, overwrite or out is None, notes, as_json)
+    target.check(picture_alone=is_image_run(opened))
+    clean = add_noise or events == TEST
     keys = ("samples", "smoothed") if clean else ("smoothed", "samples")
     reach = 1.0 if clean else 1 + 20 * kernel_sigma(opened)
-    x, labels = drawing.read_input(opened, events, n, label, keys, reach)
+    x, labels = read_input(opened, events, n, label, keys, reach)
     x_smooth = smooth(opened, x, seed) if clean else x
-    with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
-        with work(quiet) as progress:
-            execution = Execution(batch_size, progress("denoise"))
-            found = denoise(opened, x_smooth, draws, seed, labels, execution)
-        if found.single_step is None:
+    with target.held():
+        with notes.work() as progress:
+            told = progress("denoise")
+            result = denoise(
+                opened, x_smooth, draws, seed, told, labels=labels, batch_size=batch_size
+            )
+        if result.single_step is None:
             notes.note("No single-step mean: this run's kernel has no usable form of it.")
-        result = {
+        target.save(result._asdict())
+        rows = {
+            "input": x if clean else None,
+            "noisy x̃": result.smoothed,
+            "E[x|x̃]": result.single_step,
+            "draws x ~ p(x|x̃)": result.samples,
+        }
+        about = {
             "run": str(opened.path),
             "input": events,
             "noise_added": clean,
@@ -72,16 +79,4 @@ def command(
             "seed": seed,
             "weights": weights.value,
         }
-        blocks = {
-            "input": x if clean else None,
-            "noisy x̃": found.smoothed,
-            "E[x|x̃]": found.single_step,
-            "draws x ~ p(x|x̃)": found.samples,
-        }
-        drawing.print_files(
-            result,
-            path,
-            lambda file: save_arrays(file, found._asdict()),
-            lambda file: drawing.show_rows(blocks, file),
-            as_json,
-        )
+        target.tell(about, save_rows(rows, target.picture))

@@ -1,19 +1,23 @@
-"""How a command ends: whatever stops it becomes one sentence on stderr and an exit code."""
+"""How a command ends, by itself and in a launch: an error becomes one sentence and an exit code."""
 
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from smoothctl.cli.console import with_flags
 from smoothctl.distributed.processes import PATIENCE, is_first, joined, lost, started, this_process
-from smoothctl.errors import Interrupted, SmoothctlError
+from smoothctl.errors import Interrupted, SmoothctlError, UsageError
 
-__all__ = ["Stopped", "fail", "raised_signals"]
+__all__ = ["Stopped", "by_first", "by_one", "fail", "raised_signals"]
+
+Command = Callable[..., Any]
 
 DEBUG = "SMOOTHCTL_DEBUG"
 """Environment variable: set it to see the traceback of an error."""
@@ -113,7 +117,7 @@ def _ending(error: BaseException) -> tuple[str, int]:
     """Returns what to say of an error, and the exit code."""
     match error:
         case SmoothctlError():
-            return str(error), error.exit_code
+            return with_flags(str(error)), error.exit_code
         case Stopped():
             return _stopped(error.signum), 128 + error.signum
         case UnicodeEncodeError():
@@ -146,3 +150,28 @@ def _stopped(signum: int) -> str:
     return {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Terminated."}.get(
         signal.Signals(signum), "Stopped, as the terminal was closed."
     )
+
+
+def by_first(command: Command) -> Command:
+    """Returns a verb that the first process does; the others have nothing to do."""
+
+    @wraps(command)
+    def done_by_first(*arguments: Any, **options: Any) -> Any:
+        return command(*arguments, **options) if is_first() else None
+
+    return done_by_first
+
+
+def by_one(command: Command) -> Command:
+    """Returns a verb that refuses to run beside other processes of a launch."""
+
+    @wraps(command)
+    def done_by_one(*arguments: Any, **options: Any) -> Any:
+        if started() > 1:
+            raise UsageError(
+                f"'{command.__module__.rpartition('.')[2]}' does many things in turn and shares "
+                "none of them: run it in one process, without the launcher."
+            )
+        return command(*arguments, **options)
+
+    return done_by_one

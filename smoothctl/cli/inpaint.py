@@ -5,14 +5,22 @@ from typing import Annotated
 
 import typer
 
-from smoothctl.cli import drawing, options
-from smoothctl.cli.console import Notes, work
+from smoothctl.cli import options
+from smoothctl.cli.console import Notes
+from smoothctl.cli.targets import (
+    Target,
+    default_name,
+    open_run,
+    read_input,
+    sampler_settings,
+    save_rows,
+)
 
 __all__ = ["command"]
 
 
 def command(
-    images: drawing.Input,
+    images: options.Input,
     run: options.RunFolder = None,
     mask: Annotated[
         str,
@@ -32,16 +40,16 @@ def command(
             show_default="the best that the run allows",
         ),
     ] = None,
-    draws: drawing.Draws = 4,
-    n: drawing.First = None,
-    label: drawing.Label = None,
+    draws: options.Draws = 4,
+    n: options.FirstOfInput = None,
+    label: options.Label = None,
     assignments: options.SamplerSettings = None,
-    batch_size: drawing.BatchSize = None,
+    batch_size: options.DrawnAtOnce = None,
     seed: options.Seed = 0,
     weights: options.WeightsChoice = options.WeightsName.last,
     device: options.Device = options.DeviceChoice.auto,
-    out: drawing.OutFile = None,
-    overwrite: drawing.OverwriteFiles = False,
+    out: options.OutFile = None,
+    overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -51,51 +59,42 @@ def command(
     conditioned on all that is known. Written are `images`, `known` and `samples` (n, draws, …),
     and a picture with a row for each image.
     """
-    from smoothctl.cli.fitting import sampler_settings
-    from smoothctl.cli.opening import open_run
     from smoothctl.datasets.pictures import read_mask
     from smoothctl.errors import NotAvailable
     from smoothctl.sampling.draw import event_shape, is_image_run
-    from smoothctl.sampling.inpainting import inpaint, inpainting_method
-    from smoothctl.sampling.output import check_target, save_arrays
-    from smoothctl.smoothing.batching import Execution
+    from smoothctl.sampling.restoring import inpaint, inpainting_method
 
-    notes = Notes(quiet)
-    sampler = sampler_settings(assignments)
+    notes, sampler = Notes(quiet), sampler_settings(assignments)
     opened = open_run(run, weights.value, device.value, notes, sampler)
     if not is_image_run(opened):
         raise NotAvailable(f"{opened.path} models vectors: inpainting is for images.")
     known = read_mask(mask, event_shape(opened))
-    chosen = method or inpainting_method(opened)
-    parts = ["inpainted", Path(images).stem, Path(mask).stem, chosen, f"{draws}-draws"]
-    parts += drawing.named(sampler)
-    name = drawing.default_name(*parts, weights=weights.value, seed=seed, label=label)
-    path = out or opened.samples_file(name)
-    check_target(path, overwrite or out is None, picture_alone=True)
-    x, labels = drawing.read_input(opened, images, n, label, ("samples",), 1.0)
-    with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
-        with work(quiet) as progress:
-            execution = Execution(batch_size, progress("inpaint"))
-            found = inpaint(opened, x, known, draws, chosen, seed, labels, execution)
-        result = {
+    method = method or inpainting_method(opened)
+    parts = ("inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws")
+    file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
+    target = Target(out or file, overwrite or out is None, notes, as_json)
+    target.check(picture_alone=True)
+    x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
+    with target.held():
+        with notes.work() as progress:
+            told = progress("inpaint")
+            result = inpaint(
+                opened, x, known, draws, method, seed, told, labels=labels, batch_size=batch_size
+            )
+        target.save(result._asdict())
+        rows = {
+            "given": result.images.cpu().where(known, 0.0),
+            "draws of the rest": result.samples,
+        }
+        about = {
             "run": str(opened.path),
             "input": images,
             "mask": mask,
-            "method": chosen,
+            "method": method,
             "sampler": sampler,
             "n": len(x),
             "draws": draws,
             "seed": seed,
             "weights": weights.value,
         }
-        blocks = {
-            "given": found.images.cpu().where(known, 0.0),
-            "draws of the rest": found.samples,
-        }
-        drawing.print_files(
-            result,
-            path,
-            lambda file: save_arrays(file, found._asdict()),
-            lambda file: drawing.show_rows(blocks, file),
-            as_json,
-        )
+        target.tell(about, save_rows(rows, target.picture))

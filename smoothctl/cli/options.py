@@ -1,44 +1,13 @@
 """The options that several verbs share, declared once."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from smoothctl import __version__
-
-__all__ = [
-    "DATASET_HELP",
-    "Architecture",
-    "BatchSize",
-    "Compile",
-    "ConfigFile",
-    "DataSettings",
-    "DatasetName",
-    "DenoiserOut",
-    "Device",
-    "FitPrecision",
-    "FitSeed",
-    "InitFrom",
-    "Json",
-    "KernelName",
-    "LearningRate",
-    "OnNan",
-    "Out",
-    "Overwrite",
-    "Preset",
-    "Quiet",
-    "RunFolder",
-    "SamplerSettings",
-    "Seed",
-    "Set",
-    "Sigma",
-    "SkipCorrupt",
-    "Steps",
-    "WeightsChoice",
-    "version_option",
-]
 
 
 class PrecisionChoice(StrEnum):
@@ -74,179 +43,118 @@ DATASET_HELP = (
     "Registered name (see 'smoothctl datasets list'); folder of images or of idx files; .csv, "
     ".tsv, .npz, .npy, idx, .parquet or .arrow file; or owner/name on the Hugging Face hub."
 )
-_WHAT, _HOW, _OUTPUT = "What to fit", "How to fit", "Output"
+_CORRUPT_HELP = "Leave out images that cannot be decoded, and say how many."
+_SEED_HELP = "Determines everything random."
 
-DatasetName = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset",
-        help=DATASET_HELP,
-        rich_help_panel=_WHAT,
-    ),
-]
+_what = partial(typer.Option, rich_help_panel="What to fit")
+_how = partial(typer.Option, rich_help_panel="How to fit")
+_images = partial(typer.Option, rich_help_panel="Comparing images")
+_output = partial(typer.Option, rich_help_panel="Output")
+
+DatasetName = Annotated[str | None, _what("--dataset", help=DATASET_HELP)]
 DataSettings = Annotated[
     list[str] | None,
-    typer.Option(
+    _what(
         "--data",
         metavar="KEY=VALUE",
         help="A setting of the dataset (size=32, grey=true, columns=a,b); repeat it for more.",
-        rich_help_panel=_WHAT,
     ),
 ]
-SkipCorrupt = Annotated[
-    bool,
-    typer.Option(
-        "--skip-corrupt",
-        help="Leave out images that cannot be decoded, and say how many.",
-        rich_help_panel=_WHAT,
-    ),
-]
+SkipCorrupt = Annotated[bool, _what("--skip-corrupt", help=_CORRUPT_HELP)]
 Architecture = Annotated[
-    str | None,
-    typer.Option(
-        "--arch", help="Architecture (see 'smoothctl architectures list').", rich_help_panel=_WHAT
-    ),
+    str | None, _what("--arch", help="Architecture (see 'smoothctl architectures list').")
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(
+    _what(
         "--preset",
         help="Named settings of the architecture (small, paper-mnist and paper-cifar10 for "
         "pixelcnnpp); --set wins over it.",
-        rich_help_panel=_WHAT,
     ),
 ]
 KernelName = Annotated[
-    str | None,
-    typer.Option(
-        "--kernel", help="Smoothing kernel (see 'smoothctl kernels list').", rich_help_panel=_WHAT
-    ),
+    str | None, _what("--kernel", help="Smoothing kernel (see 'smoothctl kernels list').")
 ]
 Sigma = Annotated[
     float | None,
-    typer.Option(
-        "--sigma",
-        help="Standard deviation of the smoothing, for every kernel, in data units.",
-        rich_help_panel=_WHAT,
-    ),
+    _what("--sigma", help="Standard deviation of the smoothing, for every kernel, in data units."),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
+    _what(
         "--set",
         metavar="KEY=VALUE",
         help="A setting of the architecture (mixtures=6) or of training (training.warmup=100); "
         "repeat it for more.",
-        rich_help_panel=_WHAT,
     ),
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option(
+    _what(
         "--config",
         metavar="FILE.toml",
         help="Configuration; a stage's config.toml recreates it. Flags win over it.",
-        rich_help_panel=_WHAT,
     ),
 ]
+
 Steps = Annotated[
     int | None,
-    typer.Option(
-        "--steps",
-        help="Optimiser steps; more than a stage was fitted for go on with it.",
-        rich_help_panel=_HOW,
-    ),
+    _how("--steps", help="Optimiser steps; more than a stage was fitted for go on with it."),
 ]
-BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", help="Examples a step, over all processes.", rich_help_panel=_HOW),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option("--learning-rate", help="Peak learning rate of Adam.", rich_help_panel=_HOW),
-]
+BatchSize = Annotated[int | None, _how("--batch-size", help="Examples a step, over all processes.")]
+LearningRate = Annotated[float | None, _how("--learning-rate", help="Peak learning rate of Adam.")]
 OnNan = Annotated[
     OnNanChoice | None,
-    typer.Option(
+    _how(
         "--on-nan",
         help="At a loss or gradient that is not finite: end, or leave the step out and count it.",
         show_default="stop",
-        rich_help_panel=_HOW,
     ),
 ]
 Compile = Annotated[
     bool,
-    typer.Option(
+    _how(
         "--compile",
         help="Compile the network (torch.compile): minutes at the start, and next to no gain for "
         "small networks on a CPU; needs a C++ compiler.",
-        rich_help_panel=_HOW,
     ),
 ]
-FitSeed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        min=0,
-        help="Determines everything random.",
-        show_default="0",
-        rich_help_panel=_HOW,
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Determines everything random.")]
-Device = Annotated[
-    DeviceChoice,
-    typer.Option("--device", help="auto takes an accelerator where there is one."),
-]
+FitSeed = Annotated[int | None, _how("--seed", min=0, help=_SEED_HELP, show_default="0")]
 FitPrecision = Annotated[
-    PrecisionChoice | None,
-    typer.Option(
-        "--precision", help="Number format.", show_default="float32", rich_help_panel=_HOW
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", help="Run folder.", show_default="runs/DATASET-ARCH", rich_help_panel=_OUTPUT
-    ),
-]
-DenoiserOut = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        help="Run folder that holds the prior.",
-        show_default="the newest run under runs/ that has one",
-        rich_help_panel=_OUTPUT,
-    ),
+    PrecisionChoice | None, _how("--precision", help="Number format.", show_default="float32")
 ]
 InitFrom = Annotated[
     Path | None,
-    typer.Option(
+    _how(
         "--init-from",
         metavar="FILE",
         help="Start from the weights of another run, such as RUN/prior/model.safetensors, of the "
         "same architecture and settings.",
-        rich_help_panel=_HOW,
+    ),
+]
+
+Out = Annotated[Path | None, _output("--out", help="Run folder.", show_default="runs/DATASET-ARCH")]
+DenoiserOut = Annotated[
+    Path | None,
+    _output(
+        "--out",
+        help="Run folder that holds the prior.",
+        show_default="the newest run under runs/ that has one",
     ),
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace a stage that was fitted with another configuration.",
-        rich_help_panel=_OUTPUT,
-    ),
+    _output("--overwrite", help="Replace a stage that was fitted with another configuration."),
 ]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="No notes and no progress bar.", rich_help_panel=_OUTPUT),
-]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_OUTPUT),
-]
+Quiet = Annotated[bool, _output("--quiet", "-q", help="No notes and no progress bar.")]
+Json = Annotated[bool, _output("--json", help="Print the result as JSON.")]
+
 RunFolder = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest under runs/ if none.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED_HELP)]
+Device = Annotated[
+    DeviceChoice, typer.Option("--device", help="auto takes an accelerator where there is one.")
 ]
 SamplerSettings = Annotated[
     list[str] | None,
@@ -262,6 +170,117 @@ WeightsChoice = Annotated[
     typer.Option(
         "--weights", help="The weights of the last step, or those of the best validation."
     ),
+]
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT",
+        help="Image file, folder of images, or .npz, .npy or idx file; 'test' takes the first test "
+        "examples of the run's dataset.",
+    ),
+]
+FirstOfInput = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        "--number",
+        min=1,
+        help="Take only the first N of the input.",
+        show_default="all; 8 of 'test'",
+    ),
+]
+Draws = Annotated[int, typer.Option("--draws", min=1, help="How many draws for each.")]
+Label = Annotated[
+    int | None,
+    typer.Option(
+        "--label", min=0, help="The class to draw, for class-conditional models of images."
+    ),
+]
+DrawnAtOnce = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images drawn at once; it does not change them.",
+        show_default="what fits into memory, at most 64 on a CPU",
+    ),
+]
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="The .npz file to write, with a picture beside it; or a .png for the picture alone.",
+        show_default="under RUN/samples/",
+    ),
+]
+OverwriteFiles = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the files that --out names.")
+]
+
+RunOrImages = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN|IMAGES]",
+        help="Run folder, the newest under runs/ if none; or images: a folder, an .npz or .npy "
+        "file, FILE.npz:ARRAY, or what --dataset takes.",
+    ),
+]
+Reference = Annotated[
+    str | None,
+    _images(
+        "--reference",
+        metavar="IMAGES",
+        help="Images to compare with. " + DATASET_HELP,
+        show_default="a run's training images",
+    ),
+]
+Split = Annotated[
+    str | None,
+    _images(
+        "--split",
+        help="Split of the reference: train, validation or test.",
+        show_default="train; all of what has none",
+    ),
+]
+ReferenceSettings = Annotated[
+    list[str] | None,
+    _images(
+        "--data",
+        metavar="KEY=VALUE",
+        help="A setting of the reference (size=32, crop=140, grey=true); repeat it for more.",
+    ),
+]
+SkipCorruptImages = Annotated[bool, _images("--skip-corrupt", help=_CORRUPT_HELP)]
+FeatureName = Annotated[
+    str | None,
+    _images(
+        "--features",
+        help="Feature extractor (see 'smoothctl features list').",
+        show_default="inception if its weights are at hand, else classifier if the reference has "
+        "labels, else pixels",
+    ),
+]
+FeatureWeights = Annotated[
+    Path | None,
+    _images(
+        "--feature-weights",
+        metavar="FILE",
+        help="The extractor's weights.",
+        show_default="$SMOOTHCTL_INCEPTION, else the user's cache",
+    ),
+]
+FeatureSha256 = Annotated[
+    str | None,
+    _images(
+        "--feature-sha256",
+        metavar="HEX",
+        help="What that file's SHA-256 must be.",
+        show_default="that of the published file",
+    ),
+]
+Download = Annotated[
+    bool,
+    _images("--download", help="Let the extractor fetch its weights into the user's cache."),
 ]
 
 

@@ -40,9 +40,9 @@ def command(
     """
     from smoothctl.registry.listing import list_plugins
 
-    found = list_plugins(check, timeout)
-    print_json([asdict(plugin) for plugin in found]) if as_json else _print(found)
-    if strict and any(plugin.faulty for plugin in found):
+    listed = list_plugins(check, timeout)
+    print_json([asdict(plugin) for plugin in listed]) if as_json else _print(listed)
+    if strict and any(plugin.faulty for plugin in listed):
         raise typer.Exit(1)
 
 

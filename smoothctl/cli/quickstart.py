@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, print_table, work
+from smoothctl.cli.console import Notes, print_json, print_table
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.scores import Scores
@@ -45,12 +45,13 @@ def command(
     """
     begun = time.monotonic()
     notes = Notes(quiet)
-    run = _fit_all(dataset, steps_factor, seed, device.value, out, overwrite, notes)
+    settings = {"seed": seed, "device": device.value, "out": out, "overwrite": overwrite}
+    run = _fit_all(dataset, steps_factor, settings, notes)
     from smoothctl.evaluation.records import append_scores
-    from smoothctl.evaluation.scores import effort_for, score_run
+    from smoothctl.evaluation.scores import score_run
 
-    with work(quiet) as progress:
-        scores = score_run(run, effort_for(run, draws=64, quadrature=0), seed, progress=progress)
+    with notes.work() as progress:
+        scores = score_run(run, draws=64, quadrature=0, seed=seed, progress=progress)
     append_scores(run.path, scores.to_dict())
     picture = _picture(run, seed)
     seconds = time.monotonic() - begun
@@ -64,28 +65,18 @@ def command(
         print(f"Picture: {picture}")
 
 
-def _fit_all(
-    dataset: str, factor: float, seed: int, device: str, out: Path, overwrite: bool, notes: Notes
-) -> "Run":
+def _fit_all(dataset: str, factor: float, settings: dict[str, Any], notes: Notes) -> "Run":
+    """Fits the three stages, with `settings` for each."""
     from smoothctl.runs.run import load_run
     from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
-    common = {
-        "architecture": "made",
-        "out": out,
-        "seed": seed,
-        "device": device,
-        "overwrite": overwrite,
-    }
-
-    def stage(name: str) -> dict[str, Any]:
-        steps = max(2, round(_STEPS[name] * factor))
-        return {**common, "options": _OPTIONS[name], "training": {"steps": steps}}
-
-    fit_baseline(notes, dataset=dataset, **stage("baseline"))
-    fit_prior(notes, dataset=dataset, **stage("prior"))
-    fit_denoiser(notes, **stage("denoiser"))
-    return load_run(out)
+    fits = {"baseline": fit_baseline, "prior": fit_prior, "denoiser": fit_denoiser}
+    for stage, fit in fits.items():
+        training = {"steps": max(2, round(_STEPS[stage] * factor))}
+        data = {} if stage == "denoiser" else {"dataset": dataset}
+        own = {"architecture": "made", "options": _OPTIONS[stage], "training": training}
+        fit(notes, **data, **own, **settings)
+    return load_run(settings["out"])
 
 
 def _picture(run: "Run", seed: int) -> Path | None:

@@ -8,7 +8,7 @@ import typer
 
 from smoothctl.cli import options
 from smoothctl.cli.console import print_json, print_table
-from smoothctl.cli.launching import by_first
+from smoothctl.cli.endings import by_first
 from smoothctl.registry.groups import registry_of
 from smoothctl.registry.registry import Entry, Registry, printable
 
@@ -73,14 +73,14 @@ def _dataset_details(cls: Any) -> dict[str, Any]:
     if cls.domain == "image":
         defaults = getattr(cls, "defaults", {})
         settings = [] if cls.Config is None else settings_of(cls.Config)
-        found = {
+        details = {
             "classes": cls.classes,
             "settings": [s | {"default": defaults.get(s["name"], s["default"])} for s in settings],
         }
         dataset = cls
     else:
         dataset = cls()
-        found = {"true entropy (nats)": _entropy(dataset)}
+        details = {"true entropy (nats)": _entropy(dataset)}
     shape = getattr(dataset, "event_shape", None)
     return {
         "domain": dataset.domain,
@@ -89,7 +89,7 @@ def _dataset_details(cls: Any) -> dict[str, Any]:
         "suggested sigma": dataset.suggested_sigma,
         "source": dataset.source,
         "licence": dataset.licence,
-        **found,
+        **details,
     }
 
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from smoothctl.cli import drawing, options
-from smoothctl.cli.console import Notes, print_json, work
+from smoothctl.cli import options
+from smoothctl.cli.console import Notes, print_json
+from smoothctl.cli.targets import open_run
 from smoothctl.errors import RunError, UsageError
 
 __all__ = ["command"]
@@ -34,7 +35,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.WeightsChoice = options.WeightsName.last,
     device: options.Device = options.DeviceChoice.auto,
-    overwrite: drawing.OverwriteFiles = False,
+    overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -42,7 +43,6 @@ def command(
 
     Settings, curves, samples, scores and the commands that recreate it; it needs no network.
     """
-    from smoothctl.cli.opening import open_run
     from smoothctl.reporting import write_report
 
     notes = Notes(quiet)
@@ -50,7 +50,7 @@ def command(
     path = out or opened.path / "report.html"
     _check(path, overwrite or out is None)
     missing: list[str] = []
-    with work(quiet) as progress:
+    with notes.work() as progress:
         write_report(
             opened,
             path,

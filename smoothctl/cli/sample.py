@@ -1,15 +1,15 @@
 """`smoothctl sample`."""
 
-import dataclasses
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smoothctl.cli import drawing, options
-from smoothctl.cli.console import Notes, print_json, work
+from smoothctl.cli import options
+from smoothctl.cli.console import Notes
+from smoothctl.cli.targets import Target, default_name, note_clipping, open_run, sampler_settings
 from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
     from smoothctl.distributed.processes import Processes
     from smoothctl.runs.run import Run
-    from smoothctl.sampling.draw import Samples
+    from smoothctl.sampling.draw import Drawn
     from smoothctl.storage.partial import Parts
 
 __all__ = ["command"]
@@ -31,6 +31,41 @@ _TITLES = {
     "baseline": "baseline, unsmoothed",
 }
 """The columns of ARDS figure 6, in its order."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What shall be drawn: the options of the command, resolved for the run."""
+
+    run: "Run"
+    images: bool
+    method: str
+    n: int
+    seed: int
+    label: int | None
+    batch_size: int | None
+    sigmas: list[float]
+    frames: int | None
+
+    def file(self) -> Path:
+        """Returns where the samples go without --out."""
+        extra = ["moved"] * bool(self.sigmas) + [f"{self.frames}-frames"] * bool(self.frames)
+        name = default_name(
+            self.run, self.method, *extra, seed=self.seed, label=self.label, n=self.n
+        )
+        return self.run.samples_file(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON says of it."""
+        return {
+            "run": str(self.run.path),
+            "method": self.method,
+            "n": self.n,
+            "seed": self.seed,
+            "weights": self.run.weights,
+            "sampler": dict(self.run.sampler),
+            **({"frames": self.frames} if self.frames else {}),
+        }
 
 
 def command(
@@ -69,8 +104,8 @@ def command(
         ),
     ] = None,
     assignments: options.SamplerSettings = None,
-    label: drawing.Label = None,
-    batch_size: drawing.BatchSize = None,
+    label: options.Label = None,
+    batch_size: options.DrawnAtOnce = None,
     seed: options.Seed = 0,
     weights: options.WeightsChoice = options.WeightsName.last,
     device: options.Device = options.DeviceChoice.auto,
@@ -83,7 +118,7 @@ def command(
             show_default="RUN/samples/METHOD-seedS-N.npz",
         ),
     ] = None,
-    overwrite: drawing.OverwriteFiles = False,
+    overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -91,167 +126,147 @@ def command(
 
     Images can go into a folder of PNG files instead. Models with classes draw them in turn.
     """
-    from smoothctl.cli.fitting import sampler_settings
-    from smoothctl.cli.opening import open_run
     from smoothctl.distributed.processes import launched
-    from smoothctl.sampling.draw import best_method, draw_all, draw_frames, is_image_run
-    from smoothctl.sampling.output import check_target
-    from smoothctl.smoothing.batching import Execution
+    from smoothctl.sampling.draw import best_method, is_image_run
 
-    notes = Notes(quiet)
-    processes = launched(device.value)
+    notes, processes = Notes(quiet), launched(device.value)
     sampler = sampler_settings(assignments)
     opened = open_run(run, weights.value, device.value, notes, sampler)
-    images = is_image_run(opened)
-    chosen = method or best_method(opened)
-    sigmas = _sigmas(unsmoothed_sigmas, chosen)
-    count = n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT)
-    extra = ["moved"] * bool(sigmas) + [f"{frames}-frames"] * bool(frames) + drawing.named(sampler)
-    name = _name(chosen, weights.value, seed, count, label, extra)
-    path = out or opened.samples_file(name)
-    replace = overwrite or out is None
-    result = {
-        "run": str(opened.path),
-        "method": chosen,
-        "n": count,
-        "seed": seed,
-        "weights": weights.value,
-        "sampler": sampler,
-    }
+    images, method = is_image_run(opened), method or best_method(opened)
+    request = _Request(
+        opened,
+        images,
+        method,
+        n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT),
+        seed,
+        label,
+        batch_size,
+        _sigmas(unsmoothed_sigmas, method),
+        frames,
+    )
+    target = Target(out or request.file(), overwrite or out is None, notes, as_json)
     if not processes.is_first and (frames or not images):
         return  # these are not shared
     if frames:
-        if sigmas or label is not None or batch_size is not None:
-            raise UsageError(
-                "--frames goes with -n, --seed and --set alone of the drawing options."
-            )
-        check_target(path, replace, picture_alone=images)
-        with drawing.held(path, notes, lambda: f"Stopped before {path} was written."):
-            with work(quiet) as progress:
-                drawn_frames = draw_frames(opened, chosen, count, frames, seed, progress(chosen))
-            _write_frames(opened, drawn_frames, path, {**result, "frames": frames}, notes, as_json)
-        return
-    several = chosen == "all" or bool(sigmas)
-    if several and not path.suffix:
-        raise UsageError(f"A folder takes the samples of one method: name --out {path}.npz.")
-    methods = _all_methods(opened, notes) if chosen == "all" else [chosen]
-    choices = {"methods": methods, "seed": seed, "label": label}
-    parts = _parts(opened, path, count, choices, notes, processes)
-    execution = Execution(batch_size, processes=processes, partial=parts)
-    draw = partial(draw_all, opened, methods, count, seed, label)
+        _draw_frames(request, frames, target)
+    else:
+        _draw(request, target, processes)
+
+
+def _draw(request: _Request, target: Target, processes: "Processes") -> None:
+    """Draws, going on with what was kept, and writes; all processes share the work."""
+    from smoothctl.sampling.draw import draw_all
+
+    several = request.method == "all" or bool(request.sigmas)
+    if several and not target.path.suffix:
+        raise UsageError(f"A folder takes the samples of one method: name --out {target.path}.npz.")
+    run, n, label = request.run, request.n, request.label
+    methods = _all_methods(run, target.notes) if request.method == "all" else [request.method]
+    parts = _parts(request, methods, target, processes)
+    draw = partial(draw_all, run, methods, n, request.seed, batch_size=request.batch_size)
+    draw = partial(draw, label=label, parts=parts, processes=processes)
     if not processes.is_first:
-        draw(execution)
+        draw()
         return
-    complete = f"all-{count:08d}"
-    replace = replace or parts.has(complete)  # what is there is of the work that goes on
-    check_target(path, replace, picture_alone=images, folder=images)
-    with drawing.held(path, notes, lambda: _left(parts, count, path)):
-        with work(quiet) as progress:
-            drawn = draw(dataclasses.replace(execution, progress=progress(chosen)))
+    complete = f"all-{n:08d}"  # then what is there is of the work that goes on
+    target = replace(target, replace=target.replace or parts.has(complete))
+    target.check(picture_alone=request.images, folder=request.images)
+    with target.held(partial(_left, parts, n, target)):
+        with target.notes.work() as progress:
+            drawn = draw(progress=progress(request.method))
         parts.mark(complete)
-        _write(opened, drawn, sigmas, path, result, notes, as_json)
+        _write(request, drawn, target)
         parts.done()
 
 
 def _parts(
-    run: "Run",
-    path: Path,
-    n: int,
-    choices: Mapping[str, object],
-    notes: Notes,
-    processes: "Processes",
+    request: _Request, methods: list[str], target: Target, processes: "Processes"
 ) -> "Parts":
     """Returns where the shards of more images than one shard has are kept: beside the target."""
-    from smoothctl.sampling.draw import is_image_run, samples_key, shard_size
+    from smoothctl.sampling.draw import samples_key, shard_size
     from smoothctl.storage.partial import NOWHERE, Parts
 
-    if not is_image_run(run) or n <= shard_size(run):
+    if not request.images or request.n <= shard_size(request.run):
         return NOWHERE
-    folder, key = path.with_name(f".{path.name}.parts"), {**samples_key(run), **choices}
-    return Parts(folder, key, notes.note, processes)
+    folder = target.path.with_name(f".{target.path.name}.parts")
+    choices = {"methods": methods, "seed": request.seed, "label": request.label}
+    return Parts(folder, {**samples_key(request.run), **choices}, target.notes.note, processes)
 
 
-def _left(parts: "Parts", n: int, path: Path) -> str:
+def _left(parts: "Parts", n: int, target: Target) -> str:
     """Says what is left of samples that were not drawn to their end."""
     from smoothctl.sampling.draw import images_kept
 
     if parts.folder is None:
-        return f"Stopped before {path} was written."
+        return target.unwritten()
     kept = min(n, images_kept(parts))
     return f"Stopped after {kept} of {n} images; the same command goes on from there."
 
 
-def _write_frames(
-    run: "Run",
-    frames: "Tensor",
-    path: Path,
-    result: dict[str, object],
-    notes: Notes,
-    as_json: bool,
-) -> None:
-    """Writes `frames` (K, n, *event) and their picture: NCSN figure 4 of images, else panels."""
-    from smoothctl.reporting.figures import columns, comparison, save
-    from smoothctl.sampling.output import save_arrays
+def _write(request: _Request, drawn: "dict[str, Drawn]", target: Target) -> None:
+    from smoothctl.sampling.output import write_folder
 
-    def paint(file: Path) -> Path | None:
-        if frames.ndim == 5:
-            figure = columns({f"{result['method']}, step by step": frames.transpose(0, 1)})
-        else:
-            titles = {f"{k} of {len(frames)}": x for k, x in enumerate(frames, start=1)}
-            found = comparison(titles, _dataset(run, notes))
-            if found is None:
-                return None
-            figure = found
-        save(figure, file)
-        return file
-
-    drawing.print_files(
-        result, path, lambda file: save_arrays(file, {"frames": frames}), paint, as_json
-    )
-
-
-def _write(
-    run: "Run",
-    drawn: "dict[str, Samples]",
-    sigmas: list[float],
-    path: Path,
-    result: dict[str, object],
-    notes: Notes,
-    as_json: bool,
-) -> None:
-    from smoothctl.reporting.figures import comparison, save, save_samples_picture
-    from smoothctl.sampling.output import save_arrays, write_folder
-
-    if not path.suffix:
-        ((method, (samples, *_)),) = drawn.items()
-        if method == "smoothed":
-            drawing.note_clipping(notes)
-        write_folder(path, samples)
-        files = {"samples": str(path), "picture": None}
-        print_json({**result, **files}) if as_json else print(path)
+    if request.images and "smoothed" in drawn:
+        note_clipping(target.notes)
+    if not target.path.suffix:
+        write_folder(target.path, drawn[request.method].samples)
+        target.tell(request.to_dict(), None)
         return
-    moved = _moved(run, drawn, sigmas)
     arrays, titles = _arrays(drawn), {_TITLES[name]: drawn[name].samples for name in drawn}
-    arrays |= {f"sigma_{sigma:g}": samples for sigma, samples in moved.items()}
-    titles |= {f"moved, σ = {sigma:g}": samples for sigma, samples in moved.items()}
+    for sigma, samples in _moved(request, drawn).items():
+        arrays[f"sigma_{sigma:g}"] = titles[f"moved, σ = {sigma:g}"] = samples
+    target.save(arrays)
+    target.tell(request.to_dict(), _picture(request, drawn, titles, target))
 
-    def paint(file: Path) -> Path | None:
-        first = next(iter(drawn))
-        dataset = None if drawn[first].samples.ndim == 4 else _dataset(run, notes)
-        if len(titles) == 1:
-            return save_samples_picture(file, dataset, drawn[first], first)
-        figure = comparison(titles, dataset)
-        if figure is None:
+
+def _picture(
+    request: _Request, drawn: "dict[str, Drawn]", titles: "dict[str, Tensor]", target: Target
+) -> Path | None:
+    """Writes all samples side by side; those of one method alone beside data and x̃."""
+    from smoothctl.reporting.figures import comparison, save, save_samples_picture
+
+    dataset = None if request.images else _dataset(request.run, target.notes)
+    if len(titles) == 1:
+        ((method, samples),) = drawn.items()
+        return save_samples_picture(target.picture, dataset, samples, method)
+    figure = comparison(titles, dataset)
+    if figure is None:
+        return None
+    save(figure, target.picture)
+    return target.picture
+
+
+def _draw_frames(request: _Request, frames: int, target: Target) -> None:
+    """Writes `frames` (K, n, *event) and their picture: NCSN figure 4 of images, else panels."""
+    from smoothctl.sampling.draw import draw_frames
+
+    if request.sigmas or request.label is not None or request.batch_size is not None:
+        raise UsageError("--frames goes with -n, --seed and --set alone of the drawing options.")
+    target.check(picture_alone=request.images)
+    run, method, n = request.run, request.method, request.n
+    with target.held():
+        with target.notes.work() as progress:
+            states = draw_frames(run, method, n, frames, request.seed, progress(method))
+        target.save({"frames": states})
+        target.tell(request.to_dict(), _picture_of_frames(request, states, target))
+
+
+def _picture_of_frames(request: _Request, frames: "Tensor", target: Target) -> Path | None:
+    from smoothctl.reporting.figures import columns, comparison, save
+
+    if request.images:
+        figure = columns({f"{request.method}, step by step": frames.transpose(0, 1)})
+    else:
+        titles = {f"{k} of {len(frames)}": x for k, x in enumerate(frames, start=1)}
+        panels = comparison(titles, _dataset(request.run, target.notes))
+        if panels is None:
             return None
-        save(figure, file)
-        return file
-
-    if "smoothed" in drawn and drawn["smoothed"].samples.ndim == 4:
-        drawing.note_clipping(notes)
-    drawing.print_files(result, path, lambda file: save_arrays(file, arrays), paint, as_json)
+        figure = panels
+    save(figure, target.picture)
+    return target.picture
 
 
-def _arrays(drawn: "dict[str, Samples]") -> "dict[str, Tensor | None]":
+def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":
     """Returns the arrays of one method, or one array for each of several."""
     first = next(iter(drawn.values()))
     if len(drawn) == 1:
@@ -260,13 +275,14 @@ def _arrays(drawn: "dict[str, Samples]") -> "dict[str, Tensor | None]":
     return {**named, "labels": first.labels}
 
 
-def _moved(run: "Run", drawn: "dict[str, Samples]", sigmas: list[float]) -> "dict[float, Tensor]":
+def _moved(request: _Request, drawn: "dict[str, Drawn]") -> "dict[float, Tensor]":
     from smoothctl.sampling.draw import unsmoothed_single_steps
 
-    if not sigmas:
+    if not request.sigmas:
         return {}
     samples, _, labels = drawn["baseline"]
-    return unsmoothed_single_steps(run.density("baseline"), samples, sigmas, labels)
+    density = request.run.density("baseline")
+    return unsmoothed_single_steps(density, samples, request.sigmas, labels)
 
 
 def _all_methods(run: "Run", notes: Notes) -> list[str]:
@@ -306,8 +322,3 @@ def _sigmas(text: str | None, method: str) -> list[float]:
     if not all(0 < sigma < float("inf") for sigma in sigmas):
         raise UsageError(f"--unsmoothed-sigmas takes positive numbers, not '{text}'.")
     return list(dict.fromkeys(sigmas))
-
-
-def _name(method: str, weights: str, seed: int, n: int, label: int | None, extra: list[str]) -> str:
-    parts = [method + ("-best" if weights == "best" else ""), *extra, f"seed{seed}", str(n)]
-    return "-".join([*parts, *([] if label is None else [f"label{label}"])]) + ".npz"

@@ -1,20 +1,28 @@
 """`smoothctl score`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smoothctl.cli import drawing, judging, options
-from smoothctl.cli.console import Notes, print_json, work
+from smoothctl.cli import options
+from smoothctl.cli.console import Notes, print_json
+from smoothctl.cli.references import (
+    ReferenceImages,
+    is_run,
+    needs_reference,
+    refuse_options_of_runs,
+)
 from smoothctl.cli.score_tables import print_quality, print_scores
+from smoothctl.cli.targets import device_name, open_run, sampler_settings, stoppable
 from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from smoothctl.distributed.processes import Processes
     from smoothctl.evaluation.image_quality import Judging
     from smoothctl.metrics.image_sets import ImageSet
     from smoothctl.runs.run import Run
@@ -29,15 +37,15 @@ _OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments")
 
 def command(
     context: typer.Context,
-    target: judging.RunOrImages = None,
-    reference: judging.Reference = None,
-    split: judging.Split = None,
-    data: judging.ReferenceSettings = None,
-    skip_corrupt: judging.SkipCorruptImages = False,
-    features: judging.FeatureName = None,
-    feature_weights: judging.FeatureWeights = None,
-    feature_sha256: judging.FeatureSha256 = None,
-    download: judging.Download = False,
+    target: options.RunOrImages = None,
+    reference: options.Reference = None,
+    split: options.Split = None,
+    data: options.ReferenceSettings = None,
+    skip_corrupt: options.SkipCorruptImages = False,
+    features: options.FeatureName = None,
+    feature_weights: options.FeatureWeights = None,
+    feature_sha256: options.FeatureSha256 = None,
+    download: options.Download = False,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -89,51 +97,55 @@ def command(
 
     --features none leaves images unjudged.
     """
+    from smoothctl.distributed.processes import launched
     from smoothctl.evaluation.image_quality import Judging
+    from smoothctl.sampling.draw import is_image_run
 
-    notes = Notes(quiet)
-    counts = _counts(draws)
-    of_reference = (reference, split, data, skip_corrupt, notes.note)
-    against = judging.open_reference(*of_reference)
-    how = None
+    notes, counts = Notes(quiet), _counts(draws)
+    named = ReferenceImages(reference, split, data, skip_corrupt, notes)
+    against, judging = named.open(), None
     if features != _NONE:
-        how = Judging(features, against, feature_weights, feature_sha256, download)
+        judging = Judging(features, against, feature_weights, feature_sha256, download)
     elif against is not None or feature_weights or feature_sha256 or download:
         raise UsageError(f"--features {_NONE} compares no images: leave its options out.")
-    if target is not None and not judging.is_run(target):
-        if how is None or against is None:
-            raise judging.needs_reference(target)
-        judging.refuse_options_of_runs(context, target, _OF_RUNS)
-        if not is_first():  # sets of images are judged by one of several processes
-            return
-        images = judging.open_set(target, skip_corrupt, notes.note)
-        test = judging.open_test(*of_reference)
-        _score_images(images, how, against, test, seed, device.value, notes, as_json)
+    if target is not None and not is_run(target):
+        if judging is None or against is None:
+            raise needs_reference(target)
+        refuse_options_of_runs(context, target, _OF_RUNS)
+        if is_first():  # sets of images are judged by one of several processes
+            images = named.open_judged(target)
+            _score_images(images, judging, named, seed, device.value, as_json)
         return
-    from smoothctl.cli.fitting import sampler_settings
-    from smoothctl.cli.opening import open_run
-    from smoothctl.distributed.processes import launched
-    from smoothctl.evaluation.records import append_scores, read_scores
-    from smoothctl.evaluation.scores import effort_for, score_parts, score_run
-    from smoothctl.sampling.draw import is_image_run
-    from smoothctl.smoothing.batching import Execution
-
-    processes = launched(device.value)
-    path, sampler = None if target is None else Path(target), sampler_settings(assignments)
+    processes, sampler = launched(device.value), sampler_settings(assignments)
+    path = None if target is None else Path(target)
     run = open_run(path, weights.value, device.value, notes, sampler)
-    if how != Judging() and not is_image_run(run) and features != _NONE:
+    if judging not in (None, Judging()) and not is_image_run(run):
         raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
+    effort = {"limit": limit, "draws": counts, "samples": samples, "quadrature": quadrature}
+    _score_run(run, {**effort, "seed": seed}, judging, processes, notes, as_json)
+
+
+def _score_run(
+    run: "Run",
+    effort: Mapping[str, Any],
+    judging: "Judging | None",
+    processes: "Processes",
+    notes: Notes,
+    as_json: bool,
+) -> None:
+    """Scores, going on with what was kept, and adds the figures to the run's own."""
+    from smoothctl.evaluation.records import append_scores, read_scores
+    from smoothctl.evaluation.scores import score_parts, score_run
+
     read_scores(run.path)  # what cannot be added to is said before the work
-    _note_limits(run, limit, notes)
-    effort = effort_for(run, limit, counts, samples, quadrature)
-    parts = score_parts(run, effort, seed, notes.note, processes)
-    execution = Execution(processes=processes, partial=parts)
-    figures = partial(score_run, run, effort, seed, how, execution=execution)
+    _note_limits(run, effort["limit"], notes)
+    parts = score_parts(run, **effort, note=notes.note, processes=processes)
+    figures = partial(score_run, run, **effort, judging=judging, processes=processes, parts=parts)
     if not processes.is_first:
         figures()
         return
     with _held(run, parts, notes):
-        with work(quiet) as progress:
+        with notes.work() as progress:
             scores = figures(progress=progress, note=notes.note)
         print_json(scores.to_dict()) if as_json else print_scores(scores)
         append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
@@ -150,18 +162,16 @@ def _held(run: "Run", parts: "Parts", notes: Notes) -> Iterator[None]:
         return
     left = f"Stopped before {run.path} was scored; the same command goes on from what it has."
     lock = parts.folder.with_suffix(".lock")
-    with drawing.stoppable(lambda: left), hold(lock, f"this score of {run.path}", notes.note):
+    with stoppable(lambda: left), hold(lock, f"this score of {run.path}", notes.note):
         yield
 
 
 def _score_images(
     images: "ImageSet",
-    how: "Judging",
-    reference: "ImageSet",
-    test: "ImageSet | None",
+    judging: "Judging",
+    named: ReferenceImages,
     seed: int,
     device: str,
-    notes: Notes,
     as_json: bool,
 ) -> None:
     """Judges one set of images and, for a floor, as many test images where there are any."""
@@ -169,14 +179,13 @@ def _score_images(
     from smoothctl.evaluation.records import plain, stamp
     from smoothctl.evaluation.scores import FLOOR
 
+    assert judging.reference is not None
+    test = named.open_test()
     floor = {} if test is None else {FLOOR: test.pick(len(images), seed)}
-    by = how.judge(reference, judging.device_name(device), notes.note)
-    with work(notes.console.quiet) as progress:
+    by = judging.judge(judging.reference, device_name(device), named.notes.note)
+    with named.notes.work() as progress:
         quality = score_images({**floor, images.name: images}, by, test, seed, progress)
-    if as_json:
-        print_json({**stamp(), **plain(quality)})
-    else:
-        print_quality(quality)
+    print_json({**stamp(), **plain(quality)}) if as_json else print_quality(quality)
 
 
 def _counts(text: str | None) -> list[int] | None:

@@ -6,7 +6,7 @@ import typer
 
 from smoothctl.cli import options
 from smoothctl.cli.console import Notes, print_json, print_table
-from smoothctl.cli.fitting import data_settings
+from smoothctl.cli.targets import data_settings
 
 __all__ = ["command"]
 

@@ -109,7 +109,7 @@ def _refuse(options: Mapping[str, Any] | None, name: str) -> None:
 
 
 def is_local(name: str) -> bool:
-    """Returns whether a --dataset value means files, whether they exist or not."""
+    """Returns whether the name of a dataset means files, whether they exist or not."""
     if any(name == entry.name for entry in registry.entries()):
         return False
     if name.lower().endswith(_FILES) or _matches(name):

@@ -252,7 +252,7 @@ class _Writer:
                 return None
             raise DataError(
                 f"{item.where} cannot be decoded ({_reason(error)}): repair or remove it, "
-                "or leave such images out with --skip-corrupt."
+                "or leave such images out with `skip_corrupt`."
             ) from error
         if self.channels == 1 and image.mode == "RGB" and self.settings.grey is None:
             raise _ColourFound
@@ -263,7 +263,7 @@ class _Writer:
             (_, height, width), where = self.first
             raise DataError(
                 f"Images differ in size: {where} is {width}×{height} and {item.where} is "
-                f"{image.width}×{image.height}; make them equal with --data size=32, for instance."
+                f"{image.width}×{image.height}; make them equal with `data.size=32`, for instance."
             )
         return pixels.tobytes()
 

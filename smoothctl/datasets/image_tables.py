@@ -16,7 +16,7 @@ TABLE_SUFFIXES = (".parquet", ".arrow")
 _LABELS = ("label", "labels", "fine_label")
 _OFFLINE = (
     "without the Hugging Face hub, a folder of images, an .npz or a .parquet file serves, as in "
-    "--dataset FOLDER"
+    "`dataset=FOLDER`"
 )
 
 
@@ -150,7 +150,7 @@ def _image_column(name: str, features: Mapping[str, Any], chosen: str | None) ->
     if len(found) != 1:
         what = f"columns of images ({', '.join(found)})" if found else "no column of images"
         columns = ", ".join(features)
-        raise DataError(f"{name} has {what}: choose one of {columns} with --data column=NAME.")
+        raise DataError(f"{name} has {what}: choose one of {columns} with `data.column=NAME`.")
     return found[0]
 
 

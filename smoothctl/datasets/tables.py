@@ -264,7 +264,7 @@ def _refuse_text(
         raise DataError(f"{layout.path} has {example}: write decimals with a point, not a comma.")
     numeric = [name for i, name in enumerate(names) if i not in texts]
     hint = ",".join(numeric[:_SHOWN]) + ",…" * (len(numeric) > _SHOWN)
-    advice = f"take the columns of numbers with --data columns={hint}"
+    advice = f"take the columns of numbers with `data.columns={hint}`"
     raise DataError(
         f"{layout.path} holds text ({listed('column', (names[i] for i in texts))}), such as "
         f"{example}: {advice if numeric else 'a column of numbers is needed'}."

@@ -140,7 +140,7 @@ class Judging:
                 break
         else:
             made = _made(DEFAULT_FEATURES[-1], request)
-        note(f"Compares by the features '{made.name}'; --features takes others.")
+        note(f"Compares by the features '{made.name}'; `features` takes others.")
         return made
 
 

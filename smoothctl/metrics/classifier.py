@@ -127,7 +127,7 @@ class ClassifierFeatures(Features):
         if reference.labels is None or (reference.classes or 0) < 2:
             raise NotAvailable(
                 f"{reference.name} has no labels of two or more classes to fit a classifier to: "
-                "take --features inception or pixels."
+                "take `features` inception or pixels."
             )
         if len(reference) < _FEWEST:
             raise NotAvailable(

@@ -98,7 +98,7 @@ class ImageSet:
             mine, others = ("×".join(map(str, each.shape)) for each in (self, other))
             raise DataError(
                 f"{self.name} holds images of {mine} and {other.name} of {others} "
-                "(channels × height × width): make them equal, for instance with --data size=32."
+                "(channels × height × width): make them equal, for instance with `data.size=32`."
             )
 
 

@@ -182,7 +182,7 @@ def _find(request: Request) -> Path:
     if not request.download:
         raise NotAvailable(
             f"Inception's weights are not at hand: put {_NAME} into {kept.parent}, or name it with "
-            f"--feature-weights or ${WEIGHTS}, or let --download fetch it (91 MB)."
+            f"`feature_weights` or ${WEIGHTS}, or let `download` fetch it (91 MB)."
         )
     request.note(f"Fetches Inception's weights (91 MB) from {_ADDRESS} into {kept.parent}, once.")
     _download(kept)
@@ -207,7 +207,7 @@ def _verified(content: bytes, where: str, expected: list[str]) -> str:
         raise DataError(
             f"{where} has the SHA-256 {found} and not {' or '.join(expected)}: replace it, or, "
             "where it is a file of your own that you trust, give its SHA-256 with "
-            f"--feature-sha256 or ${WEIGHTS_SHA256}."
+            f"`feature_sha256` or ${WEIGHTS_SHA256}."
         )
     return found
 
@@ -228,7 +228,7 @@ def _download(target: Path) -> None:
         reason = str(getattr(error, "reason", None) or error).removesuffix(".")
         raise NotAvailable(
             f"Inception's weights cannot be fetched from {_ADDRESS} ({reason}): put the file into "
-            f"{target.parent} by hand, or name it with --feature-weights or ${WEIGHTS}."
+            f"{target.parent} by hand, or name it with `feature_weights` or ${WEIGHTS}."
         ) from error
     finally:
         with suppress(OSError):

@@ -71,7 +71,7 @@ def report(
     if samples:
         view.pictures = pictures_of(run, view.number, seed, view.missing, progress)
     else:
-        view.pictures = Pictures(reason="No samples were asked for (--no-samples).")
+        view.pictures = Pictures(reason="No samples were asked for.")
     for sentence in view.missing:
         note(sentence)
     return _render(view)

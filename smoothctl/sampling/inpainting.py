@@ -189,7 +189,7 @@ def _classes(model: TwoStep | Density, labels: Tensor | int | None, n: int) -> T
         return None
     if labels is None:
         raise UsageError(
-            f"This run is conditioned on {model.classes} classes: name the images' class (--label)."
+            f"This run is conditioned on {model.classes} classes: name the images' class (`label`)."
         )
     return labels.to(wanted)
 

@@ -38,9 +38,9 @@ def check_target(
         raise UsageError(f"Samples are written as {kinds}, not as '{path.name}'.")
     for file in (path, path.with_suffix(".png")):
         if file.is_dir():
-            raise RunError(f"{file} is a folder: choose another --out.")
+            raise RunError(f"{file} is a folder: choose another `out`.")
         if file.exists() and not overwrite:
-            raise RunError(f"{file} is there already: choose another --out, or --overwrite it.")
+            raise RunError(f"{file} is there already: choose another `out`, or `overwrite` it.")
 
 
 def save_samples(path: Path, drawn: Samples) -> None:
@@ -91,5 +91,5 @@ def check_folder(path: Path, overwrite: bool) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
-        hint = "" if overwrite else ", or --overwrite it where smoothctl wrote it"
-        raise RunError(f"{path} is there already: choose another --out{hint}.")
+        hint = "" if overwrite else ", or `overwrite` it where smoothctl wrote it"
+        raise RunError(f"{path} is there already: choose another `out`{hint}.")

@@ -90,7 +90,7 @@ def _locked(path: Path, what: str, note: Callable[[str], None], wait: bool) -> i
             os.close(descriptor)
             raise RunError(
                 f"{what} is in use by {holder or 'another process'}: wait for it, stop it, or "
-                "choose another --out."
+                "choose another `out`."
             ) from error
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
