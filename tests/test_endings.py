@@ -91,8 +91,8 @@ class TestSignals:
     def test_leave_no_temporary_file(self, in_tmp: Path) -> None:
         """A signal in the middle of a write: the old file stays, and nothing beside it."""
         code = (
-            "import os, signal, sys\nfrom pathlib import Path\nfrom smoothctl.storage import files\n"
-            "from smoothctl.cli import endings\nsync = os.fsync\n"
+            "import os, signal, sys\nfrom pathlib import Path\n"
+            "from smoothctl.cli import endings\nfrom smoothctl.storage import files\n"
             "def killed(descriptor):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
             "os.fsync = killed\ntry:\n    with endings.raised_signals():\n"
             "        files.write_bytes(Path('a'), b'new')\n"

@@ -380,6 +380,18 @@ class TestCommands:
             assert (arrays["samples"][..., :3] == given[:, None, :, :, :3]).all()
             assert (arrays["known"][0, 0] == (mask > 0)).all()
 
+    @pytest.mark.parametrize(("mask", "missing"), [([], 1), (["--mask", "0"], 0)])
+    def test_inpaint_vectors(self, cli, trained_run: Run, mask: list[str], missing: int) -> None:
+        np.save("v.npy", np.full((5, 2), 0.3))
+        arguments = ["v.npy", trained_run.path, *mask, "--draws", 3, "--out", "i.npz"]
+        code, out, err = cli("inpaint", *arguments)
+        assert (code, out) == (0, "i.npz\n"), err
+        with np.load("i.npz") as arrays:
+            assert arrays["samples"].shape == (5, 3, 2)
+            assert (arrays["samples"][..., 1 - missing] == np.float32(0.3)).all()
+            assert np.unique(arrays["samples"][..., missing]).size == 15
+            assert arrays["known"].tolist() == [[missing != 0, missing != 1]]
+
     def test_classes(self, cli, by_class: Run) -> None:
         code, _, err = cli("sample", by_class.path, "-n", 2, "--label", 3, "--out", "a.npz")
         assert code == 0, err
@@ -416,7 +428,9 @@ class TestCommands:
             (["inpaint", "test", "RUN", "--mask", "middle"], 2, "neither a file nor a name"),
             (["inpaint", "test", "RUN", "--mask", "big.png"], 1, "big.png is 9×9"),
             (["inpaint", "test", "RUN", "--method", "smoothed"], 2, "cannot inpaint"),
-            (["inpaint", "test", "VECTORS"], 1, "inpainting is for images"),
+            (["inpaint", "test", "VECTORS", "--mask", "centre"], 2, "last-half, or the numbers"),
+            (["inpaint", "test", "VECTORS", "--mask", "2"], 2, "from 0 to 1"),
+            (["inpaint", "test", "VECTORS", "--out", "a.png"], 2, "written as .npz, not"),
             (["sample", "RUN", "--set", "steps=3"], 2, "have no sampler setting 'steps'"),
             (["inpaint", "test", "RUN", "--set", "steps"], 2, "--set takes KEY=VALUE"),
             (["sample", "VECTORS", "--out", "a.png"], 2, "written as .npz, not"),

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from smoothctl.datasets.pictures import MASKS, read_events, read_mask, snap, to_uint8, write_png
+from smoothctl.datasets.pictures import (
+    MASKS,
+    read_columns,
+    read_events,
+    read_mask,
+    snap,
+    to_uint8,
+    write_png,
+)
 from smoothctl.errors import DataError, RunError, UsageError
 from smoothctl.reporting.figures import columns, grid, save
 from smoothctl.rng import generator
@@ -214,3 +222,17 @@ def test_snapping_is_to_the_nearest_level_and_settled(levels: int, value: float)
     assert torch.equal(snap(snapped, levels), snapped)
     assert (snapped - x.clamp(-1, 1)).abs().item() <= 1 / (levels - 1) + 1e-12
     assert torch.equal(snap(x, None), x)
+
+
+class TestColumns:
+    @pytest.mark.parametrize(
+        ("text", "known"),
+        [("1", [1, 0, 1]), ("0, 2", [0, 1, 0]), ("last-half", [1, 0, 0]), ("0,1,2", [0, 0, 0])],
+    )
+    def test_the_named_ones_are_missing(self, text: str, known: list[int]) -> None:
+        assert read_columns(text, (3,)).int().tolist() == [known]
+
+    @pytest.mark.parametrize("text", ["3", "-1", "a", "", "1,", "bottom-half"])
+    def test_others_are_refused(self, text: str) -> None:
+        with pytest.raises(UsageError, match="from 0 to 2"):
+            read_columns(text, (3,))

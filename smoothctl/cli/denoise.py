@@ -7,7 +7,7 @@ import typer
 
 from smoothctl.cli import options
 from smoothctl.cli.console import Notes
-from smoothctl.cli.targets import TEST, Target, default_name, open_run, read_input, save_rows
+from smoothctl.cli.targets import TEST, Target, default_name, open_run, read_input
 
 __all__ = ["command"]
 
@@ -79,4 +79,4 @@ def command(
             "seed": seed,
             "weights": weights.value,
         }
-        target.tell(about, save_rows(rows, target.picture))
+        target.tell(about, target.paint_rows(rows))

@@ -13,7 +13,6 @@ from smoothctl.cli.targets import (
     open_run,
     read_input,
     sampler_settings,
-    save_rows,
 )
 
 __all__ = ["command"]
@@ -23,14 +22,16 @@ def command(
     images: options.Input,
     run: options.RunFolder = None,
     mask: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--mask",
-            help="What is missing: bottom-half (so that the top half is given), top-half, "
-            "left-half, right-half or centre; or an image of the run's size: white is known, "
-            "black is missing.",
+            help="What is missing. Of images: bottom-half (so that the top half is given), "
+            "top-half, left-half, right-half or centre; or an image of the run's size: white is "
+            "known, black is missing. Of vectors: last-half, or the numbers of columns, from 0, "
+            "such as 1 or 0,2.",
+            show_default="bottom-half of images, last-half of vectors",
         ),
-    ] = "bottom-half",
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -53,27 +54,27 @@ def command(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Draw the missing part of images (ARDS appendix C.2); known pixels stay exactly as they are.
+    """Draw what is missing of images or vectors (ARDS appendix C.2); what is known stays exactly.
 
     Each pixel is drawn given those before it in reading order, so that a missing bottom half is
-    conditioned on all that is known. Written are `images`, `known` and `samples` (n, draws, …),
-    and a picture with a row for each image.
+    conditioned on all that is known; of vectors, each column given those before it. Written are
+    `images`, `known` and `samples` (n, draws, …), and a picture with a row for each image.
     """
-    from smoothctl.datasets.pictures import read_mask
-    from smoothctl.errors import NotAvailable
+    from smoothctl.datasets.pictures import read_columns, read_mask
     from smoothctl.sampling.draw import event_shape, is_image_run
     from smoothctl.sampling.restoring import inpaint, inpainting_method
 
     notes, sampler = Notes(quiet), sampler_settings(assignments)
     opened = open_run(run, weights.value, device.value, notes, sampler)
-    if not is_image_run(opened):
-        raise NotAvailable(f"{opened.path} models vectors: inpainting is for images.")
-    known = read_mask(mask, event_shape(opened))
+    pictured = is_image_run(opened)
+    if mask is None:
+        mask = "bottom-half" if pictured else "last-half"
+    known = (read_mask if pictured else read_columns)(mask, event_shape(opened))
     method = method or inpainting_method(opened)
     parts = ("inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)
-    target.check(picture_alone=True)
+    target.check(picture_alone=pictured)
     x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
     with target.held():
         with notes.work() as progress:
@@ -97,4 +98,4 @@ def command(
             "seed": seed,
             "weights": weights.value,
         }
-        target.tell(about, save_rows(rows, target.picture))
+        target.tell(about, target.paint_rows(rows))

@@ -18,6 +18,7 @@ from smoothctl.cli.targets import Target, default_name, device_name, open_run
 from smoothctl.errors import NotAvailable
 
 if TYPE_CHECKING:
+    from smoothctl.metrics.features import Features
     from smoothctl.metrics.image_sets import ImageSet
     from smoothctl.metrics.neighbours import Memorisation, Neighbours
     from smoothctl.runs.run import Run, Weights
@@ -95,14 +96,12 @@ def command(
 
     notes = Notes(quiet)
     named = ReferenceImages(reference, split, data, skip_corrupt, notes)
-    train, test = named.open(), named.open_test()
     run = _open_run(target, weights.value, device.value, notes)
     if run is None:
         refuse_options_of_runs(context, str(target), ("method", "label", "weights"))
     else:
         method = method or best_method(run)
-    if train is None:
-        train, test = _of_run(run, target)
+    train, test = _references(named, run, target)
     by = [_plain(features)] * (features != _PIXELS)
     beside = [_plain(Path(reference).stem)] if reference and run else []
     file = _default_file(run, str(target), [str(method), *by, *beside], seed, label)
@@ -129,15 +128,17 @@ def command(
         "reference": train.name,
         "images": len(train),
         "features": features,
+    }
+    files.tell({**about, **_figures(near, copying, extractor)}, picture, "neighbours")
+
+
+def _figures(
+    near: "Neighbours", copying: "Memorisation | None", extractor: "Features"
+) -> dict[str, Any]:
+    return {
         "features_sha256": extractor.sha256,
         "preprocessing": extractor.preprocessing,
         "details": extractor.details,
-    }
-    files.tell({**about, **_figures(near, copying)}, picture, "neighbours")
-
-
-def _figures(near: "Neighbours", copying: "Memorisation | None") -> dict[str, Any]:
-    return {
         "k": near.indices.shape[1],
         "nearest": near.indices[:, 0].tolist(),
         "distances": near.distances[:, 0].tolist(),
@@ -157,10 +158,15 @@ def _open_run(target: str | None, weights: "Weights", device: str, notes: Notes)
     return run
 
 
-def _of_run(run: "Run | None", target: str | None) -> "tuple[ImageSet, ImageSet]":
-    """Returns a run's own training and test images."""
+def _references(
+    named: ReferenceImages, run: "Run | None", target: str | None
+) -> "tuple[ImageSet, ImageSet | None]":
+    """Returns the images to search and test images beside them: a run's own if none are named."""
     from smoothctl.metrics.image_sets import of_view
 
+    train = named.open()
+    if train is not None:
+        return train, named.open_test()
     if run is None:
         raise needs_reference(str(target))
     dataset = run.dataset()

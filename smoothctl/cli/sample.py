@@ -223,17 +223,13 @@ def _picture(
     request: _Request, drawn: "dict[str, Drawn]", titles: "dict[str, Tensor]", target: Target
 ) -> Path | None:
     """Writes all samples side by side; those of one method alone beside data and x̃."""
-    from smoothctl.reporting.figures import comparison, save, save_samples_picture
+    from smoothctl.reporting.figures import comparison, save_samples_picture
 
     dataset = None if request.images else _dataset(request.run, target.notes)
-    if len(titles) == 1:
-        ((method, samples),) = drawn.items()
-        return save_samples_picture(target.picture, dataset, samples, method)
-    figure = comparison(titles, dataset)
-    if figure is None:
-        return None
-    save(figure, target.picture)
-    return target.picture
+    if len(titles) > 1:
+        return target.paint(comparison(titles, dataset))
+    ((method, samples),) = drawn.items()
+    return save_samples_picture(target.picture, dataset, samples, method)
 
 
 def _draw_frames(request: _Request, frames: int, target: Target) -> None:
@@ -252,18 +248,13 @@ def _draw_frames(request: _Request, frames: int, target: Target) -> None:
 
 
 def _picture_of_frames(request: _Request, frames: "Tensor", target: Target) -> Path | None:
-    from smoothctl.reporting.figures import columns, comparison, save
+    from smoothctl.reporting.figures import columns, comparison
 
     if request.images:
-        figure = columns({f"{request.method}, step by step": frames.transpose(0, 1)})
-    else:
-        titles = {f"{k} of {len(frames)}": x for k, x in enumerate(frames, start=1)}
-        panels = comparison(titles, _dataset(request.run, target.notes))
-        if panels is None:
-            return None
-        figure = panels
-    save(figure, target.picture)
-    return target.picture
+        title = f"{request.method}, step by step"
+        return target.paint(columns({title: frames.transpose(0, 1)}))
+    titles = {f"{k} of {len(frames)}": x for k, x in enumerate(frames, start=1)}
+    return target.paint(comparison(titles, _dataset(request.run, target.notes)))
 
 
 def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":

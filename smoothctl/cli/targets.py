@@ -12,6 +12,7 @@ from smoothctl.cli.endings import Stopped
 from smoothctl.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from smoothctl.runs.run import Run, Weights
@@ -28,7 +29,6 @@ __all__ = [
     "open_run",
     "read_input",
     "sampler_settings",
-    "save_rows",
     "stoppable",
 ]
 
@@ -216,6 +216,24 @@ class Target:
         if self.path != self.picture:
             save_arrays(self.path, arrays)
 
+    def paint(self, figure: "Figure | None") -> Path | None:
+        """Writes the picture; returns its file, None where there is no figure."""
+        from smoothctl.reporting.figures import save
+
+        if figure is None:
+            return None
+        save(figure, self.picture)
+        return self.picture
+
+    def paint_rows(self, named: "Mapping[str, Tensor | None]") -> Path | None:
+        """Writes a picture of one row for each image, one block for each title; none of vectors."""
+        from smoothctl.reporting.figures import columns
+
+        shown = {title: images[:_MAX_ROWS] for title, images in named.items() if images is not None}
+        if next(iter(shown.values())).ndim < 4:
+            return None
+        return self.paint(columns(shown, across=1))
+
     def tell(self, result: Mapping[str, Any], picture: Path | None, what: str = "samples") -> None:
         """Prints where the files are.
 
@@ -230,17 +248,6 @@ class Target:
             print_json({**result, **files})
         else:
             print(*filter(None, (written, picture)), sep="\n")
-
-
-def save_rows(named: "Mapping[str, Tensor | None]", path: Path) -> Path | None:
-    """Writes one row for each image, one block for each title; None for vectors."""
-    from smoothctl.reporting.figures import columns, save
-
-    shown = {title: images[:_MAX_ROWS] for title, images in named.items() if images is not None}
-    if next(iter(shown.values())).ndim < 4:
-        return None
-    save(columns(shown, across=1), path)
-    return path
 
 
 def note_clipping(notes: Notes) -> None:

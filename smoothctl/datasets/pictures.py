@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MASKS",
     "read_array",
+    "read_columns",
     "read_events",
     "read_mask",
     "snap",
@@ -131,6 +132,34 @@ def read_mask(text: str, event_shape: Sequence[int]) -> Tensor:
         )
     if known.all():
         raise UsageError(f"The mask '{text}' leaves nothing to draw: white is known, black is not.")
+    return known
+
+
+def read_columns(text: str, event_shape: Sequence[int]) -> Tensor:
+    """Returns which columns of vectors are known: bool, (1, D).
+
+    Args:
+        text: what is missing: the numbers of columns, from 0, with commas between; or "last-half".
+        event_shape: (D,).
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    (columns,) = event_shape
+    known = torch.ones(1, columns, dtype=torch.bool)
+    if text == "last-half":
+        known[:, columns // 2 :] = False
+        return known
+    try:
+        missing = [int(part) for part in text.split(",")]
+    except ValueError:
+        missing = [-1]
+    if not all(0 <= column < columns for column in missing):
+        raise UsageError(
+            f"The mask '{text}' must be last-half, or the numbers of missing columns with commas "
+            f"between, from 0 to {columns - 1}."
+        )
+    known[:, missing] = False
     return known
 
 
