@@ -134,15 +134,15 @@ def command(
     opened = open_run(run, weights.value, device.value, notes, sampler)
     images, method = is_image_run(opened), method or best_method(opened)
     request = _Request(
-        opened,
-        images,
-        method,
-        n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT),
-        seed,
-        label,
-        batch_size,
-        _sigmas(unsmoothed_sigmas, method),
-        frames,
+        run=opened,
+        images=images,
+        method=method,
+        n=n or ((_ROWS if frames else _COUNT_IMAGES) if images else _COUNT),
+        seed=seed,
+        label=label,
+        batch_size=batch_size,
+        sigmas=_sigmas(unsmoothed_sigmas, method),
+        frames=frames,
     )
     target = Target(out or request.file(), overwrite or out is None, notes, as_json)
     if not processes.is_first and (frames or not images):
