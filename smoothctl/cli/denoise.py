@@ -42,7 +42,8 @@ def command(
     `single_step` and `samples` (n, draws, …), and a picture with a row for each image.
     """
     from smoothctl.sampling.draw import is_image_run
-    from smoothctl.sampling.restoring import denoise, kernel_sigma, smooth
+    from smoothctl.sampling.inpainting import denoise, kernel_sigma, smooth
+    from smoothctl.smoothing.batching import Execution
 
     notes = Notes(quiet)
     opened = open_run(run, weights.value, device.value, notes)
@@ -57,10 +58,8 @@ def command(
     x_smooth = smooth(opened, x, seed) if clean else x
     with target.held():
         with notes.work() as progress:
-            told = progress("denoise")
-            result = denoise(
-                opened, x_smooth, draws, seed, told, labels=labels, batch_size=batch_size
-            )
+            execution = Execution(batch_size, progress("denoise"))
+            result = denoise(opened, x_smooth, draws, seed, labels, execution)
         if result.single_step is None:
             notes.note("No single-step mean: this run's kernel has no usable form of it.")
         target.save(result._asdict())

@@ -62,7 +62,8 @@ def command(
     """
     from smoothctl.datasets.pictures import read_columns, read_mask
     from smoothctl.sampling.draw import event_shape, is_image_run
-    from smoothctl.sampling.restoring import inpaint, inpainting_method
+    from smoothctl.sampling.inpainting import inpaint, inpainting_method
+    from smoothctl.smoothing.batching import Execution
 
     notes, sampler = Notes(quiet), sampler_settings(assignments)
     opened = open_run(run, weights.value, device.value, notes, sampler)
@@ -78,10 +79,8 @@ def command(
     x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
     with target.held():
         with notes.work() as progress:
-            told = progress("inpaint")
-            result = inpaint(
-                opened, x, known, draws, method, seed, told, labels=labels, batch_size=batch_size
-            )
+            execution = Execution(batch_size, progress("inpaint"))
+            result = inpaint(opened, x, known, draws, method, seed, labels, execution)
         target.save(result._asdict())
         rows = {
             "given": result.images.cpu().where(known, 0.0),

@@ -187,11 +187,13 @@ def _draw(
 ) -> "ImageSet":
     from smoothctl.metrics.image_sets import of_tensor
     from smoothctl.sampling.draw import draw
+    from smoothctl.smoothing.batching import Execution
 
     if method == "smoothed":
         notes.note("x̃ is rounded to 8 bits and clipped to [−1, 1] before it is compared.")
     with notes.work() as progress:
-        samples = draw(run, method, n, seed, progress(method), label=label).samples
+        execution = Execution(progress=progress(method))
+        samples = draw(run, method, n, seed, label, execution).samples
     return of_tensor(f"{run.path} ({method})", samples)
 
 

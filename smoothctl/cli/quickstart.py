@@ -48,10 +48,10 @@ def command(
     settings = {"seed": seed, "device": device.value, "out": out, "overwrite": overwrite}
     run = _fit_all(dataset, steps_factor, settings, notes)
     from smoothctl.evaluation.records import append_scores
-    from smoothctl.evaluation.scores import score_run
+    from smoothctl.evaluation.scores import effort_for, score_run
 
     with notes.work() as progress:
-        scores = score_run(run, draws=64, quadrature=0, seed=seed, progress=progress)
+        scores = score_run(run, effort_for(run, draws=64, quadrature=0), seed, progress=progress)
     append_scores(run.path, scores.to_dict())
     picture = _picture(run, seed)
     seconds = time.monotonic() - begun

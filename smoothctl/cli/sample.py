@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
     from smoothctl.distributed.processes import Processes
     from smoothctl.runs.run import Run
-    from smoothctl.sampling.draw import Drawn
+    from smoothctl.sampling.draw import Samples
     from smoothctl.storage.partial import Parts
 
 __all__ = ["command"]
@@ -156,6 +156,7 @@ def command(
 def _draw(request: _Request, target: Target, processes: "Processes") -> None:
     """Draws, going on with what was kept, and writes; all processes share the work."""
     from smoothctl.sampling.draw import draw_all
+    from smoothctl.smoothing.batching import Execution
 
     several = request.method == "all" or bool(request.sigmas)
     if several and not target.path.suffix:
@@ -163,17 +164,17 @@ def _draw(request: _Request, target: Target, processes: "Processes") -> None:
     run, n, label = request.run, request.n, request.label
     methods = _all_methods(run, target.notes) if request.method == "all" else [request.method]
     parts = _parts(request, methods, target, processes)
-    draw = partial(draw_all, run, methods, n, request.seed, batch_size=request.batch_size)
-    draw = partial(draw, label=label, parts=parts, processes=processes)
+    execution = Execution(request.batch_size, processes=processes, partial=parts)
+    draw = partial(draw_all, run, methods, n, request.seed, label)
     if not processes.is_first:
-        draw()
+        draw(execution)
         return
     complete = f"all-{n:08d}"  # then what is there is of the work that goes on
     target = replace(target, replace=target.replace or parts.has(complete))
     target.check(picture_alone=request.images, folder=request.images)
     with target.held(partial(_left, parts, n, target)):
         with target.notes.work() as progress:
-            drawn = draw(progress=progress(request.method))
+            drawn = draw(replace(execution, progress=progress(request.method)))
         parts.mark(complete)
         _write(request, drawn, target)
         parts.done()
@@ -203,7 +204,7 @@ def _left(parts: "Parts", n: int, target: Target) -> str:
     return f"Stopped after {kept} of {n} images; the same command goes on from there."
 
 
-def _write(request: _Request, drawn: "dict[str, Drawn]", target: Target) -> None:
+def _write(request: _Request, drawn: "dict[str, Samples]", target: Target) -> None:
     from smoothctl.sampling.output import write_folder
 
     if request.images and "smoothed" in drawn:
@@ -220,7 +221,7 @@ def _write(request: _Request, drawn: "dict[str, Drawn]", target: Target) -> None
 
 
 def _picture(
-    request: _Request, drawn: "dict[str, Drawn]", titles: "dict[str, Tensor]", target: Target
+    request: _Request, drawn: "dict[str, Samples]", titles: "dict[str, Tensor]", target: Target
 ) -> Path | None:
     """Writes all samples side by side; those of one method alone beside data and x̃."""
     from smoothctl.reporting.figures import comparison, save_samples_picture
@@ -257,7 +258,7 @@ def _picture_of_frames(request: _Request, frames: "Tensor", target: Target) -> P
     return target.paint(comparison(titles, _dataset(request.run, target.notes)))
 
 
-def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":
+def _arrays(drawn: "dict[str, Samples]") -> "dict[str, Tensor | None]":
     """Returns the arrays of one method, or one array for each of several."""
     first = next(iter(drawn.values()))
     if len(drawn) == 1:
@@ -266,7 +267,7 @@ def _arrays(drawn: "dict[str, Drawn]") -> "dict[str, Tensor | None]":
     return {**named, "labels": first.labels}
 
 
-def _moved(request: _Request, drawn: "dict[str, Drawn]") -> "dict[float, Tensor]":
+def _moved(request: _Request, drawn: "dict[str, Samples]") -> "dict[float, Tensor]":
     from smoothctl.sampling.draw import unsmoothed_single_steps
 
     if not request.sigmas:

@@ -1,10 +1,10 @@
 """`smoothctl score`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,9 +22,7 @@ from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from smoothctl.distributed.processes import Processes
     from smoothctl.evaluation.image_quality import Judging
-    from smoothctl.metrics.image_sets import ImageSet
     from smoothctl.runs.run import Run
     from smoothctl.storage.partial import Parts
 
@@ -98,58 +96,65 @@ def command(
     --features none leaves images unjudged.
     """
     from smoothctl.distributed.processes import launched
-    from smoothctl.evaluation.image_quality import Judging
-    from smoothctl.sampling.draw import is_image_run
+    from smoothctl.evaluation.records import append_scores, read_scores
+    from smoothctl.evaluation.scores import effort_for, score_parts, score_run
+    from smoothctl.smoothing.batching import Execution
 
     notes, counts = Notes(quiet), _counts(draws)
     named = ReferenceImages(reference, split, data, skip_corrupt, notes)
-    against, judging = named.open(), None
-    if features != _NONE:
-        judging = Judging(features, against, feature_weights, feature_sha256, download)
-    elif against is not None or feature_weights or feature_sha256 or download:
-        raise UsageError(f"--features {_NONE} compares no images: leave its options out.")
+    judging = _judging(features, named, feature_weights, feature_sha256, download)
     if target is not None and not is_run(target):
-        if judging is None or against is None:
+        if judging is None or judging.reference is None:
             raise needs_reference(target)
         refuse_options_of_runs(context, target, _OF_RUNS)
         if is_first():  # sets of images are judged by one of several processes
-            images = named.open_judged(target)
-            _score_images(images, judging, named, seed, device.value, as_json)
+            _score_images(target, judging, named, seed, device.value, as_json)
         return
     processes, sampler = launched(device.value), sampler_settings(assignments)
     path = None if target is None else Path(target)
     run = open_run(path, weights.value, device.value, notes, sampler)
-    if judging not in (None, Judging()) and not is_image_run(run):
-        raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
-    effort = {"limit": limit, "draws": counts, "samples": samples, "quadrature": quadrature}
-    _score_run(run, {**effort, "seed": seed}, judging, processes, notes, as_json)
-
-
-def _score_run(
-    run: "Run",
-    effort: Mapping[str, Any],
-    judging: "Judging | None",
-    processes: "Processes",
-    notes: Notes,
-    as_json: bool,
-) -> None:
-    """Scores, going on with what was kept, and adds the figures to the run's own."""
-    from smoothctl.evaluation.records import append_scores, read_scores
-    from smoothctl.evaluation.scores import score_parts, score_run
-
+    _check_comparable(run, judging)
     read_scores(run.path)  # what cannot be added to is said before the work
-    _note_limits(run, effort["limit"], notes)
-    parts = score_parts(run, **effort, note=notes.note, processes=processes)
-    figures = partial(score_run, run, **effort, judging=judging, processes=processes, parts=parts)
+    _note_limits(run, limit, notes)
+    effort = effort_for(run, limit, counts, samples, quadrature)
+    parts = score_parts(run, effort, seed, notes.note, processes)
+    execution = Execution(processes=processes, partial=parts)
+    score = partial(score_run, run, effort, seed, judging, note=notes.note, execution=execution)
     if not processes.is_first:
-        figures()
+        score()
         return
     with _held(run, parts, notes):
         with notes.work() as progress:
-            scores = figures(progress=progress, note=notes.note)
+            scores = score(progress=progress)
         print_json(scores.to_dict()) if as_json else print_scores(scores)
         append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
         parts.done()
+
+
+def _judging(
+    features: str | None,
+    named: ReferenceImages,
+    weights: Path | None,
+    sha256: str | None,
+    download: bool,
+) -> "Judging | None":
+    """Returns how images are compared; None where --features says that they are not."""
+    from smoothctl.evaluation.image_quality import Judging
+
+    reference = named.open()
+    if features != _NONE:
+        return Judging(features, reference, weights, sha256, download)
+    if reference is not None or weights or sha256 or download:
+        raise UsageError(f"--features {_NONE} compares no images: leave its options out.")
+    return None
+
+
+def _check_comparable(run: "Run", judging: "Judging | None") -> None:
+    from smoothctl.evaluation.image_quality import Judging
+    from smoothctl.sampling.draw import is_image_run
+
+    if judging not in (None, Judging()) and not is_image_run(run):
+        raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
 
 
 @contextmanager
@@ -167,7 +172,7 @@ def _held(run: "Run", parts: "Parts", notes: Notes) -> Iterator[None]:
 
 
 def _score_images(
-    images: "ImageSet",
+    target: str,
     judging: "Judging",
     named: ReferenceImages,
     seed: int,
@@ -180,7 +185,7 @@ def _score_images(
     from smoothctl.evaluation.scores import FLOOR
 
     assert judging.reference is not None
-    test = named.open_test()
+    images, test = named.open_judged(target), named.open_test()
     floor = {} if test is None else {FLOOR: test.pick(len(images), seed)}
     by = judging.judge(judging.reference, device_name(device), named.notes.note)
     with named.notes.work() as progress:

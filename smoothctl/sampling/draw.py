@@ -367,7 +367,7 @@ def class_labels(
     classes = model.classes
     if classes is None:
         if label is not None:
-            raise UsageError("This run was fitted without classes: leave --label out.")
+            raise UsageError("This run was fitted without classes: leave `label` out.")
         return None
     if label is not None and not 0 <= label < classes:
         raise UsageError(f"There is no class {label}; this run has 0 to {classes - 1}.")
