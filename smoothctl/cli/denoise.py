@@ -27,8 +27,8 @@ def command(
     label: options.Label = None,
     batch_size: options.DrawnAtOnce = None,
     seed: options.Seed = 0,
-    weights: options.WeightsChoice = options.WeightsName.last,
-    device: options.Device = options.DeviceChoice.auto,
+    weights: options.Weights = "last",
+    device: options.Device = "auto",
     out: options.OutFile = None,
     overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
@@ -46,7 +46,7 @@ def command(
     from smoothctl.smoothing.batching import Execution
 
     notes = Notes(quiet)
-    opened = open_run(run, weights.value, device.value, notes)
+    opened = open_run(run, weights, device, notes)
     parts = ("denoised", Path(events).stem, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)
@@ -76,6 +76,6 @@ def command(
             "n": len(x),
             "draws": draws,
             "seed": seed,
-            "weights": weights.value,
+            "weights": weights,
         }
         target.tell(about, target.paint_rows(rows))

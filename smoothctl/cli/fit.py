@@ -58,7 +58,7 @@ class _Fit:
     compiled: options.Compile = False
     seed: options.FitSeed = None
     precision: options.FitPrecision = None
-    device: options.Device = options.DeviceChoice.auto
+    device: options.Device = "auto"
     init_from: options.InitFrom = None
     out: options.Out = None
     overwrite: options.Overwrite = False
@@ -149,7 +149,7 @@ def _settings(stage: "StageName", chosen: Options) -> dict[str, Any]:
     return {
         **settings,
         "sources": {".".join(filter(None, key)): source for key, source in sources.items()},
-        "device": chosen.device.value,
+        "device": chosen.device,
         "overwrite": chosen.overwrite,
     }
 

@@ -47,8 +47,8 @@ def command(
     assignments: options.SamplerSettings = None,
     batch_size: options.DrawnAtOnce = None,
     seed: options.Seed = 0,
-    weights: options.WeightsChoice = options.WeightsName.last,
-    device: options.Device = options.DeviceChoice.auto,
+    weights: options.Weights = "last",
+    device: options.Device = "auto",
     out: options.OutFile = None,
     overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
@@ -66,7 +66,7 @@ def command(
     from smoothctl.smoothing.batching import Execution
 
     notes, sampler = Notes(quiet), sampler_settings(assignments)
-    opened = open_run(run, weights.value, device.value, notes, sampler)
+    opened = open_run(run, weights, device, notes, sampler)
     pictured = is_image_run(opened)
     if mask is None:
         mask = "bottom-half" if pictured else "last-half"
@@ -95,6 +95,6 @@ def command(
             "n": len(x),
             "draws": draws,
             "seed": seed,
-            "weights": weights.value,
+            "weights": weights,
         }
         target.tell(about, target.paint_rows(rows))

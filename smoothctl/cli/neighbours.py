@@ -71,8 +71,8 @@ def command(
     ] = None,
     label: options.Label = None,
     seed: options.Seed = 0,
-    weights: options.WeightsChoice = options.WeightsName.last,
-    device: options.Device = options.DeviceChoice.auto,
+    weights: options.Weights = "last",
+    device: options.Device = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -96,7 +96,7 @@ def command(
 
     notes = Notes(quiet)
     named = ReferenceImages(reference, split, data, skip_corrupt, notes)
-    run = _open_run(target, weights.value, device.value, notes)
+    run = _open_run(target, weights, device, notes)
     if run is None:
         refuse_options_of_runs(context, str(target), ("method", "label", "weights"))
     else:
@@ -108,7 +108,7 @@ def command(
     files = Target(out or file, overwrite or out is None, notes, as_json)
     files.check(picture_alone=True)
     judging = Judging(features, train, feature_weights, feature_sha256, download)
-    extractor = judging.judge(train, device_name(device.value), notes.note).extractor
+    extractor = judging.judge(train, device_name(device), notes.note).extractor
     if run is None:
         samples = _first(named.open_judged(str(target)), n, notes)
     else:
@@ -124,7 +124,7 @@ def command(
         "method": method,
         "n": len(samples),
         "seed": seed,
-        "weights": None if run is None else weights.value,
+        "weights": None if run is None else weights,
         "reference": train.name,
         "images": len(train),
         "features": features,

@@ -1,43 +1,12 @@
 """The options that several verbs share, declared once."""
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from smoothctl import __version__
-
-
-class PrecisionChoice(StrEnum):
-    """Values of --precision."""
-
-    float32 = "float32"
-    float64 = "float64"
-    bf16 = "bf16"
-
-
-class OnNanChoice(StrEnum):
-    """Values of --on-nan."""
-
-    stop = "stop"
-    skip = "skip"
-
-
-class DeviceChoice(StrEnum):
-    """Values of --device."""
-
-    auto = "auto"
-    cpu = "cpu"
-
-
-class WeightsName(StrEnum):
-    """Values of --weights."""
-
-    last = "last"
-    best = "best"
-
 
 DATASET_HELP = (
     "Registered name (see 'smoothctl datasets list'); folder of images or of idx files; .csv, "
@@ -104,7 +73,7 @@ Steps = Annotated[
 BatchSize = Annotated[int | None, _how("--batch-size", help="Examples a step, over all processes.")]
 LearningRate = Annotated[float | None, _how("--learning-rate", help="Peak learning rate of Adam.")]
 OnNan = Annotated[
-    OnNanChoice | None,
+    Literal["stop", "skip"] | None,
     _how(
         "--on-nan",
         help="At a loss or gradient that is not finite: end, or leave the step out and count it.",
@@ -121,7 +90,8 @@ Compile = Annotated[
 ]
 FitSeed = Annotated[int | None, _how("--seed", min=0, help=_SEED_HELP, show_default="0")]
 FitPrecision = Annotated[
-    PrecisionChoice | None, _how("--precision", help="Number format.", show_default="float32")
+    Literal["float32", "float64", "bf16"] | None,
+    _how("--precision", help="Number format.", show_default="float32"),
 ]
 InitFrom = Annotated[
     Path | None,
@@ -154,7 +124,8 @@ RunFolder = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED_HELP)]
 Device = Annotated[
-    DeviceChoice, typer.Option("--device", help="auto takes an accelerator where there is one.")
+    Literal["auto", "cpu"],
+    typer.Option("--device", help="auto takes an accelerator where there is one."),
 ]
 SamplerSettings = Annotated[
     list[str] | None,
@@ -165,8 +136,8 @@ SamplerSettings = Annotated[
         "'smoothctl architectures show NAME'); repeat it for more.",
     ),
 ]
-WeightsChoice = Annotated[
-    WeightsName,
+Weights = Annotated[
+    Literal["last", "best"],
     typer.Option(
         "--weights", help="The weights of the last step, or those of the best validation."
     ),

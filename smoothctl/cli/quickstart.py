@@ -33,7 +33,7 @@ def command(
         typer.Option("--steps-factor", min=1e-4, max=1e3, help="Factor on all training steps."),
     ] = 1.0,
     seed: options.Seed = 0,
-    device: options.Device = options.DeviceChoice.auto,
+    device: options.Device = "auto",
     out: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/quickstart"),
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -45,7 +45,7 @@ def command(
     """
     begun = time.monotonic()
     notes = Notes(quiet)
-    settings = {"seed": seed, "device": device.value, "out": out, "overwrite": overwrite}
+    settings = {"seed": seed, "device": device, "out": out, "overwrite": overwrite}
     run = _fit_all(dataset, steps_factor, settings, notes)
     from smoothctl.evaluation.records import append_scores
     from smoothctl.evaluation.scores import effort_for, score_run

@@ -33,8 +33,8 @@ def command(
         bool, typer.Option("--samples/--no-samples", help="Draw samples for the page.")
     ] = True,
     seed: options.Seed = 0,
-    weights: options.WeightsChoice = options.WeightsName.last,
-    device: options.Device = options.DeviceChoice.auto,
+    weights: options.Weights = "last",
+    device: options.Device = "auto",
     overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -46,7 +46,7 @@ def command(
     from smoothctl.reporting import write_report
 
     notes = Notes(quiet)
-    opened = open_run(run, weights.value, device.value, notes)
+    opened = open_run(run, weights, device, notes)
     path = out or opened.path / "report.html"
     _check(path, overwrite or out is None)
     missing: list[str] = []

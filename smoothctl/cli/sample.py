@@ -107,8 +107,8 @@ def command(
     label: options.Label = None,
     batch_size: options.DrawnAtOnce = None,
     seed: options.Seed = 0,
-    weights: options.WeightsChoice = options.WeightsName.last,
-    device: options.Device = options.DeviceChoice.auto,
+    weights: options.Weights = "last",
+    device: options.Device = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -129,9 +129,9 @@ def command(
     from smoothctl.distributed.processes import launched
     from smoothctl.sampling.draw import best_method, is_image_run
 
-    notes, processes = Notes(quiet), launched(device.value)
+    notes, processes = Notes(quiet), launched(device)
     sampler = sampler_settings(assignments)
-    opened = open_run(run, weights.value, device.value, notes, sampler)
+    opened = open_run(run, weights, device, notes, sampler)
     images, method = is_image_run(opened), method or best_method(opened)
     request = _Request(
         run=opened,

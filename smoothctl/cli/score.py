@@ -82,8 +82,8 @@ def command(
     ] = None,
     assignments: options.SamplerSettings = None,
     seed: options.Seed = 0,
-    weights: options.WeightsChoice = options.WeightsName.last,
-    device: options.Device = options.DeviceChoice.auto,
+    weights: options.Weights = "last",
+    device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -108,11 +108,11 @@ def command(
             raise needs_reference(target)
         refuse_options_of_runs(context, target, _OF_RUNS)
         if is_first():  # sets of images are judged by one of several processes
-            _score_images(target, judging, named, seed, device.value, as_json)
+            _score_images(target, judging, named, seed, device, as_json)
         return
-    processes, sampler = launched(device.value), sampler_settings(assignments)
+    processes, sampler = launched(device), sampler_settings(assignments)
     path = None if target is None else Path(target)
-    run = open_run(path, weights.value, device.value, notes, sampler)
+    run = open_run(path, weights, device, notes, sampler)
     _check_comparable(run, judging)
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
