@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json
+from smoothctl.cli.console import Notes, print_json, with_flags
 from smoothctl.cli.references import (
     ReferenceImages,
     is_run,
@@ -23,6 +24,7 @@ from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.image_quality import Judging
+    from smoothctl.evaluation.scores import Scores
     from smoothctl.runs.run import Run
     from smoothctl.storage.partial import Parts
 
@@ -125,10 +127,16 @@ def command(
         return
     with _held(run, parts, notes):
         with notes.work() as progress:
-            scores = score(progress=progress)
+            scores = _with_flags(score(progress=progress))
         print_json(scores.to_dict()) if as_json else print_scores(scores)
         append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
         parts.done()
+
+
+def _with_flags(scores: "Scores") -> "Scores":
+    """Returns the scores with reasons as a person reads them on the command line."""
+    reasons = {name: with_flags(reason) for name, reason in scores.not_available.items()}
+    return replace(scores, not_available=reasons)
 
 
 def _judging(
