@@ -37,7 +37,7 @@ IMAGES: list[dict[str, Any]] = [
 
 def resolve(name: Any, **settings: Any) -> StageConfig:
     """Returns what a fit would write, without fitting."""
-    return resolve_settings(name, fit.FitSettings(**settings), {}, fit.Quiet())[0]
+    return resolve_settings(name, fit.FitSettings(**settings), fit.Quiet()).config
 
 
 def write(config: StageConfig, out: Path) -> None:
@@ -52,9 +52,9 @@ def typed(monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
     found: list[StageConfig] = []
 
     def only_resolve(name: Any, settings: fit.FitSettings, reporter: Any) -> Run:
-        config, _, run = resolve_settings(name, settings, dict(settings.sources), reporter)
-        found.append(config)
-        return run
+        plan = resolve_settings(name, settings, reporter)
+        found.append(plan.config)
+        return plan.run
 
     monkeypatch.setattr(fit, "_fit", only_resolve)
     monkeypatch.setattr("smoothctl.cli.fitting.print_result", lambda *_: None)

@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.runs.config import LARGEST_CONFIG, StageConfig, StageName
 from smoothctl.runs.models import build_density, check_sizes, load_density
 from smoothctl.storage.files import check_format, check_inside, parse_json, read_toml
-from smoothctl.runs.config import LARGEST_CONFIG, StageConfig, StageName
 
 if TYPE_CHECKING:
     import torch
