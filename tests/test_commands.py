@@ -16,6 +16,7 @@ from smoothctl.runs.commands import fit_command, sample_command, score_command, 
 from smoothctl.runs.config import StageConfig, to_toml
 from smoothctl.runs.run import Run
 from smoothctl.training import fit
+from smoothctl.training.settings import FitPlan
 from smoothctl.training.settings import resolve as resolve_settings
 
 VECTORS: list[dict[str, Any]] = [
@@ -51,12 +52,12 @@ def typed(monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
     """Returns a function that gives the configuration which a typed command resolves to."""
     found: list[StageConfig] = []
 
-    def only_resolve(name: Any, settings: fit.FitSettings, reporter: Any) -> Run:
+    def only_resolve(name: Any, settings: fit.FitSettings, reporter: Any) -> FitPlan:
         plan = resolve_settings(name, settings, reporter)
         found.append(plan.config)
-        return plan.run
+        return plan
 
-    monkeypatch.setattr(fit, "_fit", only_resolve)
+    monkeypatch.setattr(fit, "fit_stage", only_resolve)
     monkeypatch.setattr("smoothctl.cli.fitting.print_result", lambda *_: None)
 
     def run(arguments: list[str]) -> StageConfig:

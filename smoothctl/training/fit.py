@@ -25,7 +25,15 @@ from smoothctl.training.reporter import Quiet, Reporter
 from smoothctl.training.settings import FitPlan, FitSettings, resolve
 from smoothctl.training.step import Objective
 
-__all__ = ["FitSettings", "Quiet", "fit_baseline", "fit_denoiser", "fit_joint", "fit_prior"]
+__all__ = [
+    "FitSettings",
+    "Quiet",
+    "fit_baseline",
+    "fit_denoiser",
+    "fit_joint",
+    "fit_prior",
+    "fit_stage",
+]
 
 
 def fit_baseline(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -38,7 +46,7 @@ def fit_baseline(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete baseline/.
     """
-    return _fit("baseline", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("baseline", FitSettings(**settings), reporter).run
 
 
 def fit_prior(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -51,7 +59,7 @@ def fit_prior(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete prior/.
     """
-    return _fit("prior", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("prior", FitSettings(**settings), reporter).run
 
 
 def fit_denoiser(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -67,7 +75,7 @@ def fit_denoiser(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete denoiser/.
     """
-    return _fit("denoiser", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("denoiser", FitSettings(**settings), reporter).run
 
 
 def fit_joint(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -80,10 +88,21 @@ def fit_joint(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete joint/.
     """
-    return _fit("joint", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("joint", FitSettings(**settings), reporter).run
 
 
-def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
+def fit_stage(name: StageName, settings: FitSettings, reporter: Reporter | None = None) -> FitPlan:
+    """Fits a stage; the functions of the four stages are short for it.
+
+    Args:
+        name: of the stage.
+        settings: what was chosen.
+        reporter: told about progress.
+
+    Returns:
+        What the settings resolved to, with the run, in which the stage is complete.
+    """
+    reporter = reporter or Quiet()
     check_strategy()
     processes = launched(settings.device)
     plan = resolve(name, settings, reporter)
@@ -102,7 +121,7 @@ def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
         if lock is not None:
             clear_replaced(stage)
         processes.first(None)  # and now the weights
-    return plan.run
+    return plan
 
 
 @contextmanager

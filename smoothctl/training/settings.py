@@ -125,55 +125,45 @@ def resolve(stage: StageName, settings: FitSettings, reporter: Reporter) -> FitP
     settings = replace(settings, sources=settings.given())
     if stage == "denoiser":
         settings = _inherit(settings, reporter)
-    model = None if settings.architecture is None else _Model.of(settings, settings.architecture)
-    dataset = datasets.open_dataset(_dataset_name(settings), settings.data, reporter.note)
+    model = None if settings.architecture is None else _model(settings, settings.architecture)
+    name = _dataset_name(settings)
+    dataset = datasets.open_dataset(name, settings.data, reporter.note)
     if model is None:
-        model = _Model.of(settings, DEFAULT_ARCHITECTURES[dataset.domain])
+        model = _model(settings, DEFAULT_ARCHITECTURES[dataset.domain])
     if settings.dataset is None or settings.architecture is None:
-        reporter.note(f"Fits {model.name} to {_dataset_name(settings)}.")
-    model.check_domain(dataset)
-    settings = _smoothing(stage, model.settings, model.cls, dataset, reporter)
-    return _plan(stage, replace(model, settings=settings), dataset)
+        reporter.note(f"Fits {model.settings.architecture} to {name}.")
+    return _plan(stage, _smoothed(stage, model, dataset, reporter), dataset)
 
 
 @dataclass(frozen=True)
 class _Model:
-    """An architecture with its settings in their types, and the settings with its preset's."""
+    """An architecture, its settings and its training's in their types, and all that was chosen."""
 
-    name: str
     cls: type[Density]
     options: Any
     training: TrainingConfig
     settings: FitSettings
 
-    @classmethod
-    def of(cls, settings: FitSettings, name: str) -> "_Model":
-        """Reads the settings of an architecture and of its training, or refuses them."""
-        density = architectures.load(name)
-        settings = _with_preset(settings, density, name)
-        options = build(density.Config, settings.options, name)
-        training = {**density.training_defaults, **settings.training}
-        return cls(name, density, options, build(TrainingConfig, training, "training"), settings)
 
-    def check_domain(self, dataset: Dataset) -> None:
-        """Refuses vectors for a model of images and the other way round."""
-        if self.cls.domain != dataset.domain:
-            raise UsageError(
-                f"{self.name} models {self.cls.domain}s, and {dataset.name} holds "
-                f"{dataset.domain}s: choose another `architecture` ('smoothctl architectures "
-                "list') or `dataset`."
-            )
+def _model(settings: FitSettings, name: str) -> _Model:
+    """Reads the settings of an architecture and of its training, or refuses them."""
+    cls = architectures.load(name)
+    settings = _with_preset(replace(settings, architecture=name), cls)
+    options = build(cls.Config, settings.options, name)
+    training = {**cls.training_defaults, **settings.training}
+    return _Model(cls, options, build(TrainingConfig, training, "training"), settings)
 
 
 def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
-    """Returns the plan of settings whose smoothing is chosen."""
-    settings, run = model.settings, _run(model, dataset)
+    """Returns the plan of a model whose smoothing is chosen."""
+    settings, run = model.settings, _run(model.settings, dataset)
     kernel = None
     if settings.kernel is not None and settings.sigma is not None:
         kernel = kernels.build(settings.kernel, settings.sigma, settings.scale)
     suited = _suited(run.stage(stage), model, len(dataset.train))
     settings = settings.filled(dict.fromkeys((f"options.{k}" for k in suited), "suits the stage"))
-    with errors_of(model.name):
+    architecture = str(settings.architecture)
+    with errors_of(architecture):
         options = replace(model.options, **suited)
     init_from = None if settings.init_from is None else _digest(str(settings.init_from))
     with errors_of("the configuration"):
@@ -186,7 +176,7 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
             kernel=settings.kernel,
             sigma=settings.sigma,
             scale=None if settings.scale is None else tuple(settings.scale),
-            architecture=model.name,
+            architecture=architecture,
             preset=settings.preset,
             seed=settings.seed,
             precision=settings.precision,
@@ -198,11 +188,11 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
     return FitPlan(settings, config, options, kernel, dataset, run)
 
 
-def _run(model: _Model, dataset: Dataset) -> Run:
+def _run(settings: FitSettings, dataset: Dataset) -> Run:
     """Returns the run folder: the chosen one, or one that is named after data and architecture."""
-    slug = f"{dataset.slug}-{model.name}".replace(":", "-")
-    out = model.settings.out
-    path = RUNS / slug if out is None else Path(out)
+    path = RUNS / f"{dataset.slug}-{settings.architecture}".replace(":", "-")
+    if settings.out is not None:
+        path = Path(settings.out)
     if not str(path).isprintable():
         raise UsageError(f"The `out` {str(path)!r} is not printable text: choose another name.")
     return Run(path)
@@ -218,18 +208,18 @@ def _suited(stage: Stage, model: _Model, examples: int) -> dict[str, Any]:
     suited = dict(model.cls.suited(stage.path.name, epochs, chosen))
     if suited and stage.started and not model.settings.overwrite:
         begun = stage.config()
-        if begun.architecture == model.name:
+        if begun.architecture == model.settings.architecture:
             suited |= {key: begun.options[key] for key in suited if key in begun.options}
     return {key: value for key, value in suited.items() if key not in chosen}
 
 
-def _with_preset(settings: FitSettings, cls: type[Density], architecture: str) -> FitSettings:
+def _with_preset(settings: FitSettings, cls: type[Density]) -> FitSettings:
     """Puts the preset's values under those that were chosen, but over a prior's."""
     if settings.preset is None:
         return settings
     if settings.preset not in cls.presets:
         hint = near_misses(settings.preset, cls.presets) if cls.presets else ": it has none."
-        raise UsageError(f"{architecture} has no preset '{settings.preset}'{hint}")
+        raise UsageError(f"{settings.architecture} has no preset '{settings.preset}'{hint}")
     tables = {"options": dict(settings.options), "training": dict(settings.training)}
     sources = dict(settings.sources)
     own = sources.get("preset") != "prior"
@@ -273,33 +263,34 @@ def _dataset_name(settings: FitSettings) -> str:
     return DEFAULT_DATASETS["vector" if name is None else architectures.load(name).domain]
 
 
-def _smoothing(
-    stage: StageName,
-    settings: FitSettings,
-    cls: type[Density],
-    dataset: Dataset,
-    reporter: Reporter,
-) -> FitSettings:
-    """Returns the settings with a kernel, the spreads of columns and σ.
+def _smoothed(stage: StageName, model: _Model, dataset: Dataset, reporter: Reporter) -> _Model:
+    """Chooses a kernel, the spreads of columns and σ.
 
     Raises:
-        UsageError: a baseline, which has none of them, was given one.
+        UsageError: a model of other events, or a baseline that was given one of them.
     """
+    cls, settings = model.cls, model.settings
+    if cls.domain != dataset.domain:
+        raise UsageError(
+            f"{settings.architecture} models {cls.domain}s, and {dataset.name} holds "
+            f"{dataset.domain}s: choose another `architecture` ('smoothctl architectures list') or "
+            "`dataset`."
+        )
     if stage == "baseline":
         if any(getattr(settings, key) is not None for key in _OF_SMOOTHING):
             raise UsageError(
                 "A baseline is fitted to unsmoothed data: it has no kernel, no sigma and nothing "
                 "to standardise."
             )
-        return settings
+        return model
     kernel = DEFAULT_KERNEL if settings.kernel is None else settings.kernel
     scale = _choose_scale(settings, cls, dataset, reporter)
     settings = replace(settings, kernel=kernel, scale=scale)
-    if settings.sigma is not None:
-        return settings
-    sigma, source, reason = _default_sigma(cls, dataset, scale)
-    reporter.note(f"Takes sigma = {sigma:g}, {reason}.")
-    return settings.filled({"sigma": source}, sigma=sigma)
+    if settings.sigma is None:
+        sigma, source, reason = _default_sigma(cls, dataset, scale)
+        reporter.note(f"Takes sigma = {sigma:g}, {reason}.")
+        settings = settings.filled({"sigma": source}, sigma=sigma)
+    return replace(model, settings=settings)
 
 
 def _default_sigma(
@@ -357,23 +348,35 @@ def _inherit(settings: FitSettings, reporter: Reporter) -> FitSettings:
     inherited = {key: getattr(config, key) for key in _INHERITED}
     keys = [*_INHERITED, *(f"data.{name}" for name in config.data)]
     inherited["standardise"] = config.scale is not None
-    if settings.architecture is None:
-        inherited["architecture"] = _denoising(config.architecture, reporter)
     settings = settings.filled(dict.fromkeys(keys, "prior"), **inherited)
+    cls = architectures.load(config.architecture)
+    if settings.architecture is None and not cls.conditional:
+        default = DEFAULT_ARCHITECTURES[cls.domain]
+        reporter.note(f"Takes {default}: the prior's {config.architecture} can be no denoiser.")
+        return replace(settings, architecture=default)
+    if settings.architecture not in (None, config.architecture):
+        return settings
     return _inherit_model(settings, config)
 
 
 def _inherit_model(settings: FitSettings, prior: StageConfig) -> FitSettings:
-    """Takes options and preset from a prior of the same architecture."""
-    if settings.architecture != prior.architecture:
-        return settings
-    options = {k: v for k, v in _chosen(prior).items() if k not in settings.options}
+    """Takes the architecture, its settings and a preset from the prior.
+
+    Settings that each stage chooses for itself are taken where they are not the default.
+    """
+    cls = architectures.load(prior.architecture)
+    own, default = cls.suited("denoiser", 1.0, {}), as_dict(cls.Config())
+    options = {
+        key: value
+        for key, value in prior.options.items()
+        if key not in settings.options and (key not in own or value != default.get(key))
+    }
     sources = dict.fromkeys((f"options.{name}" for name in options), "prior")
     sources["architecture"] = settings.sources.get("architecture", "prior")
-    preset = settings.preset
-    if preset is None:
-        preset, sources["preset"] = prior.preset, "prior"
-    return settings.filled(sources, preset=preset, options={**settings.options, **options})
+    if settings.preset is None:
+        settings = settings.filled({"preset": "prior"}, preset=prior.preset)
+    options = {**settings.options, **options}
+    return settings.filled(sources, architecture=prior.architecture, options=options)
 
 
 def _prior_of(settings: FitSettings) -> Stage:
@@ -413,24 +416,3 @@ def _check_inherited(settings: FitSettings, prior: StageConfig, file: Path) -> N
                 f"The denoiser's {key} ({value}) is not its prior's ({inherited} in {file}): leave "
                 "it out, or fit another prior."
             )
-
-
-def _chosen(prior: StageConfig) -> dict[str, Any]:
-    """Returns the prior's settings without those that each stage chooses for itself."""
-    cls = architectures.load(prior.architecture)
-    own, default = cls.suited("denoiser", 1.0, {}), as_dict(cls.Config())
-    return {
-        key: value
-        for key, value in prior.options.items()
-        if key not in own or value != default.get(key)
-    }
-
-
-def _denoising(architecture: str, reporter: Reporter) -> str:
-    """Returns the prior's architecture, or its domain's default where that takes no context."""
-    cls = architectures.load(architecture)
-    if cls.conditional:
-        return architecture
-    default = DEFAULT_ARCHITECTURES[cls.domain]
-    reporter.note(f"Takes {default}: the prior's {architecture} can be no denoiser.")
-    return default
