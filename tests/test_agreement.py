@@ -171,7 +171,7 @@ def test_out_of_memory_in_one_ends_both(outcomes: dict[str, Any]) -> None:
     assert outcomes["memory"]["codes"] == [1, 1]
     said = "\n".join(outcomes["memory"]["said"])
     assert "Process 1 on " in said
-    assert "`training.accumulate`=2 takes half as many" in said
+    assert "`training.accumulate=2` takes half as many" in said
     assert "Another process of this launch has ended" in said
 
 

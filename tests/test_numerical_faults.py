@@ -270,7 +270,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 def test_several_processes_are_told_to_accumulate() -> None:
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-    with pytest.raises(TrainingError, match=r"Process 1 on .*training.accumulate`=6 "):
+    with pytest.raises(TrainingError, match=r"Process 1 on .*training.accumulate=6` "):
         fewer_rows(full, 8, 3, Processes(1, 2))
 
 

@@ -207,7 +207,7 @@ class TestMoreSteps:
     def test_without_its_checkpoint_nothing_is_touched(self, tmp_path: Path) -> None:
         run = fit(tmp_path / "a")
         shutil.rmtree(run.stage("prior").checkpoints)
-        with pytest.raises(RunError, match=r"no checkpoint of its step 60.*`init_from`"):
+        with pytest.raises(RunError, match=r"no checkpoint of its step 60.*`init_from="):
             fit(tmp_path / "a", training={"steps": 80})
         assert load_run(tmp_path / "a").stages() == ["prior"]
 

@@ -137,7 +137,7 @@ def _keep_weights(stage: Stage) -> None:
     if stage.steps_done < steps:
         raise RunError(
             f"{stage.path} has no checkpoint of its step {steps} to go on from: `overwrite` "
-            f"fits it anew, and `init_from` {stage.weights_file()} starts another run from its "
+            f"fits it anew, and `init_from={stage.weights_file()}` starts another run from its "
             "weights."
         )
     kept = _replaced(stage)

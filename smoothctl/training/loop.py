@@ -144,7 +144,7 @@ class Trainer:
             raise TrainingError(
                 f"The {result.fault} is not finite at step {step}{result.where}; "
                 f"{last_good(self.stage)}; a lower learning rate or more clipping may help, or "
-                "`on_nan` skip, which leaves such steps out."
+                "`on_nan=skip`, which leaves such steps out."
             )
         else:
             self.state.skipped += 1
@@ -196,8 +196,8 @@ class Trainer:
             accumulate = self.training.accumulate * rows // self.batches.rows
             self.reporter.note(
                 f"Out of memory with {rows} examples in a micro-batch: goes on with "
-                f"{self.batches.rows}, which add up to the same steps; `training.accumulate`="
-                f"{accumulate} says so from the start."
+                f"{self.batches.rows}, which add up to the same steps; `training.accumulate="
+                f"{accumulate}` says so from the start."
             )
 
     def _log(self, entry: dict[str, float]) -> None:

@@ -27,7 +27,7 @@ def fewer_rows(error: RuntimeError, rows: int, accumulate: int, processes: Proce
     if processes.count > 1:
         raise TrainingError(
             f"{processes.name} is out of memory with {rows} examples in a micro-batch: "
-            f"`training.accumulate`={2 * accumulate} takes half as many, for the same steps."
+            f"`training.accumulate={2 * accumulate}` takes half as many, for the same steps."
         ) from error
     if rows == 1:
         raise TrainingError(

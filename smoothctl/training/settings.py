@@ -252,7 +252,7 @@ def _digest(file: str) -> str:
         with path.open("rb") as opened:
             return _SHA256 + hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"`init_from` {file}: {error.strerror or error}.") from error
+        raise UsageError(f"`init_from={file}`: {error.strerror or error}.") from error
 
 
 def _dataset_name(settings: FitSettings) -> str:
@@ -284,6 +284,11 @@ def _smoothed(stage: StageName, model: _Model, dataset: Dataset, reporter: Repor
             )
         return model
     kernel = DEFAULT_KERNEL if settings.kernel is None else settings.kernel
+    if stage == "prior" and cls.required_kernel not in (None, kernel):
+        raise UsageError(
+            f"The noise of {settings.architecture} is {cls.required_kernel}: it cannot be a prior "
+            f"of data smoothed by {kernel}; take `kernel={cls.required_kernel}`."
+        )
     scale = _choose_scale(settings, cls, dataset, reporter)
     settings = replace(settings, kernel=kernel, scale=scale)
     if settings.sigma is None:
@@ -327,7 +332,7 @@ def _choose_scale(
     said = f"The spreads of the columns differ, from {min(scale):g} to {max(scale):g}"
     if cls.loss_in_nats():
         reporter.note(
-            f"{said}: sigma is in units of each one's; `standardise`=false takes one for all."
+            f"{said}: sigma is in units of each one's; `standardise=False` takes one for all."
         )
         return scale
     if settings.standardise:

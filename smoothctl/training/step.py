@@ -51,16 +51,14 @@ class Objective(nn.Module):
             generator: of what the loss draws beside the smoothing.
         """
         if self.stage == "prior":
-            return self.density.prior_loss(
-                x, _Shim(x_smooth, self.sigma), generator, **self.density.given(labels)
-            )
+            return self.density.prior_loss(x, x_smooth, self.sigma, labels, generator)
         target, context = self._pair(x, x_smooth)
-        return self.density.training_loss(target, context, generator, **self.density.given(labels))
+        return self.density.training_loss(target, context, labels, generator)
 
     def initialize(self, x: Tensor, x_smooth: Tensor) -> None:
         """Fits the density's scales to a first batch of examples."""
         if self.stage == "prior":
-            self.density.initialize_prior(x, _Shim(x_smooth, self.sigma))
+            self.density.initialize_prior(x, x_smooth, self.sigma)
         else:
             self.density.initialize(*self._pair(x, x_smooth))
 
@@ -219,12 +217,3 @@ class Learner:
                     value = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
                 state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-
-
-class _Shim:  # until the contract takes x̃ itself
-    def __init__(self, x_smooth: Tensor, sigma: float) -> None:
-        self.x_smooth, self.sigma = x_smooth, sigma
-
-    def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        del x, generator
-        return self.x_smooth

@@ -60,11 +60,8 @@ class Validation:
         x_smooth = self.batches.smooth(x, generator(self.seed, "gain"))
         draws = generator(self.seed, "gain-draws")
 
-        def loss(x: Tensor, context: Tensor, labels: Tensor | None, draws: Generator) -> Tensor:
-            return density.training_loss(x, context, draws, **density.given(labels))
-
         def log_prob(context: Tensor) -> Tensor:
-            return -self._losses(loss, x, context, labels, draws)
+            return -self._losses(density.training_loss, x, context, labels, draws)
 
         return float(gain_from_context(log_prob, x_smooth).double().mean())
 
