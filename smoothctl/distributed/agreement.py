@@ -27,8 +27,6 @@ class Agreement:
 
     def mean(self, loss: float) -> float:
         """Returns the mean of all processes' losses: not finite where any is not."""
-        if self.processes.count == 1:
-            return loss
         mine = [loss, *(float(self.received.signum == known) for known in SIGNALS)]
         sums = self.processes.total(torch.tensor(mine, dtype=torch.float64)).tolist()
         self._agreed = next((s for s, n in zip(SIGNALS, sums[1:], strict=True) if n), 0)

@@ -29,6 +29,7 @@ from smoothctl.training.validation import Validation
 
 __all__ = ["Trainer"]
 
+_ADVICE = "a lower learning rate or more clipping may help"
 _LOST_AFTER = 100
 """Steps in a row that are left out before the weights count as lost."""
 
@@ -115,24 +116,25 @@ class Trainer:
 
     def _train(self, received: Received) -> None:
         agreement = Agreement(self.processes, received)
-        for step in range(self.state.step, self.training.steps):
-            rows, rate = self.batches.rows, learning_rate(step, self.training)
+        steps = self.training.steps
+        for step in range(self.state.step, steps):
+            rows, rate, done = self.batches.rows, learning_rate(step, self.training), step + 1
             result = self.learner.step(step, rate, agreement)
-            self._count(step, result)
-            self.reporter.advance(self.state.step, result.loss)
-            entry = {"loss": result.loss, "gradient_norm": result.gradient_norm}
-            if self._ends_every(self.training.validation_interval):
+            self._count(done, result)
+            self.reporter.advance(done, result.loss)
+            entry = {"step": done, "loss": result.loss, "gradient_norm": result.gradient_norm}
+            if done == steps or done % self.training.validation_interval == 0:
                 entry |= self._validate()
             self._note_memory(rows)
-            if "validation" in entry or step == 0 or self.state.step % self.training.log_every == 0:
-                self._log({"step": self.state.step, **entry, "learning_rate": rate})
-            if self.state.step == self.training.steps or self._is_due():
+            if "validation" in entry or done == 1 or done % self.training.log_every == 0:
+                self._log({**entry, "learning_rate": rate})
+            if done == steps or self._is_due():
                 self._save()
-            if agreement.signum and self.state.step < self.training.steps:
+            if agreement.signum and done < steps:
                 self._stop(agreement.signum)
         self._finish()
 
-    def _count(self, step: int, result: StepResult) -> None:
+    def _count(self, done: int, result: StepResult) -> None:
         """Counts a step, and in a row those whose loss or gradient is not finite.
 
         Raises:
@@ -142,9 +144,9 @@ class Trainer:
             self.state.in_a_row = 0
         elif self.training.on_nan == "stop":
             raise TrainingError(
-                f"The {result.fault} is not finite at step {step}{result.where}; "
-                f"{last_good(self.stage)}; a lower learning rate or more clipping may help, or "
-                "`on_nan=skip`, which leaves such steps out."
+                f"The {result.fault} is not finite at step {done - 1}{result.where}; "
+                f"{last_good(self.stage)}; {_ADVICE}, or `on_nan=skip`, which leaves "
+                "such steps out."
             )
         else:
             self.state.skipped += 1
@@ -152,13 +154,10 @@ class Trainer:
             if self.state.in_a_row == _LOST_AFTER:
                 raise TrainingError(
                     f"The {result.fault} was not finite in {_LOST_AFTER} steps in a row, the last "
-                    f"of them {step}{result.where}: the weights are lost; {last_good(self.stage)}; "
-                    "a lower learning rate or more clipping may help."
+                    f"of them {done - 1}{result.where}: the weights are lost; "
+                    f"{last_good(self.stage)}; {_ADVICE}."
                 )
-        self.state.step = step + 1
-
-    def _ends_every(self, interval: int) -> bool:
-        return self.state.step == self.training.steps or self.state.step % interval == 0
+        self.state.step = done
 
     def _is_due(self) -> bool:
         """Returns whether a checkpoint is; none replaces a good one while steps are left out."""
@@ -171,8 +170,8 @@ class Trainer:
         done = self.state.step
         if not math.isfinite(loss):
             raise TrainingError(
-                f"The validation loss is not finite at step {done}; {last_good(self.stage)}; a "
-                "lower learning rate or more clipping may help."
+                f"The validation loss is not finite at step {done}; {last_good(self.stage)}; "
+                f"{_ADVICE}."
             )
         if not loss >= self.state.best:
             self.state.best, self.state.best_step = loss, done
