@@ -1,18 +1,19 @@
 """Validated, documented settings: pydantic dataclasses and what is asked of them."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 from typing_extensions import dataclass_transform
 
 from smoothctl.errors import UsageError, near_misses
 
-__all__ = ["SettingInfo", "as_dict", "build", "config", "parse_value", "settings_of"]
+__all__ = ["SettingInfo", "as_dict", "build", "config", "errors_of", "parse_value", "settings_of"]
 
 C = TypeVar("C")
 SettingInfo = dict[str, Any]
@@ -42,13 +43,27 @@ def build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
             raise UsageError(f"{where} has no setting '{key:.80}'{near_misses(key, known)}")
         if isinstance(value, bool) and known[key] in ("int", "float"):  # which Python takes for 1
             raise UsageError(f"{where}: the setting '{key}' is a number, not {value}.")
+    with errors_of(where):
+        return cls(**values)
+
+
+@contextmanager
+def errors_of(where: str) -> Iterator[None]:
+    """Turns a value that a class made by `config` refuses into a sentence.
+
+    Args:
+        where: what the settings belong to.
+
+    Raises:
+        UsageError: the first such value, what is wrong with it and of which setting it is.
+    """
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))[:80]
         said = first["msg"].removeprefix("Value error, ")
-        value = f", not {first['input']!r:.80}" if key else ""
+        value = f", not {first['input']!r:.80}" if key and first["type"] != "missing" else ""
         raise UsageError(f"{where}: the setting '{key}' is wrong: {said}{value}.") from error
 
 
@@ -62,12 +77,12 @@ def settings_of(cls: type) -> list[SettingInfo]:
     if not is_dataclass(cls):
         return []
     hints = get_type_hints(cls)
-    found = []
+    settings = []
     for field in fields(cls):
         info = field.default if isinstance(field.default, FieldInfo) else None
         default = info.default if info is not None else field.default
         kind = hints[field.name]
-        found.append(
+        settings.append(
             {
                 "name": field.name,
                 "type": _type_name(kind),
@@ -75,7 +90,7 @@ def settings_of(cls: type) -> list[SettingInfo]:
                 "description": (info.description or "") if info is not None else "",
             }
         )
-    return found
+    return settings
 
 
 def parse_value(text: str) -> Any:

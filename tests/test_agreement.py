@@ -20,7 +20,7 @@ from smoothctl.distributed.devices import check_strategy
 from smoothctl.distributed.signals import Received
 from smoothctl.errors import Interrupted, TrainingError
 from smoothctl.runs.run import Run
-from smoothctl.training.batches import Feed
+from smoothctl.training.batches import BatchSchedule
 from tests.training_child import fit, forked
 
 
@@ -171,7 +171,7 @@ def test_out_of_memory_in_one_ends_both(outcomes: dict[str, Any]) -> None:
     assert outcomes["memory"]["codes"] == [1, 1]
     said = "\n".join(outcomes["memory"]["said"])
     assert "Process 1 on " in said
-    assert "--set training.accumulate=2 takes half as many" in said
+    assert "`training.accumulate=2` takes half as many" in said
     assert "Another process of this launch has ended" in said
 
 
@@ -223,38 +223,27 @@ def test_under_a_launcher_only_a_second_ctrl_c_interrupts_a_save(
 
 def test_a_cut_batch_has_the_rows_and_the_noise_of_a_whole_one() -> None:
     """And what is drawn beside the smoothing differs from pass to pass."""
-    from smoothctl.datasets import open_dataset
     from smoothctl.distributed.processes import ALONE, Processes
-    from smoothctl.kernels.laplace import Laplace
-    from smoothctl.runs.config import StageConfig, TrainingConfig
+    from smoothctl.training.fit import FitSettings, Quiet
+    from smoothctl.training.settings import resolve
 
-    def feed(processes: Processes, accumulate: int) -> Feed:
-        training = TrainingConfig(batch_size=24, accumulate=accumulate)
-        config = StageConfig(
-            stage="prior",
-            dataset="rings",
-            event_shape=(2,),
-            kernel="laplace",
-            sigma=0.3,
-            architecture="made",
-            training=training,
-        )
-        view, cpu = open_dataset("rings").train, torch.device("cpu")
-        return Feed(config, view, Laplace(0.3), False, processes, cpu, lambda _: None)
+    def schedule(processes: Processes, accumulate: int) -> BatchSchedule:
+        training = {"batch_size": 24, "accumulate": accumulate}
+        settings = FitSettings(dataset="rings", kernel="laplace", sigma=0.3, training=training)
+        plan = resolve("prior", settings, Quiet())
+        return BatchSchedule(plan, False, processes, torch.device("cpu"))
 
-    (whole,) = feed(ALONE, 1).passes(7, 24)
-    assert whole.noise is None
-    smooth = Laplace(0.3).sample(whole.x, whole.draws)
+    (whole,) = schedule(ALONE, 1).micro_batches(7)
     for count, accumulate, rows in ((2, 1, 12), (1, 3, 8), (2, 2, 4), (1, 1, 7), (3, 1, 3)):
-        parts = [
-            part
-            for rank in range(count)
-            for part in feed(Processes(rank, count), accumulate).passes(7, rows)
-        ]
+        parts = []
+        for rank in range(count):
+            batches = schedule(Processes(rank, count), accumulate)
+            batches.rows = rows
+            parts += batches.micro_batches(7)
         parts.sort(key=lambda part: part.first)
         assert torch.equal(torch.cat([part.x for part in parts]), whole.x)
-        assert torch.equal(torch.cat([part.x + part.noise for part in parts]), smooth)
+        assert torch.equal(torch.cat([part.x_smooth for part in parts]), whole.x_smooth)
         assert sum(part.weight for part in parts) == pytest.approx(count)
         assert sum(part.last for part in parts) == count
-        states = {bytes(part.draws.get_state().numpy()) for part in parts}
-        assert len(states) == len({part.dropout for part in parts}) == len(parts)
+        states = {bytes(part.generator.get_state().numpy()) for part in parts}
+        assert len(states) == len({part.dropout_seed for part in parts}) == len(parts)

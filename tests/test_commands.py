@@ -16,6 +16,7 @@ from smoothctl.runs.commands import fit_command, sample_command, score_command, 
 from smoothctl.runs.config import StageConfig, to_toml
 from smoothctl.runs.run import Run
 from smoothctl.training import fit
+from smoothctl.training.settings import FitPlan
 from smoothctl.training.settings import resolve as resolve_settings
 
 VECTORS: list[dict[str, Any]] = [
@@ -37,7 +38,7 @@ IMAGES: list[dict[str, Any]] = [
 
 def resolve(name: Any, **settings: Any) -> StageConfig:
     """Returns what a fit would write, without fitting."""
-    return resolve_settings(name, fit.FitSettings(**settings), {}, fit.Quiet())[0]
+    return resolve_settings(name, fit.FitSettings(**settings), fit.Quiet()).config
 
 
 def write(config: StageConfig, out: Path) -> None:
@@ -51,12 +52,12 @@ def typed(monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
     """Returns a function that gives the configuration which a typed command resolves to."""
     found: list[StageConfig] = []
 
-    def only_resolve(name: Any, settings: fit.FitSettings, reporter: Any) -> Run:
-        config, _, run = resolve_settings(name, settings, dict(settings.sources), reporter)
-        found.append(config)
-        return run
+    def only_resolve(name: Any, settings: fit.FitSettings, reporter: Any) -> FitPlan:
+        plan = resolve_settings(name, settings, reporter)
+        found.append(plan.config)
+        return plan
 
-    monkeypatch.setattr(fit, "_fit", only_resolve)
+    monkeypatch.setattr(fit, "fit_stage", only_resolve)
     monkeypatch.setattr("smoothctl.cli.fit.print_result", lambda *_: None)
 
     def run(arguments: list[str]) -> StageConfig:

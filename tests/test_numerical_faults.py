@@ -18,7 +18,7 @@ from smoothctl.runs.run import Run
 from smoothctl.storage.files import new_folder
 from smoothctl.storage.weights import read_weights, write_weights
 from smoothctl.training.fit import Quiet, fit_baseline
-from smoothctl.training.memory import Room
+from smoothctl.training.memory import fewer_rows
 from tests.conftest import SMALL
 
 STEPS, BATCH = 24, 32
@@ -264,19 +264,14 @@ def test_one_row_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:
-    def broken(rows: int) -> None:
-        raise RuntimeError("shapes do not match")
-
     with pytest.raises(RuntimeError, match="shapes"):
-        Room(8, 1, ALONE, lambda _: None).within(broken)
+        fewer_rows(RuntimeError("shapes do not match"), 8, 1, ALONE)
 
 
 def test_several_processes_are_told_to_accumulate() -> None:
-    def full(rows: int) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-
-    with pytest.raises(TrainingError, match=r"Process 1 on .*training.accumulate=6 "):
-        Room(8, 3, Processes(1, 2), lambda _: None).within(full)
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+    with pytest.raises(TrainingError, match=r"Process 1 on .*training.accumulate=6` "):
+        fewer_rows(full, 8, 3, Processes(1, 2))
 
 
 def test_a_folder_that_vanishes_ends_the_fit(tmp_path: Path) -> None:

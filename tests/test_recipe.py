@@ -15,7 +15,7 @@ FEW, MANY = {"steps": 10, "batch_size": 8}, {"steps": 4000, "batch_size": 64}
 def resolve(stage: Any, training: Any, **settings: Any) -> StageConfig:
     """Returns what a fit would write, without fitting."""
     given = fit.FitSettings(architecture="pixelcnnpp", training=training, **settings)
-    return resolve_settings(stage, given, {}, fit.Quiet())[0]
+    return resolve_settings(stage, given, fit.Quiet()).config
 
 
 def begin(config: StageConfig, out: Path) -> None:

@@ -207,7 +207,7 @@ class TestMoreSteps:
     def test_without_its_checkpoint_nothing_is_touched(self, tmp_path: Path) -> None:
         run = fit(tmp_path / "a")
         shutil.rmtree(run.stage("prior").checkpoints)
-        with pytest.raises(RunError, match=r"no checkpoint of its step 60.*--init-from"):
+        with pytest.raises(RunError, match=r"no checkpoint of its step 60.*`init_from="):
             fit(tmp_path / "a", training={"steps": 80})
         assert load_run(tmp_path / "a").stages() == ["prior"]
 
@@ -245,7 +245,7 @@ class TestInitFrom:
         [
             ("none", "No such file"),
             ("a/prior", "takes a weights file, such as"),
-            ("sha256:beef", "name their file with --init-from"),
+            ("sha256:beef", "name their file by `init_from`"),
         ],
     )
     def test_what_is_no_file_is_refused(self, tmp_path: Path, named: str, said: str) -> None:
@@ -392,7 +392,7 @@ def test_denoiser_inherits_and_refuses_a_contradiction(tmp_path: Path) -> None:
             fit_denoiser(out=run.path, **{key: value})
     with pytest.raises(RunError, match="has no prior"):
         fit_denoiser(out=tmp_path / "nothing")
-    with pytest.raises(UsageError, match="--out"):
+    with pytest.raises(UsageError, match="`out`"):
         fit_denoiser()
 
 

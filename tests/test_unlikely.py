@@ -93,7 +93,7 @@ class TestScoreModels:
         assert run.stage("prior").config().sigma == 0.4
 
     def test_its_own_kernel_only(self, in_tmp: Path) -> None:
-        with pytest.raises(UsageError, match="--kernel gaussian"):
+        with pytest.raises(UsageError, match="`kernel=gaussian`"):
             fit_prior(dataset="rings", architecture="walk", kernel="laplace", out="a", device="cpu")
         assert not Path("a/prior/model.safetensors").exists()
 

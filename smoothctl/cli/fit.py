@@ -16,6 +16,7 @@ from smoothctl.errors import UsageError
 if TYPE_CHECKING:
     from smoothctl.runs.config import StageName, Unit
     from smoothctl.runs.run import Run
+    from smoothctl.training.settings import FitPlan
 
 __all__ = ["Baseline", "Denoiser", "Joint", "Prior", "verb"]
 
@@ -121,15 +122,9 @@ def _fit(stage: "StageName", chosen: Options) -> None:
         settings["out"] = _newest_prior(notes)
     from smoothctl.training import fit
 
-    fits = {
-        "baseline": fit.fit_baseline,
-        "prior": fit.fit_prior,
-        "denoiser": fit.fit_denoiser,
-        "joint": fit.fit_joint,
-    }
-    run = fits[stage](notes, **settings)
+    plan = fit.fit_stage(stage, fit.FitSettings(**settings), notes)
     if is_first():
-        print_result(run, stage, time.monotonic() - begun, chosen.as_json, notes)
+        print_result(plan, time.monotonic() - begun, chosen.as_json, notes)
 
 
 def _settings(stage: "StageName", chosen: Options) -> dict[str, Any]:
@@ -212,16 +207,15 @@ def _newest_prior(notes: Notes) -> Path:
     return run
 
 
-def print_result(
-    run: "Run", stage: "StageName", seconds: float, as_json: bool, notes: Notes
-) -> None:
+def print_result(plan: "FitPlan", seconds: float, as_json: bool, notes: Notes) -> None:
     """Prints one fitted stage as a table or as JSON: where, how large, and its validation loss."""
     from rich.table import Table
 
     from smoothctl.metrics.gain import gain_note
+    from smoothctl.runs.models import build_density
 
-    config = run.stage(stage).config()
-    density = run.density(stage)
+    run, config, stage = plan.run, plan.config, plan.config.stage
+    density = build_density(config, plan.options)
     figures = _figures(run, stage, config.unit(density.loss_in_nats()))
     result = {
         "run": str(run.path),

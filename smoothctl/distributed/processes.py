@@ -74,6 +74,11 @@ class Processes:
         """Whether this is the process that draws, prints and writes."""
         return self.index == 0
 
+    @property
+    def name(self) -> str:
+        """What messages begin with: 'Process 1 on HOST'."""
+        return f"Process {self.index} on {socket.gethostname()}"
+
     def span(self, total: int) -> tuple[int, int]:
         """Returns (start, stop) of this process's share of `total` rows; all shares are one cut."""
         return self.index * total // self.count, (self.index + 1) * total // self.count

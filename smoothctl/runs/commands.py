@@ -40,26 +40,25 @@ def fit_command(
     same = inherits and prior is not None and prior.architecture == config.architecture
     arguments = ["smoothctl", f"fit-{config.stage}"]
     if not inherits:
-        arguments += ["--dataset", config.dataset]
+        arguments += _flags({"--dataset": config.dataset})
         for key, value in config.data.items():
             arguments += ["--data", f"{key}={_text(value)}"]
-    if not same:
-        arguments += ["--arch", config.architecture]
-    if config.preset is not None and not (same and prior and prior.preset == config.preset):
-        arguments += ["--preset", config.preset]
-    if config.kernel is not None and config.sigma is not None and not inherits:
-        arguments += ["--kernel", config.kernel, "--sigma", _text(config.sigma)]
-    if _may_standardise(config) and not inherits:
-        arguments += ["--set", f"standardise={_text(config.scale is not None)}"]
+        arguments += _flags({"--kernel": config.kernel, "--sigma": config.sigma})
+        if _may_standardise(config):
+            arguments += ["--set", f"standardise={_text(config.scale is not None)}"]
+    inherited = prior.preset if same and prior else None
+    arguments += _flags(
+        {
+            "--arch": None if same else config.architecture,
+            "--preset": None if config.preset == inherited else config.preset,
+            "--seed": config.seed or None,
+            "--precision": None if config.precision == "float32" else config.precision,
+            "--init-from": config.init_from,
+        }
+    )
     options, training = _unsaid(config, prior if same else None)
     arguments += _training_flags(config.training, training)
     arguments += _settings("", config.options, options)
-    if config.seed:
-        arguments += ["--seed", str(config.seed)]
-    if config.precision != "float32":
-        arguments += ["--precision", config.precision]
-    if config.init_from is not None:
-        arguments += ["--init-from", config.init_from]
     return [*arguments, "--out", _path(out)]
 
 
@@ -93,10 +92,7 @@ def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> l
         "--seed": scores.get("seed"),
         "--weights": scores.get("weights"),
     }
-    for flag, value in flags.items():
-        if value is not None:
-            arguments += [flag, str(value)]
-    return arguments
+    return arguments + _flags(flags)
 
 
 def shell(arguments: Sequence[str], width: int = _WIDTH) -> str:
@@ -114,6 +110,12 @@ def shell(arguments: Sequence[str], width: int = _WIDTH) -> str:
         else:
             line = f"{line} {word}" if line else word
     return " \\\n".join([*lines, line])
+
+
+def _flags(values: Mapping[str, Any]) -> list[str]:
+    """Returns each flag that has a value, and the value."""
+    given = {flag: value for flag, value in values.items() if value is not None}
+    return [word for flag, value in given.items() for word in (flag, str(value))]
 
 
 def _drawing(number: int, seed: int, weights: str) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from smoothctl import architectures
 from smoothctl.config import build
 from smoothctl.errors import NotAvailable, RunError, UsageError
-from smoothctl.storage.weights import read_weights
 from smoothctl.runs.config import StageConfig
+from smoothctl.storage.weights import read_weights
 
 if TYPE_CHECKING:
     from smoothctl.architectures.base import Density
@@ -28,20 +28,21 @@ _SPARE = 2**24
 _COPIES = 5
 
 
-def build_density(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
+def build_density(config: StageConfig, options: Any = None) -> "Density":
     """Returns the untrained model that a configuration describes, in its precision.
 
     Args:
         config: of one stage.
-        sampler: settings that change samples alone; those that the architecture has are taken.
+        options: the architecture's `Config`, where the configuration's were read into it already.
 
     Raises:
         UsageError: it describes no model, or one that could not be trained in this memory.
     """
-    shapes = None if _is_small(config) else _shapes(config)
+    options = _options(config) if options is None else options
+    shapes = None if _is_small(config) else _shapes(config, options)
     if shapes is not None:
-        _check_memory(config, sum(map(math.prod, shapes.values())))
-    return _built(config, sampler)
+        _check_memory(config, _numbers(shapes))
+    return _built(config, options)
 
 
 def load_density(
@@ -64,10 +65,11 @@ def load_density(
     check_sizes(config, str(path))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
-        expected = None if _is_small(config) else _shapes(config)
+        options = _options(config, sampler)
+        expected = None if _is_small(config) else _shapes(config, options)
         if expected is not None and _numbers(expected) > _numbers(shapes) + _SPARE:
             raise _unfit(path, _difference(shapes, expected))
-        density = _built(config, sampler)
+        density = _built(config, options)
         density.load_state_dict(tensors)
     except (NotAvailable, UsageError) as error:
         if sampler:
@@ -117,12 +119,17 @@ def check_sizes(config: StageConfig, where: str) -> None:
         )
 
 
-def _built(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "Density":
+def _options(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> Any:
+    """Returns the architecture's `Config`, with those of the sampler's settings that it has."""
+    cls, chosen = architectures.load(config.architecture), dict(sampler or {})
+    chosen = {key: chosen[key] for key in cls.sampler_settings & chosen.keys()}
+    return build(cls.Config, {**config.options, **chosen}, config.architecture)
+
+
+def _built(config: StageConfig, options: Any) -> "Density":
     import torch
 
     cls = architectures.load(config.architecture)
-    chosen = {key: (sampler or {})[key] for key in cls.sampler_settings & (sampler or {}).keys()}
-    options = build(cls.Config, {**config.options, **chosen}, config.architecture)
     if config.stage == "joint":
         density = cls.joint(config.event_shape, options)
     else:
@@ -132,7 +139,7 @@ def _built(config: StageConfig, sampler: Mapping[str, Any] | None = None) -> "De
     return density.to(torch.float64 if config.precision == "float64" else torch.float32)
 
 
-def _shapes(config: StageConfig) -> dict[str, tuple[int, ...]] | None:
+def _shapes(config: StageConfig, options: Any) -> dict[str, tuple[int, ...]] | None:
     """Returns the shapes of a model's tensors by name, found without memory for them.
 
     Returns:
@@ -145,7 +152,7 @@ def _shapes(config: StageConfig) -> dict[str, tuple[int, ...]] | None:
 
     try:
         with torch.device("meta"):
-            density = _built(config)
+            density = _built(config, options)
     except (RuntimeError, TypeError, ValueError, ArithmeticError):
         return None
     return _shapes_of(density)

@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.runs.config import LARGEST_CONFIG, StageConfig, StageName
 from smoothctl.runs.models import build_density, check_sizes, load_density
 from smoothctl.storage.files import check_format, check_inside, parse_json, read_toml
-from smoothctl.runs.config import LARGEST_CONFIG, StageConfig, StageName
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ __all__ = [
 Weights = Literal["last", "best"]
 STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")
 RUNS = Path("runs")
-"""Where runs live unless --out says otherwise."""
+"""Where runs live unless `out` says otherwise."""
 
 _LONGEST_LOG = 2**26
 _LONGEST_LINE = 2**12
@@ -99,7 +99,7 @@ class Stage:
         """Returns why a stage that is not complete cannot be used, and what completes it."""
         name, run = self.path.name, self.path.parent
         if not self.started:
-            return f"{run} has no {name}; fit-{name} --out {run} makes one."
+            return f"{run} has no {name}; fit-{name} `out={run}` makes one."
         return (
             f"The {name} of {run} stopped at step {self.steps_done} of "
             f"{self.config().training.steps}; the same fit-{name} command finishes it."
@@ -165,7 +165,7 @@ class Run:
                 raise RunError(self.stage(name).lacking())
 
     def samples_file(self, name: str) -> Path:
-        """Returns the file of samples that has no other --out.
+        """Returns the file of samples that has no other `out`.
 
         Raises:
             RunError: a link leads it out of the run folder.

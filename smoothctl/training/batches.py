@@ -1,99 +1,94 @@
-"""What each pass of a step sees: examples, classes and noise as pure functions of (seed, step)."""
+"""What each step sees: examples, classes and noise as pure functions of (seed, step)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from smoothctl.datasets.base import View
 from smoothctl.distributed.processes import Processes
 from smoothctl.errors import DataError
-from smoothctl.kernels.base import Kernel
 from smoothctl.rng import generator, seed_from
-from smoothctl.runs.config import StageConfig
-from smoothctl.smoothing.batching import spans
+from smoothctl.training.memory import fewer_rows
+from smoothctl.training.settings import FitPlan
 
-__all__ = ["Feed", "Pass", "noise_of"]
+__all__ = ["BatchSchedule", "MicroBatch"]
 
 
 @dataclass(frozen=True)
-class Pass:
+class MicroBatch:
     """What the model takes at once.
 
     Args:
         x: clean examples, (rows, *event).
+        x_smooth: the same smoothed, shape of x; for a baseline, x.
         labels: their classes, (rows,), where the density is conditioned on them.
-        noise: x̃ − x, shape of x; None where `draws` gives it.
-        draws: the generator of what the loss draws.
-        dropout: the seed of dropout.
+        generator: of what the loss draws beside the smoothing.
+        dropout_seed: the seed of dropout.
         first: row of the step's batch that comes first.
         weight: its share of this process's rows of the step.
         last: whether it ends the step.
     """
 
     x: Tensor
+    x_smooth: Tensor
     labels: Tensor | None
-    noise: Tensor | None
-    draws: Generator
-    dropout: int
+    generator: Generator
+    dropout_seed: int
     first: int
     weight: float
     last: bool
 
 
-class Feed:
-    """Cuts the batch of each step into processes, accumulated parts and passes.
+class BatchSchedule:
+    """Cuts the batch of each step into processes, accumulated parts and micro-batches.
 
     The rows of a step's batch and their smoothing are the same however it is cut. What a loss
-    draws beside the smoothing, and dropout, differ from pass to pass.
+    draws beside the smoothing, and dropout, differ from micro-batch to micro-batch.
 
     Args:
-        config: the stage's configuration.
-        view: the examples to fit.
-        kernel: smooths them; None for a baseline.
+        plan: what is fitted to what.
         labelled: whether the density is conditioned on their classes.
         processes: those that share a step.
         device: where the model is.
-        note: told a sentence where a step cannot take as many examples as it should.
 
     Raises:
         DataError: there are fewer examples than parts of a step.
     """
 
     def __init__(
-        self,
-        config: StageConfig,
-        view: View,
-        kernel: Kernel | None,
-        labelled: bool,
-        processes: Processes,
-        device: torch.device,
-        note: Callable[[str], None],
+        self, plan: FitPlan, labelled: bool, processes: Processes, device: torch.device
     ) -> None:
-        self.config, self.view, self.kernel = config, view, kernel
+        self.config, self.view, self.kernel = plan.config, plan.dataset.train, plan.kernel
         self.labelled, self.processes, self.device = labelled, processes, device
+        config, view = self.config, self.view
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.parts = processes.count * config.training.accumulate
-        self.share = self._share(note)
-        self.whole = self.share * self.parts
-
-    def _share(self, note: Callable[[str], None]) -> int:
-        """Returns how many examples each part of a step takes."""
-        examples, wanted = len(self.view), self.config.training.batch_size
-        size = min(wanted, examples)
-        if size < self.parts:
+        wanted = config.training.batch_size
+        self.share = min(wanted, len(view)) // self.parts
+        if not self.share:
             raise DataError(
-                f"{self.config.dataset} has {examples} training examples and a batch {wanted}: "
-                f"too few for {self.parts} parts a step."
+                f"{config.dataset} has {len(view)} training examples and a batch {wanted}: too few "
+                f"for {self.parts} parts a step."
             )
-        share = size // self.parts
-        if share * self.parts != wanted:
-            note(
-                f"A step takes {share * self.parts} examples, not {wanted}: the data has "
-                f"{examples}, and a step is split into {self.parts} equal parts."
-            )
-        return share
+        self.batch_size = self.share * self.parts
+        self.steps_per_epoch = len(view) // self.batch_size
+        self.rows = self.share
+
+    def shortfall(self) -> str | None:
+        """Returns a sentence where a step cannot take as many examples as it should."""
+        wanted = self.config.training.batch_size
+        if self.batch_size == wanted:
+            return None
+        return (
+            f"A step takes {self.batch_size} examples, not {wanted}: the data has "
+            f"{len(self.view)}, and a step is split into {self.parts} equal parts."
+        )
+
+    def halve(self, error: RuntimeError) -> None:
+        """Halves the rows of a micro-batch for the rest of the run; see `fewer_rows`."""
+        accumulate = self.config.training.accumulate
+        self.rows = fewer_rows(error, self.rows, accumulate, self.processes)
 
     def first(self, n: int) -> Tensor:
         """Returns the first n examples that are seen, or all: (n, *event)."""
@@ -103,41 +98,55 @@ class Feed:
         """Returns examples where and as the model takes them."""
         return x.to(self.device, self.dtype)
 
-    def passes(self, step: int, rows: int) -> Iterator[Pass]:
-        """Returns what this process sees in a step.
+    def smooth(self, x: Tensor, generator: Generator) -> Tensor:
+        """Draws x̃ ~ q(x̃|x), shape of x; x itself for a baseline."""
+        return x if self.kernel is None else x + self.kernel.noise(x, generator)
+
+    def micro_batches(self, step: int) -> Iterator[MicroBatch]:
+        """Returns what this process sees in a step, at most `rows` examples at once.
 
         Args:
             step: counted from 0.
-            rows: at most so many examples in a pass.
         """
-        accumulate, seed = self.config.training.accumulate, self.config.seed
-        epoch, position = divmod(step, len(self.view) // self.whole)
-        uncut = self.whole == min(self.share, rows)
-        noise = None if uncut or self.kernel is None else self._noise(self.kernel, step)
-        for part in range(accumulate):
-            begin = (part * self.processes.count + self.processes.index) * self.share
-            for start, stop in spans(self.share, rows):
-                first, end = begin + start, begin + stop
-                where = (seed, epoch, position * self.whole + first, position * self.whole + end)
-                yield Pass(
-                    x=self.to_device(self.view.batch(*where)),
-                    labels=self.view.labels(*where).to(self.device) if self.labelled else None,
-                    noise=None if noise is None else noise[first:end].to(self.device),
-                    draws=generator(seed, "noise" if uncut else "draws", step, first, 0),
-                    dropout=seed_from(seed, "dropout", step, first, 0),
-                    first=first,
-                    weight=(stop - start) / (self.share * accumulate),
-                    last=part == accumulate - 1 and stop == self.share,
-                )
+        cuts = self._cuts()
+        whole = cuts == [(0, self.batch_size)]
+        noise = None if whole else self._noise(step)
+        for first, stop in cuts:
+            x, labels = self._examples(step, first, stop)
+            draws = generator(self.config.seed, "noise" if whole else "draws", step, first, 0)
+            known = None if noise is None else noise[first:stop].to(self.device)
+            yield MicroBatch(
+                x=x,
+                x_smooth=self.smooth(x, draws) if known is None else x + known,
+                labels=labels,
+                generator=draws,
+                dropout_seed=seed_from(self.config.seed, "dropout", step, first, 0),
+                first=first,
+                weight=(stop - first) * self.processes.count / self.batch_size,
+                last=(first, stop) == cuts[-1],
+            )
 
-    def _noise(self, kernel: Kernel, step: int) -> Tensor:
-        """Returns the smoothing of a whole step's batch, as one pass over it would draw it."""
-        source = generator(self.config.seed, "noise", step, 0, 0)
-        return noise_of(kernel, (self.whole, *self.config.event_shape), self.dtype, source)
+    def _cuts(self) -> list[tuple[int, int]]:
+        """Returns (first, stop) of each micro-batch of this process in the batch of a step."""
+        count, share = self.processes.count, self.share
+        starts = range(self.processes.index * share, self.batch_size, count * share)
+        return [
+            (first, min(first + self.rows, start + share))
+            for start in starts
+            for first in range(start, start + share, self.rows)
+        ]
 
+    def _examples(self, step: int, first: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Returns rows of a step's batch and their classes, where those are needed."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        begin = position * self.batch_size
+        where = (self.config.seed, epoch, begin + first, begin + stop)
+        labels = self.view.labels(*where).to(self.device) if self.labelled else None
+        return self.to_device(self.view.batch(*where)), labels
 
-def noise_of(
-    kernel: Kernel, shape: tuple[int, ...], dtype: torch.dtype, generator: Generator
-) -> Tensor:
-    """Returns what `kernel.sample` adds to examples of a shape, on the CPU."""
-    return kernel.noise(torch.zeros((), dtype=dtype).expand(shape), generator)
+    def _noise(self, step: int) -> Tensor | None:
+        """Returns the noise of a whole step's batch, as one micro-batch would draw it."""
+        if self.kernel is None:
+            return None
+        like = torch.zeros((), dtype=self.dtype).expand(self.batch_size, *self.config.event_shape)
+        return self.kernel.noise(like, generator(self.config.seed, "noise", step, 0, 0))

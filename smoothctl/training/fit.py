@@ -2,26 +2,38 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from smoothctl import kernels
 from smoothctl.architectures.base import Density
 from smoothctl.datasets.base import Dataset
 from smoothctl.distributed.devices import accelerator_for, check_strategy
 from smoothctl.distributed.processes import launched, lost
 from smoothctl.errors import TrainingError, UsageError
-from smoothctl.runs.config import StageConfig, StageName
+from smoothctl.runs.config import StageName
 from smoothctl.runs.models import build_density, take_weights
 from smoothctl.runs.run import Run, Stage
-from smoothctl.training.agreement import check_same_config
-from smoothctl.training.folder import claimed, clear_replaced, is_settled, last_good, prepare
+from smoothctl.training.folder import (
+    check_same_config,
+    claimed,
+    clear_replaced,
+    is_settled,
+    last_good,
+    prepare,
+)
 from smoothctl.training.loop import Trainer
-from smoothctl.training.objectives import OBJECTIVES, Objective
 from smoothctl.training.reporter import Quiet, Reporter
-from smoothctl.training.settings import FitSettings, resolve, sources_of
+from smoothctl.training.settings import FitPlan, FitSettings, resolve
+from smoothctl.training.step import Objective
 
-__all__ = ["FitSettings", "Quiet", "fit_baseline", "fit_denoiser", "fit_joint", "fit_prior"]
+__all__ = [
+    "FitSettings",
+    "Quiet",
+    "fit_baseline",
+    "fit_denoiser",
+    "fit_joint",
+    "fit_prior",
+    "fit_stage",
+]
 
 
 def fit_baseline(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -34,7 +46,7 @@ def fit_baseline(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete baseline/.
     """
-    return _fit("baseline", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("baseline", FitSettings(**settings), reporter).run
 
 
 def fit_prior(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -47,7 +59,7 @@ def fit_prior(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete prior/.
     """
-    return _fit("prior", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("prior", FitSettings(**settings), reporter).run
 
 
 def fit_denoiser(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -63,7 +75,7 @@ def fit_denoiser(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete denoiser/.
     """
-    return _fit("denoiser", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("denoiser", FitSettings(**settings), reporter).run
 
 
 def fit_joint(reporter: Reporter | None = None, **settings: Any) -> Run:
@@ -76,34 +88,40 @@ def fit_joint(reporter: Reporter | None = None, **settings: Any) -> Run:
     Returns:
         The run, with a complete joint/.
     """
-    return _fit("joint", FitSettings(**settings), reporter or Quiet())
+    return fit_stage("joint", FitSettings(**settings), reporter).run
 
 
-def _fit(name: StageName, settings: FitSettings, reporter: Reporter) -> Run:
+def fit_stage(name: StageName, settings: FitSettings, reporter: Reporter | None = None) -> FitPlan:
+    """Fits a stage; the functions of the four stages are short for it.
+
+    Args:
+        name: of the stage.
+        settings: what was chosen.
+        reporter: told about progress.
+
+    Returns:
+        What the settings resolved to, with the run, in which the stage is complete.
+    """
+    reporter = reporter or Quiet()
     check_strategy()
-    processes, sources = launched(settings.device), sources_of(settings)
-    config, dataset, run = resolve(name, settings, sources, reporter)
-    stage = run.stage(name)
+    processes = launched(settings.device)
+    plan = resolve(name, settings, reporter)
+    stage = plan.stage
     with _lost_noticed(stage), claimed(stage, processes, reporter.note) as lock:
-        settled = lock is not None and is_settled(run, config, settings.overwrite)
-        if processes.first(settled):
+        if processes.first(lock is not None and is_settled(plan)):
             reporter.note(f"{stage.path} is already complete with this configuration.")
         else:
-            check_same_config(processes, config)
-            accelerator = accelerator_for(settings.device, config.precision)
-            objective = _objective(config, dataset, settings.init_from)
-            views = (dataset.train, dataset.validation)
-            trainer = Trainer(
-                config, objective, *views, stage, accelerator, reporter, processes, lock
-            )
+            check_same_config(processes, plan.config)
+            accelerator = accelerator_for(settings.device, plan.config.precision)
+            trainer = Trainer(plan, _objective(plan), accelerator, reporter, processes, lock)
             if lock is not None:
-                prepare(stage, config, sources, settings.overwrite)
+                prepare(plan)
             processes.first(None)  # from here on all find the configuration
             trainer.run()
         if lock is not None:
             clear_replaced(stage)
         processes.first(None)  # and now the weights
-    return run
+    return plan
 
 
 @contextmanager
@@ -124,22 +142,19 @@ def _lost_noticed(stage: Stage) -> Iterator[None]:
         ) from error
 
 
-def _objective(config: StageConfig, dataset: Dataset, init_from: str | Path | None) -> Objective:
-    """Returns the model of a configuration, untrained or from a file, with what it is fitted to."""
+def _objective(plan: FitPlan) -> Objective:
+    """Returns the model of a plan, untrained or from a file, with what it is fitted to."""
     import torch
 
     from smoothctl.rng import seed_from
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_from(config.seed, "weights"))
-        density = build_density(config)
-    _check_classes(density, dataset)
-    if init_from is not None:
-        take_weights(density, init_from)
-    kernel = None
-    if config.kernel is not None and config.sigma is not None:
-        kernel = kernels.build(config.kernel, config.sigma, config.scale)
-    return OBJECTIVES[config.stage](density, kernel)
+        torch.manual_seed(seed_from(plan.config.seed, "weights"))
+        density = build_density(plan.config, plan.options)
+    _check_classes(density, plan.dataset)
+    if plan.settings.init_from is not None:
+        take_weights(density, plan.settings.init_from)
+    return Objective(plan.config.stage, density, plan.config.sigma or 0.0)
 
 
 def _check_classes(density: Density, dataset: Dataset) -> None:

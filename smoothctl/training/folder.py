@@ -1,17 +1,26 @@
 """The folder of a stage while it is fitted: who may write, what is there, what goes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from smoothctl.distributed.processes import Processes
-from smoothctl.errors import RunError
+from smoothctl.errors import RunError, TrainingError
 from smoothctl.runs.config import StageConfig, to_toml
-from smoothctl.runs.run import STAGES, Run, Stage
+from smoothctl.runs.run import STAGES, Stage
 from smoothctl.storage.files import move, remove, remove_leftovers, write_bytes
 from smoothctl.storage.locks import Lock, hold
+from smoothctl.training.settings import FitPlan
 
-__all__ = ["claimed", "clear_replaced", "is_settled", "last_good", "prepare"]
+__all__ = [
+    "check_same_config",
+    "check_same_folder",
+    "claimed",
+    "clear_replaced",
+    "is_settled",
+    "last_good",
+    "prepare",
+]
 
 
 @contextmanager
@@ -34,31 +43,70 @@ def claimed(
         yield lock
 
 
-def is_settled(run: Run, config: StageConfig, overwrite: bool) -> bool:
+def is_settled(plan: FitPlan) -> bool:
     """Returns whether the stage is complete already; refuses what must not be written into.
 
     Raises:
         RunError: the folder holds something else, or another configuration.
     """
-    stage = run.stage(config.stage)
+    stage, config = plan.stage, plan.config
     for name in STAGES:
-        if name != config.stage and run.stage(name).started:
-            config.check_same_smoothing(run.stage(name).config(), str(run.path))
+        other = plan.run.stage(name)
+        if name != config.stage and other.started:
+            config.check_same_smoothing(other.config(), str(plan.run.path))
     if _is_foreign(stage):
-        raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another --out.")
-    if overwrite or not stage.fitted:
+        raise RunError(f"{stage.path} is not empty and holds no config.toml: choose another `out`.")
+    if plan.settings.overwrite or not stage.fitted:
         return False
     fitted = stage.config()
     changed = fitted.differences(config, longer=True)
     if changed:
         raise RunError(
             f"{stage.path} was fitted with another configuration ({'; '.join(changed)}): "
-            "choose another --out, or --overwrite it."
+            "choose another `out`, or `overwrite` it."
         )
     return stage.complete and fitted.training.steps == config.training.steps
 
 
-def prepare(stage: Stage, config: StageConfig, sources: Mapping[str, str], overwrite: bool) -> None:
+def check_same_config(processes: Processes, config: StageConfig) -> None:
+    """Checks that all processes fit the same to the same data.
+
+    Raises:
+        TrainingError: one of them does not.
+    """
+    everyone = processes.gather((processes.name, config))
+    for name, other in everyone:
+        if changed := everyone[0][1].differences(other):
+            raise TrainingError(
+                f"{name} would fit something else than process 0 "
+                f"({'; '.join(changed)}): all hosts need the same command and the same data."
+            )
+
+
+def check_same_folder(processes: Processes, stage: Stage, step: int) -> None:
+    """Checks that all processes see the same files of a stage, on whatever host they are.
+
+    Args:
+        processes: those that fit.
+        stage: whose configuration the first has written.
+        step: of the checkpoint that this process would go on from.
+
+    Raises:
+        TrainingError: one of them sees another folder.
+    """
+    checkpoint = f"a checkpoint of step {step}" if step else "no checkpoint"
+    mine = checkpoint if stage.started else "no config.toml"
+    everyone = processes.gather((processes.name, mine))
+    for name, other in everyone:
+        if other != everyone[0][1]:
+            raise TrainingError(
+                f"{name} does not see the run folder of {stage.path} as process 0 "
+                f"does: it finds {other} there, and not {everyone[0][1]}; all hosts need a folder "
+                "that they share."
+            )
+
+
+def prepare(plan: FitPlan) -> None:
     """Writes config.toml; a stage that is replaced is kept until the new one is complete.
 
     So are the weights of a complete stage that goes on for more steps. Half a stage of another
@@ -68,18 +116,19 @@ def prepare(stage: Stage, config: StageConfig, sources: Mapping[str, str], overw
     Raises:
         RunError: a complete stage has lost the checkpoint that it would go on from.
     """
+    stage, overwrite = plan.stage, plan.settings.overwrite
     rest = stage.path.with_name(f".{stage.path.name}.tmp")
     remove(rest)
     if overwrite and stage.complete:
         clear_replaced(stage)
         move(stage.path, _replaced(stage))
-    elif overwrite and stage.started and stage.config().differences(config):
+    elif overwrite and stage.started and stage.config().differences(plan.config):
         move(stage.path, rest)
         remove(rest)
     elif stage.complete:
         _keep_weights(stage)
     remove_leftovers(stage.path)
-    write_bytes(stage.config_file, to_toml(config, sources).encode())
+    write_bytes(stage.config_file, to_toml(plan.config, plan.settings.sources).encode())
 
 
 def _keep_weights(stage: Stage) -> None:
@@ -87,8 +136,9 @@ def _keep_weights(stage: Stage) -> None:
     steps = stage.config().training.steps
     if stage.steps_done < steps:
         raise RunError(
-            f"{stage.path} has no checkpoint of its step {steps} to go on from: --overwrite fits "
-            f"it anew, and --init-from {stage.weights_file()} starts another run from its weights."
+            f"{stage.path} has no checkpoint of its step {steps} to go on from: `overwrite` "
+            f"fits it anew, and `init_from={stage.weights_file()}` starts another run from its "
+            "weights."
         )
     kept = _replaced(stage)
     remove(kept)

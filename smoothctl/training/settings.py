@@ -8,22 +8,24 @@ from typing import Any
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.architectures.base import Density
-from smoothctl.config import as_dict, build
+from smoothctl.config import as_dict, build, errors_of
 from smoothctl.datasets.base import Dataset, Domain
 from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.kernels.base import Kernel
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.spreads import differ, spreads
 from smoothctl.runs.config import Precision, StageConfig, StageName, TrainingConfig
 from smoothctl.runs.run import RUNS, Run, Stage
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["FitSettings", "resolve", "sources_of"]
+__all__ = ["FitPlan", "FitSettings", "resolve"]
 
 DEFAULT_DATASETS: dict[Domain, str] = {"vector": "rings", "image": "digits"}
 DEFAULT_ARCHITECTURES: dict[Domain, str] = {"vector": "made", "image": "pixelcnnpp"}
 DEFAULT_KERNEL = "gaussian"
 _SHA256 = "sha256:"
 _OF_SMOOTHING = ("kernel", "sigma", "standardise", "scale")
+_INHERITED = ("dataset", "data", "kernel", "sigma", "scale")
 
 
 @dataclass(frozen=True)
@@ -71,120 +73,165 @@ class FitSettings:
     overwrite: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
+    def given(self) -> dict[str, str]:
+        """Returns where each given value came from: the Python call, if nobody says otherwise."""
+        keys = ["dataset", "architecture", "kernel", "sigma", "seed", "precision", "preset"]
+        keys += ["init_from", "standardise", "scale"]
+        given = [key for key in keys if getattr(self, key) != getattr(FitSettings, key)]
+        for table in ("data", "options", "training"):
+            given += [f"{table}.{name}" for name in getattr(self, table)]
+        return dict.fromkeys(given, "Python call") | dict(self.sources)
 
-def resolve(
-    name: StageName, settings: FitSettings, sources: dict[str, str], reporter: Reporter
-) -> tuple[StageConfig, Dataset, Run]:
-    """Fills in every value that was not chosen."""
-    settings = _inherit(settings, sources, reporter) if name == "denoiser" else settings
-    _check_settings(settings)
-    dataset_name = datasets.canonical_name(_or(settings.dataset, _default_dataset(settings)))
-    dataset = datasets.open_dataset(dataset_name, settings.data, reporter.note)
-    architecture = _or(settings.architecture, DEFAULT_ARCHITECTURES[dataset.domain])
+    def filled(self, sources: Mapping[str, str], **values: Any) -> "FitSettings":
+        """Returns the settings with other values, and where those came from."""
+        return replace(self, sources={**self.sources, **sources}, **values)
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a fit resolves to: every value that it needs, once and in its type.
+
+    Args:
+        settings: what the caller chose, with presets and what a prior hands on.
+        config: everything that determines the weights, as it is written down.
+        options: the architecture's `Config`.
+        kernel: smooths the data; None for a baseline.
+        dataset: opened.
+        run: the run folder.
+    """
+
+    settings: FitSettings
+    config: StageConfig
+    options: Any
+    kernel: Kernel | None
+    dataset: Dataset
+    run: Run
+
+    @property
+    def stage(self) -> Stage:
+        """The stage's folder."""
+        return self.run.stage(self.config.stage)
+
+
+def resolve(stage: StageName, settings: FitSettings, reporter: Reporter) -> FitPlan:
+    """Fills in every value that was not chosen.
+
+    Wrong settings of an architecture that was named are refused before any data are read.
+
+    Raises:
+        UsageError: an unknown name or setting, or values that do not go together.
+        RunError: a denoiser without a prior, or one that contradicts it.
+    """
+    settings = replace(settings, sources=settings.given())
+    if stage == "denoiser":
+        settings = _inherit(settings, reporter)
+    model = None if settings.architecture is None else _model(settings, settings.architecture)
+    name = _dataset_name(settings)
+    dataset = datasets.open_dataset(name, settings.data, reporter.note)
+    if model is None:
+        model = _model(settings, DEFAULT_ARCHITECTURES[dataset.domain])
     if settings.dataset is None or settings.architecture is None:
-        reporter.note(f"Fits {architecture} to {dataset_name}.")
-    cls = architectures.load(architecture)
-    if cls.domain != dataset.domain:
-        raise UsageError(
-            f"{architecture} models {cls.domain}s, and {dataset.name} holds {dataset.domain}s: "
-            "choose another --arch ('smoothctl architectures list') or --dataset."
-        )
-    kernel, sigma, scale = None, None, None
-    if name != "baseline":
-        kernel = _or(settings.kernel, DEFAULT_KERNEL)
-        if name == "prior" and cls.required_kernel not in (None, kernel):
-            raise UsageError(
-                f"The noise of {architecture} is {cls.required_kernel}: it cannot be a prior of "
-                f"data smoothed by {kernel}; take --kernel {cls.required_kernel}."
-            )
-        scale = _choose_scale(settings, cls, dataset, reporter)
-        sigma = _choose_sigma(settings, cls, dataset, scale, sources, reporter)
-        kernels.build(kernel, sigma, scale)
-    elif any(getattr(settings, key) is not None for key in _OF_SMOOTHING):
-        raise UsageError(
-            "A baseline is fitted to unsmoothed data: it has no kernel, no sigma and nothing to "
-            "standardise."
-        )
-    settings = _with_preset(settings, cls, architecture, sources)
-    training = build(TrainingConfig, {**cls.training_defaults, **settings.training}, "training")
-    slug = f"{dataset.slug}-{architecture}".replace(":", "-")
-    run = Run(RUNS / slug if settings.out is None else Path(settings.out))
-    if not str(run.path).isprintable():
-        raise UsageError(f"--out {str(run.path)!r} is not printable text: choose another name.")
-    epochs = training.steps * training.batch_size / len(dataset.train)
-    suited = _suited(run.stage(name), architecture, epochs, settings)
-    sources |= {f"options.{key}": "suits the stage" for key in suited}
-    options = build(cls.Config, {**suited, **settings.options}, architecture)
-    values = {
-        "stage": name,
-        "dataset": dataset_name,
-        "data_sha256": dataset.fingerprint,
-        "event_shape": dataset.event_shape,
-        "levels": dataset.levels,
-        "kernel": kernel,
-        "sigma": sigma,
-        "scale": scale,
-        "architecture": architecture,
-        "preset": settings.preset,
-        "seed": settings.seed,
-        "precision": settings.precision,
-        "init_from": None if settings.init_from is None else _digest(str(settings.init_from)),
-        "data": dict(dataset.options),
-        "options": as_dict(options),
-        "training": training,
-    }
-    return build(StageConfig, values, "the configuration"), dataset, run
+        reporter.note(f"Fits {model.settings.architecture} to {name}.")
+    return _plan(stage, _smoothed(stage, model, dataset, reporter), dataset)
 
 
-def _suited(
-    stage: Stage, architecture: str, epochs: float, settings: FitSettings
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Model:
+    """An architecture, its settings and its training's in their types, and all that was chosen."""
+
+    cls: type[Density]
+    options: Any
+    training: TrainingConfig
+    settings: FitSettings
+
+
+def _model(settings: FitSettings, name: str) -> _Model:
+    """Reads the settings of an architecture and of its training, or refuses them."""
+    cls = architectures.load(name)
+    settings = _with_preset(replace(settings, architecture=name), cls)
+    options = build(cls.Config, settings.options, name)
+    training = {**cls.training_defaults, **settings.training}
+    return _Model(cls, options, build(TrainingConfig, training, "training"), settings)
+
+
+def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
+    """Returns the plan of a model whose smoothing is chosen."""
+    settings, run = model.settings, _run(model.settings, dataset)
+    kernel = None
+    if settings.kernel is not None and settings.sigma is not None:
+        kernel = kernels.build(settings.kernel, settings.sigma, settings.scale)
+    suited = _suited(run.stage(stage), model, len(dataset.train))
+    settings = settings.filled(dict.fromkeys((f"options.{k}" for k in suited), "suits the stage"))
+    architecture = str(settings.architecture)
+    with errors_of(architecture):
+        options = replace(model.options, **suited)
+    init_from = None if settings.init_from is None else _digest(str(settings.init_from))
+    with errors_of("the configuration"):
+        config = StageConfig(
+            stage=stage,
+            dataset=_dataset_name(settings),
+            data_sha256=dataset.fingerprint,
+            event_shape=dataset.event_shape,
+            levels=dataset.levels,
+            kernel=settings.kernel,
+            sigma=settings.sigma,
+            scale=None if settings.scale is None else tuple(settings.scale),
+            architecture=architecture,
+            preset=settings.preset,
+            seed=settings.seed,
+            precision=settings.precision,
+            init_from=init_from,
+            data=dict(dataset.options),
+            options=as_dict(options),
+            training=model.training,
+        )
+    return FitPlan(settings, config, options, kernel, dataset, run)
+
+
+def _run(settings: FitSettings, dataset: Dataset) -> Run:
+    """Returns the run folder: the chosen one, or one that is named after data and architecture."""
+    path = RUNS / f"{dataset.slug}-{settings.architecture}".replace(":", "-")
+    if settings.out is not None:
+        path = Path(settings.out)
+    if not str(path).isprintable():
+        raise UsageError(f"The `out` {str(path)!r} is not printable text: choose another name.")
+    return Run(path)
+
+
+def _suited(stage: Stage, model: _Model, examples: int) -> dict[str, Any]:
     """Returns the architecture's settings for the stage, where nobody chose them.
 
     A stage that goes on keeps what it was begun with.
     """
-    cls = architectures.load(architecture)
-    found = dict(cls.suited(stage.path.name, epochs, settings.options))
-    if stage.started and not settings.overwrite:
+    chosen = model.settings.options
+    epochs = model.training.steps * model.training.batch_size / examples
+    suited = dict(model.cls.suited(stage.path.name, epochs, chosen))
+    if suited and stage.started and not model.settings.overwrite:
         begun = stage.config()
-        if begun.architecture == architecture:
-            found |= {key: begun.options[key] for key in found if key in begun.options}
-    return {key: value for key, value in found.items() if key not in settings.options}
+        if begun.architecture == model.settings.architecture:
+            suited |= {key: begun.options[key] for key in suited if key in begun.options}
+    return {key: value for key, value in suited.items() if key not in chosen}
 
 
-def _with_preset(
-    settings: FitSettings, cls: type[Density], architecture: str, sources: dict[str, str]
-) -> FitSettings:
+def _with_preset(settings: FitSettings, cls: type[Density]) -> FitSettings:
     """Puts the preset's values under those that were chosen, but over a prior's."""
     if settings.preset is None:
         return settings
     if settings.preset not in cls.presets:
         hint = near_misses(settings.preset, cls.presets) if cls.presets else ": it has none."
-        raise UsageError(f"{architecture} has no preset '{settings.preset}'{hint}")
-    options, training = dict(settings.options), dict(settings.training)
-    inherited = sources.get("preset") == "prior"
+        raise UsageError(f"{settings.architecture} has no preset '{settings.preset}'{hint}")
+    tables = {"options": dict(settings.options), "training": dict(settings.training)}
+    sources = dict(settings.sources)
+    own = sources.get("preset") != "prior"
     for key, value in cls.presets[settings.preset].items():
         name = key.removeprefix("training.")
-        table, kind = (options, "options") if name == key else (training, "training")
-        from_prior = sources.get(f"{kind}.{name}") == "prior"
-        if name not in table or (from_prior and not inherited):
-            table[name] = value
-            sources[f"{kind}.{name}"] = f"preset {settings.preset}"
-    return replace(settings, options=options, training=training)
-
-
-def _check_settings(settings: FitSettings) -> None:
-    """Checks the settings of a named architecture before any data are read.
-
-    Raises:
-        UsageError: an unknown architecture, preset or setting.
-    """
-    if settings.architecture is None:
-        return
-    cls = architectures.load(settings.architecture)
-    checked = _with_preset(settings, cls, settings.architecture, {})
-    build(cls.Config, checked.options, settings.architecture)
-    build(TrainingConfig, checked.training, "training")
+        kind = "options" if name == key else "training"
+        dotted = f"{kind}.{name}"
+        if name not in tables[kind] or (own and sources.get(dotted) == "prior"):
+            tables[kind][name] = value
+            sources[dotted] = f"preset {settings.preset}"
+    options, training = tables["options"], tables["training"]
+    return replace(settings, sources=sources, options=options, training=training)
 
 
 def _digest(file: str) -> str:
@@ -196,53 +243,73 @@ def _digest(file: str) -> str:
     if file.startswith(_SHA256):
         raise UsageError(
             f"The fit started from weights whose SHA-256 is {file.removeprefix(_SHA256)}: name "
-            "their file with --init-from FILE."
+            "their file by `init_from`."
         )
     path = Path(file)
     if path.is_dir():
-        raise UsageError(f"--init-from takes a weights file, such as {path}/model.safetensors.")
+        raise UsageError(f"`init_from` takes a weights file, such as {path}/model.safetensors.")
     try:
         with path.open("rb") as opened:
             return _SHA256 + hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"--init-from {file}: {error.strerror or error}.") from error
+        raise UsageError(f"`init_from={file}`: {error.strerror or error}.") from error
 
 
-def _default_dataset(settings: FitSettings) -> str:
-    """Returns the embedded dataset of the architecture's domain."""
+def _dataset_name(settings: FitSettings) -> str:
+    """Returns the chosen dataset, or the embedded one of the architecture's domain."""
+    if settings.dataset is not None:  # an empty name is an unknown one
+        return datasets.canonical_name(settings.dataset)
     name = settings.architecture
     return DEFAULT_DATASETS["vector" if name is None else architectures.load(name).domain]
 
 
-def _or(chosen: str | None, default: str) -> str:
-    """Returns what was chosen, also where that is an empty and so an unknown name."""
-    return default if chosen is None else chosen
+def _smoothed(stage: StageName, model: _Model, dataset: Dataset, reporter: Reporter) -> _Model:
+    """Chooses a kernel, the spreads of columns and σ.
+
+    Raises:
+        UsageError: a model of other events, or a baseline that was given one of them.
+    """
+    cls, settings = model.cls, model.settings
+    if cls.domain != dataset.domain:
+        raise UsageError(
+            f"{settings.architecture} models {cls.domain}s, and {dataset.name} holds "
+            f"{dataset.domain}s: choose another `architecture` ('smoothctl architectures list') or "
+            "`dataset`."
+        )
+    if stage == "baseline":
+        if any(getattr(settings, key) is not None for key in _OF_SMOOTHING):
+            raise UsageError(
+                "A baseline is fitted to unsmoothed data: it has no kernel, no sigma and nothing "
+                "to standardise."
+            )
+        return model
+    kernel = DEFAULT_KERNEL if settings.kernel is None else settings.kernel
+    if stage == "prior" and cls.required_kernel not in (None, kernel):
+        raise UsageError(
+            f"The noise of {settings.architecture} is {cls.required_kernel}: it cannot be a prior "
+            f"of data smoothed by {kernel}; take `kernel={cls.required_kernel}`."
+        )
+    scale = _choose_scale(settings, cls, dataset, reporter)
+    settings = replace(settings, kernel=kernel, scale=scale)
+    if settings.sigma is None:
+        sigma, source, reason = _default_sigma(cls, dataset, scale)
+        reporter.note(f"Takes sigma = {sigma:g}, {reason}.")
+        settings = settings.filled({"sigma": source}, sigma=sigma)
+    return replace(model, settings=settings)
 
 
-def _choose_sigma(
-    settings: FitSettings,
-    cls: type[Density],
-    dataset: Dataset,
-    scale: Sequence[float] | None,
-    sources: dict[str, str],
-    reporter: Reporter,
-) -> float:
-    if settings.sigma is not None:
-        return settings.sigma
+def _default_sigma(
+    cls: type[Density], dataset: Dataset, scale: Sequence[float] | None
+) -> tuple[float, str, str]:
+    """Returns σ where nobody chose it, where it comes from, and that as a clause."""
     if cls.suggested_sigma is not None:
-        sources["sigma"] = "suggested by the architecture"
-        reporter.note(f"Takes sigma = {cls.suggested_sigma:g}, suggested for {cls.__name__}.")
-        return cls.suggested_sigma
+        reason = f"suggested for {cls.__name__}"
+        return cls.suggested_sigma, "suggested by the architecture", reason
     if dataset.suggested_sigma is not None:
-        sources["sigma"] = "suggested by the dataset"
-        reporter.note(f"Takes sigma = {dataset.suggested_sigma:g}, suggested for {dataset.name}.")
-        return dataset.suggested_sigma
-    estimate = sigma_heuristic(dataset, scale=scale)
-    sigma = float(f"{estimate.sigma:.3g}")
-    sources["sigma"] = "heuristic"
+        return dataset.suggested_sigma, "suggested by the dataset", f"suggested for {dataset.name}"
+    sigma = float(f"{sigma_heuristic(dataset, scale=scale).sigma:.3g}")
     what = "data points" if scale is None else "standardised rows"
-    reporter.note(f"Takes sigma = {sigma:g}, the median distance of two {what} over 2√D.")
-    return sigma
+    return sigma, "heuristic", f"the median distance of two {what} over 2√D"
 
 
 def _choose_scale(
@@ -255,11 +322,9 @@ def _choose_scale(
     """
     if settings.scale is not None:
         return tuple(settings.scale)
-    if dataset.domain == "image":
-        if settings.standardise:
-            raise UsageError("Images have one scale: there is nothing to standardise.")
-        return None
-    if settings.standardise is False:
+    if dataset.domain == "image" and settings.standardise:
+        raise UsageError("Images have one scale: there is nothing to standardise.")
+    if dataset.domain == "image" or settings.standardise is False:
         return None
     scale = spreads(dataset)
     if not (settings.standardise or differ(scale)):
@@ -267,7 +332,7 @@ def _choose_scale(
     said = f"The spreads of the columns differ, from {min(scale):g} to {max(scale):g}"
     if cls.loss_in_nats():
         reporter.note(
-            f"{said}: sigma is in units of each one's; --set standardise=false takes one for all."
+            f"{said}: sigma is in units of each one's; `standardise=False` takes one for all."
         )
         return scale
     if settings.standardise:
@@ -276,88 +341,83 @@ def _choose_scale(
     return None
 
 
-def sources_of(settings: FitSettings) -> dict[str, str]:
-    """Returns where each given value came from: the Python call, where nobody says otherwise."""
-    keys = ["dataset", "architecture", "kernel", "sigma", "seed", "precision", "preset"]
-    keys += ["init_from", "standardise", "scale"]
-    given = [key for key in keys if getattr(settings, key) != getattr(FitSettings, key)]
-    for table in ("data", "options", "training"):
-        given += [f"{table}.{name}" for name in getattr(settings, table)]
-    return dict.fromkeys(given, "Python call") | dict(settings.sources)
-
-
-def _inherit(settings: FitSettings, sources: dict[str, str], reporter: Reporter) -> FitSettings:
+def _inherit(settings: FitSettings, reporter: Reporter) -> FitSettings:
     """Takes dataset, kernel, σ, architecture and its settings from the prior.
 
     A contradiction is an error, but for the architecture and its settings, which may differ. A
     prior's architecture that can be no denoiser is left for the domain's default.
     """
-    if settings.out is None:
-        raise UsageError("A denoiser is fitted beside its prior: name the run folder with --out.")
-    prior = Run(Path(settings.out)).stage("prior")
-    if not prior.started:
-        raise RunError(f"{settings.out} has no prior; fit-prior --out {settings.out} makes one.")
+    prior = _prior_of(settings)
     config = prior.config()
-    if settings.standardise not in (None, config.scale is not None):
-        raise RunError(
-            f"standardise={settings.standardise} contradicts the prior in {prior.config_file}: "
-            "leave it out, or fit another prior."
-        )
-    for key in ("dataset", "data", "kernel", "sigma", "scale"):
-        chosen, inherited = getattr(settings, key), getattr(config, key)
-        if key == "data":
-            chosen = dict(chosen) or None
-            sources.update({f"data.{name}": "prior" for name in inherited})
-        if key == "dataset" and chosen is not None:
-            chosen = datasets.canonical_name(chosen)
-        if chosen is not None and chosen != inherited:
-            raise RunError(
-                f"The denoiser's {key} ({chosen}) is not its prior's ({inherited} in "
-                f"{prior.config_file}): leave it out, or fit another prior."
-            )
-        sources[key] = "prior"
-    if settings.architecture is None:
-        settings = replace(settings, architecture=_denoising(config.architecture, reporter))
-    options = dict(settings.options)
-    if settings.architecture == config.architecture:
-        sources.setdefault("architecture", "prior")
-        inherited_options = _chosen(config)
-        inherited_options = {k: v for k, v in inherited_options.items() if k not in options}
-        sources.update({f"options.{name}": "prior" for name in inherited_options})
-        options |= inherited_options
-    preset = settings.preset
-    if preset is None and settings.architecture == config.architecture:
-        preset = config.preset
-        sources["preset"] = "prior"
-    return replace(
-        settings,
-        dataset=config.dataset,
-        data=config.data,
-        kernel=config.kernel,
-        sigma=config.sigma,
-        standardise=config.scale is not None,
-        scale=config.scale,
-        preset=preset,
-        options=options,
-    )
+    _check_inherited(settings, config, prior.config_file)
+    inherited = {key: getattr(config, key) for key in _INHERITED}
+    keys = [*_INHERITED, *(f"data.{name}" for name in config.data)]
+    inherited["standardise"] = config.scale is not None
+    settings = settings.filled(dict.fromkeys(keys, "prior"), **inherited)
+    cls = architectures.load(config.architecture)
+    if settings.architecture is None and not cls.conditional:
+        default = DEFAULT_ARCHITECTURES[cls.domain]
+        reporter.note(f"Takes {default}: the prior's {config.architecture} can be no denoiser.")
+        return replace(settings, architecture=default)
+    if settings.architecture not in (None, config.architecture):
+        return settings
+    return _inherit_model(settings, config)
 
 
-def _chosen(prior: StageConfig) -> dict[str, Any]:
-    """Returns the prior's settings without those that each stage chooses for itself."""
+def _inherit_model(settings: FitSettings, prior: StageConfig) -> FitSettings:
+    """Takes the architecture, its settings and a preset from the prior.
+
+    Settings that each stage chooses for itself are taken where they are not the default.
+    """
     cls = architectures.load(prior.architecture)
     own, default = cls.suited("denoiser", 1.0, {}), as_dict(cls.Config())
-    return {
+    options = {
         key: value
         for key, value in prior.options.items()
-        if key not in own or value != default.get(key)
+        if key not in settings.options and (key not in own or value != default.get(key))
     }
+    sources = dict.fromkeys((f"options.{name}" for name in options), "prior")
+    sources["architecture"] = settings.sources.get("architecture", "prior")
+    if settings.preset is None:
+        settings = settings.filled({"preset": "prior"}, preset=prior.preset)
+    options = {**settings.options, **options}
+    return settings.filled(sources, architecture=prior.architecture, options=options)
 
 
-def _denoising(architecture: str, reporter: Reporter) -> str:
-    """Returns the prior's architecture, or its domain's default where that takes no context."""
-    cls = architectures.load(architecture)
-    if cls.conditional:
-        return architecture
-    default = DEFAULT_ARCHITECTURES[cls.domain]
-    reporter.note(f"Takes {default}: the prior's {architecture} can be no denoiser.")
-    return default
+def _prior_of(settings: FitSettings) -> Stage:
+    """Returns the prior that a denoiser is fitted beside.
+
+    Raises:
+        UsageError: no run folder is named.
+        RunError: it has no prior.
+    """
+    if settings.out is None:
+        raise UsageError("A denoiser is fitted beside its prior: name the run folder by `out`.")
+    prior = Run(Path(settings.out)).stage("prior")
+    if not prior.started:
+        raise RunError(prior.lacking())
+    return prior
+
+
+def _check_inherited(settings: FitSettings, prior: StageConfig, file: Path) -> None:
+    """Checks that what was chosen for a denoiser is its prior's.
+
+    Raises:
+        RunError: it is not.
+    """
+    if settings.standardise not in (None, prior.scale is not None):
+        raise RunError(
+            f"standardise={settings.standardise} contradicts the prior in {file}: leave it out, or "
+            "fit another prior."
+        )
+    chosen = {key: getattr(settings, key) for key in _INHERITED}
+    chosen["data"] = dict(settings.data) or None
+    chosen["dataset"] = None if settings.dataset is None else _dataset_name(settings)
+    chosen["scale"] = None if settings.scale is None else tuple(settings.scale)
+    for key, value in chosen.items():
+        inherited = getattr(prior, key)
+        if value is not None and value != inherited:
+            raise RunError(
+                f"The denoiser's {key} ({value}) is not its prior's ({inherited} in {file}): leave "
+                "it out, or fit another prior."
+            )

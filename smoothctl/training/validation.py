@@ -1,19 +1,21 @@
-"""The loss of held-out examples, the same however they are cut into passes."""
+"""The loss of held-out examples, the same however they are cut into micro-batches."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from smoothctl.datasets.base import View
 from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
 from smoothctl.rng import generator
-from smoothctl.smoothing.batching import evaluate, spans
-from smoothctl.training.batches import Feed, noise_of
-from smoothctl.training.objectives import Objective
+from smoothctl.smoothing.batching import spans
+from smoothctl.training.batches import BatchSchedule
+from smoothctl.training.step import Objective
 
 __all__ = ["Validation"]
+
+Loss = Callable[[Tensor, Tensor, Tensor | None, Generator], Tensor]
+"""Maps x, x̃, classes and what else is drawn to the loss of each example, (batch,)."""
 
 _BATCHES = 4
 """Batches of training whose examples fit into a pass without gradients."""
@@ -23,24 +25,26 @@ class Validation:
     """Validates on the first examples of a view, smoothed by the same noise every time.
 
     Args:
-        objective: density and kernel.
+        objective: in evaluation mode.
         view: the examples to validate on.
-        limit: how many of them.
-        feed: knows how they are cut and where they go.
-        within: calls a function with the number of rows that a pass of training may take.
+        batches: knows how many of them, how they are smoothed, cut, and where they go.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        view: View,
-        limit: int,
-        feed: Feed,
-        within: Callable[[Callable[[int], Tensor]], Tensor],
-    ) -> None:
-        self.objective, self.feed, self.within = objective, feed, within
+    def __init__(self, objective: Objective, view: View, batches: BatchSchedule) -> None:
+        self.objective, self.batches, self.seed = objective, batches, batches.config.seed
+        limit = batches.config.training.validation_limit
         self.examples = view.head(limit)
-        self.labels = view.head_labels(limit) if feed.labelled else None
+        self.labels = view.head_labels(limit) if batches.labelled else None
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Returns the mean loss of the objective's current weights, in nats."""
+        draws, losses = generator(self.seed, "validation"), []
+        for start, stop in spans(len(self.examples), _BATCHES * self.batches.batch_size):
+            x, labels = self._examples(start, stop)
+            x_smooth = self.batches.smooth(x, draws)
+            losses.append(self._losses(self.objective, x, x_smooth, labels, draws).double())
+        return float(torch.cat(losses).mean())
 
     @torch.no_grad()
     def gain(self) -> float | None:
@@ -50,47 +54,29 @@ class Validation:
             None for other stages, for a loss that is not in nats, and of a single example.
         """
         density = self.objective.density
-        x = self.feed.to_device(self.examples[: GAIN_EXAMPLES[density.domain]])
-        target, context = self.objective.pair(x, generator(self.feed.config.seed, "gain"))
-        if context is None or not density.loss_in_nats() or len(x) < 2:
+        x, labels = self._examples(0, GAIN_EXAMPLES[density.domain])
+        if self.objective.stage != "denoiser" or not density.loss_in_nats() or len(x) < 2:
             return None
-        labels = None if self.labels is None else self.labels[: len(x)].to(x.device)
-        draws = generator(self.feed.config.seed, "gain-draws")
+        x_smooth = self.batches.smooth(x, generator(self.seed, "gain"))
+        draws = generator(self.seed, "gain-draws")
 
-        def log_prob(x_smooth: Tensor) -> Tensor:
-            loss = partial(density.training_loss, generator=draws)
-            return self.within(
-                lambda rows: -evaluate(loss, _BATCHES * rows, target, x_smooth, labels)
-            )
+        def log_prob(context: Tensor) -> Tensor:
+            return -self._losses(density.training_loss, x, context, labels, draws)
 
-        self.objective.eval()
-        found = gain_from_context(log_prob, context)
-        self.objective.train()
-        return float(found.double().mean())
+        return float(gain_from_context(log_prob, x_smooth).double().mean())
 
-    @torch.no_grad()
-    def loss(self) -> float:
-        """Returns the mean loss of the objective's current weights, in nats."""
-        self.objective.eval()
-        losses = self.within(self._losses)
-        self.objective.train()
-        return float(losses.mean())
+    def _examples(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Returns examples and, where the density is conditioned on them, their classes."""
+        labels = None if self.labels is None else self.labels[start:stop].to(self.batches.device)
+        return self.batches.to_device(self.examples[start:stop]), labels
 
-    def _losses(self, rows: int) -> Tensor:
-        """Returns the loss of each example, with as much in a pass as `rows` rows of training."""
-        source = generator(self.feed.config.seed, "validation")
-        whole = spans(len(self.examples), _BATCHES * self.feed.whole)
-        parts = [self._batch(start, stop, _BATCHES * rows, source) for start, stop in whole]
-        return torch.cat(parts)
-
-    def _batch(self, start: int, stop: int, rows: int, source: torch.Generator) -> Tensor:
-        """Returns the losses of examples whose smoothing is drawn at once, in passes of `rows`."""
-        x, noise = self.feed.to_device(self.examples[start:stop]), None
-        labels = None if self.labels is None else self.labels[start:stop].to(x.device)
-        if self.objective.kernel is not None and rows < len(x):
-            noise = noise_of(self.objective.kernel, tuple(x.shape), x.dtype, source).to(x.device)
+    def _losses(
+        self, loss: Loss, x: Tensor, x_smooth: Tensor, labels: Tensor | None, draws: Generator
+    ) -> Tensor:
+        """Returns the loss of each example, with as much at once as training may take."""
         losses = []
-        for a, b in spans(len(x), rows):
-            y, known = (None if t is None else t[a:b] for t in (labels, noise))
-            losses.append(self.objective(x[a:b], source, y, known).double())
+        for start, stop in spans(len(x), _BATCHES * self.batches.rows):
+            cut = slice(start, stop)
+            classes = None if labels is None else labels[cut]
+            losses.append(loss(x[cut], x_smooth[cut], classes, draws))
         return torch.cat(losses)
