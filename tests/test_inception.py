@@ -1,6 +1,7 @@
 """Inception: clean-fid's own features and distance, and weights that are checked before use."""
 
 import hashlib
+import socket
 import warnings
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]
     monkeypatch.setenv("SMOOTHCTL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SMOOTHCTL_INCEPTION", raising=False)
     monkeypatch.delenv("SMOOTHCTL_INCEPTION_SHA256", raising=False)
-    monkeypatch.setattr(inception, "urlopen", lambda *_, **__: pytest.fail("asked the network"))
+    monkeypatch.setattr(torch.hub, "urlopen", lambda *_, **__: pytest.fail("asked the network"))
     return tmp_path / NAME, save(tiny(), tmp_path / NAME)
 
 
@@ -280,7 +281,7 @@ class TestDownload:
         """A file that is fetched in place of the true one."""
         from urllib.request import urlopen
 
-        monkeypatch.setattr(inception, "urlopen", urlopen)
+        monkeypatch.setattr(torch.hub, "urlopen", urlopen)
         monkeypatch.setattr(inception, "_ADDRESS", weights[0].as_uri())
         monkeypatch.setattr(inception, "SHA256", weights[1])
         return weights[0]
@@ -288,6 +289,7 @@ class TestDownload:
     def test_into_the_cache_once(self, address: Path, tmp_path: Path) -> None:
         told: list[str] = []
         first = Inception(request(None, download=True, note=told.append))
+        assert socket.getdefaulttimeout() is None
         address.unlink()
         again = Inception(request(None, download=True, note=told.append))
         assert [file.name for file in (tmp_path / "cache" / "inception").iterdir()] == [NAME]

@@ -4,20 +4,21 @@ import hashlib
 import io
 import os
 import re
-import uuid
+import socket
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.hub import download_url_to_file
 
 from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, NotAvailable, UsageError
@@ -148,8 +149,10 @@ def _head(network: Any, features: Tensor, probabilities: Tensor) -> Tensor | Non
     weight = getattr(getattr(network, "output", None), "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] != features.shape[1]:
         return None
-    found = F.linear(features, weight.detach()).softmax(1)
-    same = found.shape == probabilities.shape and torch.allclose(found, probabilities, atol=_AGREE)
+    by_head = F.linear(features, weight.detach()).softmax(1)
+    same = by_head.shape == probabilities.shape and torch.allclose(
+        by_head, probabilities, atol=_AGREE
+    )
     return weight.detach() if same else None
 
 
@@ -202,49 +205,47 @@ def _verified(content: bytes, where: str, expected: list[str]) -> str:
     Raises:
         DataError: it is not among the expected ones.
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found not in expected:
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 not in expected:
         raise DataError(
-            f"{where} has the SHA-256 {found} and not {' or '.join(expected)}: replace it, or, "
+            f"{where} has the SHA-256 {sha256} and not {' or '.join(expected)}: replace it, or, "
             "where it is a file of your own that you trust, give its SHA-256 with "
             f"`feature_sha256` or ${WEIGHTS_SHA256}."
         )
-    return found
+    return sha256
 
 
 def _download(target: Path) -> None:
     """Fetches the known file; it appears under its name when it is complete and verified."""
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        found = _fetch(beside)
-        if found != SHA256:
-            raise DataError(
-                f"{_ADDRESS} gave a file with the SHA-256 {found} and not {SHA256}: nothing was "
-                "kept; try again, or from another network."
-            )
-        beside.replace(target)
+        with TemporaryDirectory(prefix=".", dir=target.parent) as folder, _impatience():
+            fetched = Path(folder) / target.name
+            download_url_to_file(_ADDRESS, str(fetched), progress=False)
+            sha256 = hashlib.sha256(fetched.read_bytes()).hexdigest()
+            if sha256 != SHA256:
+                raise DataError(
+                    f"{_ADDRESS} gave a file with the SHA-256 {sha256} and not {SHA256}: nothing "
+                    "was kept; try again, or from another network."
+                )
+            fetched.replace(target)
     except (OSError, HTTPException) as error:
         reason = str(getattr(error, "reason", None) or error).removesuffix(".")
         raise NotAvailable(
             f"Inception's weights cannot be fetched from {_ADDRESS} ({reason}): put the file into "
             f"{target.parent} by hand, or name it with `feature_weights` or ${WEIGHTS}."
         ) from error
+
+
+@contextmanager
+def _impatience() -> Iterator[None]:
+    """Lets a network that says nothing be an error, for which torch.hub would wait forever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        yield
     finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def _fetch(path: Path) -> str:
-    """Writes what the address gives, a mebibyte at a time, and returns its SHA-256."""
-    digest = hashlib.sha256()
-    with urlopen(_ADDRESS, timeout=_TIMEOUT) as answer, path.open("xb") as file:
-        while chunk := answer.read(2**20):
-            file.write(chunk)
-            digest.update(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+        socket.setdefaulttimeout(before)
 
 
 @contextmanager
