@@ -118,6 +118,10 @@ def images(n: int, channels: int, key: str) -> Tensor:
     return patches.repeat_interleave(4, 2).repeat_interleave(4, 3).round().to(torch.uint8)
 
 
+def resized(images: Tensor) -> Tensor:
+    return inception._resized(images, inception._resizer())
+
+
 def folder(path: Path, n: int, channels: int, key: str) -> Path:
     for i, image in enumerate(images(n, channels, key)):
         write_png(path / f"{i:03}.png", image.numpy())
@@ -185,7 +189,7 @@ class TestProbabilities:
     def test_leave_the_bias_out(self, weights) -> None:
         found = Inception(request(*weights))(images(3, 3, "p")).probabilities
         network = tiny()
-        x = inception._resized(images(3, 3, "p"))
+        x = resized(images(3, 3, "p"))
         torch.testing.assert_close(found, network(x, no_output_bias=True).detach())
         assert not torch.allclose(found, network(x).detach(), atol=1e-3)
         assert found.shape == (3, 5)
@@ -195,13 +199,13 @@ class TestProbabilities:
         file = weights[0].with_name("other.pt")
         extractor = Inception(request(file, save(module, file)))
         assert (extractor._head is None) == (passes == 2)
-        expected = tiny()(inception._resized(images(3, 1, "p")), no_output_bias=True).detach()
+        expected = tiny()(resized(images(3, 1, "p")), no_output_bias=True).detach()
         torch.testing.assert_close(extractor(images(3, 1, "p")).probabilities, expected)
 
     def test_are_the_file_s_own_where_its_layer_is_used_otherwise(self, weights) -> None:
         file, module = weights[0].with_name("other.pt"), Temperature(6)
         extractor = Inception(request(file, save(module, file)))
-        expected = module(inception._resized(images(3, 3, "p"))).detach()
+        expected = module(resized(images(3, 3, "p"))).detach()
         torch.testing.assert_close(extractor(images(3, 3, "p")).probabilities, expected)
 
 
