@@ -1,8 +1,14 @@
-"""`python tests/without.py PACKAGES WORDS…`: the command line where packages are missing."""
+"""`python tests/without.py PACKAGES < COMMANDS`: command lines where packages are not installed.
+
+COMMANDS is JSON, a list of words each; so is what is printed, exit code, stdout and stderr each.
+"""
 
 import importlib.metadata
+import json
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.abc import MetaPathFinder
+from io import StringIO
 
 from smoothctl.cli import main
 
@@ -26,8 +32,18 @@ class Missing(MetaPathFinder):
         return self.from_name(name)
 
 
+def run(words: list[str]) -> tuple[int, str, str]:
+    sys.argv, code = ["smoothctl", *words], 0
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
 if __name__ == "__main__":
-    missing = Missing(sys.argv.pop(1).split(","))
+    missing = Missing(sys.argv[1].split(","))
     sys.meta_path.insert(0, missing)
     importlib.metadata.Distribution.from_name = missing.distribution
-    main()
+    print(json.dumps([run(words) for words in json.load(sys.stdin)]))
