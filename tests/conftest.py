@@ -1,19 +1,23 @@
-"""Fixtures: one small trained run, shared by the tests that only read it."""
+"""Fixtures: small fitted runs, shared by the tests that only read them, and the command line."""
 
 import os
+import shutil
 import signal
-import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from smoothctl.cli import main
-from smoothctl.runs.run import Run
+from smoothctl.runs.run import Run, load_run
+from smoothctl.testing import cli
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+
+__all__ = ["cli"]
 
 TINY = {"steps": 60, "batch_size": 128, "warmup": 5, "learning_rate": 5e-3}
 SMALL = {"mixtures": 2, "width": 16, "layers": 2}
@@ -52,23 +56,40 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fit_denoiser(**common)
 
 
+@pytest.fixture(scope="session")
+def fitted_digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Returns a function that fits all stages on digits for three steps each, once a session."""
+
+    @cache
+    def fitted(classes: int) -> Path:
+        out = tmp_path_factory.mktemp("digits")
+        options = {"filters": 4, "blocks": 1, "mixtures": 2, "scales": 1, "classes": classes}
+        training = {"steps": 3, "batch_size": 16, "warmup": 1, "validation_limit": 16}
+        common = {"architecture": "pixelcnnpp", "out": out, "training": training, "device": "cpu"}
+        fit_baseline(dataset="digits", options=options, **common)
+        fit_prior(dataset="digits", options=options, sigma=0.3, **common)
+        fit_denoiser(out=out, training=training, device="cpu")
+        return out
+
+    return fitted
+
+
+@pytest.fixture(scope="module")
+def digits_run(fitted_digits: Callable[[int], Path], tmp_path_factory) -> Run:
+    """A run of all stages on digits, hardly fitted; each module has a copy of its own."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    return load_run(shutil.copytree(fitted_digits(0), out))
+
+
+@pytest.fixture(scope="module")
+def class_run(fitted_digits: Callable[[int], Path], tmp_path_factory) -> Run:
+    """The same, conditioned on the ten classes."""
+    out = tmp_path_factory.mktemp("runs") / "by-class"
+    return load_run(shutil.copytree(fitted_digits(10), out))
+
+
 @pytest.fixture
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
-    """Returns a function that runs a command line: (exit code, stdout, stderr)."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run

@@ -3,14 +3,12 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from smoothctl.cli import main
 from smoothctl.errors import RunError
 from smoothctl.evaluation.records import read_scores
 from smoothctl.runs.run import Run, Stage, load_run
@@ -54,21 +52,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     mount(path, f"size={SIZE}")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Returns a function that runs a command line: (exit code, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-            raise SystemExit(0)
-        return int(stopped.value.code or 0), capsys.readouterr().err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +134,7 @@ def test_what_was_written_before_stays(
     assert cli(*command, disk / f"a.{ending}")[0] == 0
     before = {path.name: path.read_bytes() for path in disk.iterdir()}
     leave(disk, pages)
-    code, said = cli(*command, disk / f"a.{ending}")
+    code, _, said = cli(*command, disk / f"a.{ending}")
     assert code == 1
     assert said.count("Error: ") == 1
     assert FULL in said
@@ -168,7 +151,7 @@ def test_scores_stay(disk: Path, whole: Run, cli: Cli) -> None:
     assert cli(*command)[0] == 0
     before = read_scores(run)
     leave(disk, 0)
-    code, said = cli(*command, "--seed", 1)
+    code, _, said = cli(*command, "--seed", 1)
     assert (code, said.count("Error: "), FULL in said) == (1, 1, True)
     assert read_scores(run) == before
     (disk / "ballast").unlink()
@@ -194,7 +177,7 @@ def test_a_read_only_disk(disk: Path, whole: Run, cli: Cli) -> None:
         ("score", disk / "run", "--samples", 0, "--limit", 5, "--quadrature", 0, "--draws", 1),
         ("report", disk / "run", "--number", 5),
     ):
-        code, error = cli(*command)
+        code, _, error = cli(*command)
         assert (code, error.count("Error: "), said in error) == (1, 1, True), (command, error)
     assert sorted(path for path in disk.rglob("*")) == before
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from smoothctl.evaluation.likelihood import gain_estimate
 from smoothctl.metrics.gain import gain_from_context, gain_note
 from smoothctl.rng import generator
-from smoothctl.runs.run import Run, load_run
+from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_denoiser, fit_prior
 from tests.conftest import SMALL, TINY
 
@@ -98,12 +98,8 @@ class TestFits:
         gain = json.loads(out)["gain"]
         assert gain["bits_per_dim"] == pytest.approx(gain["nats"] / (64 * math.log(2)))
 
-    def test_classes_go_with_their_images(self, tmp_path: Path) -> None:
-        tiny = {"steps": 2, "batch_size": 8, "validation_limit": 8}
-        options = {"filters": 4, "blocks": 1, "classes": 10}
-        common = {"out": tmp_path, "training": tiny, "device": "cpu"}
-        fit_prior(dataset="digits", architecture="pixelcnnpp", options=options, **common)
-        run = load_run(fit_denoiser(**common).path)
+    def test_classes_go_with_their_images(self, class_run: Run) -> None:
+        run = class_run
         assert "gain" in run.stage("denoiser").log()[-1]
         method, data = run.method(), run.dataset().test
         assert method is not None

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor
 from smoothctl import kernels
 from smoothctl.architectures.base import Density
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
-from smoothctl.cli import main
 from smoothctl.config import build
 from smoothctl.datasets.pictures import read_events, read_mask, snap
 from smoothctl.errors import NotAvailable, RunError, UsageError
@@ -28,7 +27,7 @@ from smoothctl.sampling.inpainting import denoise, inpaint, smooth
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import Execution, evaluate, part_of, rows_that_fit
 from smoothctl.smoothing.two_step import TwoStep
-from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+from smoothctl.testing import CommandLine
 
 SHAPE, LEVELS, SIGMA = (1, 6, 5), 16, 0.3
 TINY = {"blocks": 1, "filters": 4, "mixtures": 2, "scales": 2}
@@ -59,30 +58,6 @@ def clean(n: int) -> Tensor:
 
 def two_step(classes: int = 0, kernel: str = "gaussian") -> TwoStep:
     return TwoStep(kernels.load(kernel)(SIGMA), model("prior", classes), model("denoiser", classes))
-
-
-def _fitted(out: Path, classes: int = 0) -> Run:
-    common = {
-        "out": out,
-        "options": {**TINY, "classes": classes},
-        "training": {"steps": 2, "batch_size": 16, "warmup": 1},
-        "device": "cpu",
-    }
-    fit_baseline(dataset="digits", architecture="pixelcnnpp", **common)
-    fit_prior(dataset="digits", architecture="pixelcnnpp", sigma=SIGMA, **common)
-    return fit_denoiser(**common)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run on digits with all stages, hardly fitted."""
-    return _fitted(tmp_path_factory.mktemp("runs") / "digits")
-
-
-@pytest.fixture(scope="module")
-def by_class(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The same, conditioned on the ten classes."""
-    return _fitted(tmp_path_factory.mktemp("runs") / "by-class", classes=10)
 
 
 class TestBatches:
@@ -238,53 +213,53 @@ class TestTwoStep:
 class TestRuns:
     """The tasks of a run."""
 
-    def test_methods_share_x_smooth_and_seeds_reproduce(self, digits: Run) -> None:
+    def test_methods_share_x_smooth_and_seeds_reproduce(self, digits_run: Run) -> None:
         names = ["smoothed", "single-step", "two-step", "baseline"]
-        together = draw_all(digits, names, 3, seed=5, execution=Execution(2))
+        together = draw_all(digits_run, names, 3, seed=5, execution=Execution(2))
         assert list(together) == names
         for name in names:
-            alone = draw(digits, name, 3, seed=5)
+            alone = draw(digits_run, name, 3, seed=5)
             assert torch.allclose(alone.samples, together[name].samples, atol=1e-5)
             if alone.smoothed is not None:
                 assert torch.allclose(alone.smoothed, together["smoothed"].samples, atol=1e-5)
 
-    def test_classes_in_turn_or_one(self, by_class: Run) -> None:
-        assert draw(by_class, "baseline", 12).labels.tolist() == [*range(10), 0, 1]
-        assert draw(by_class, "baseline", 2, label=7).labels.tolist() == [7, 7]
+    def test_classes_in_turn_or_one(self, class_run: Run) -> None:
+        assert draw(class_run, "baseline", 12).labels.tolist() == [*range(10), 0, 1]
+        assert draw(class_run, "baseline", 2, label=7).labels.tolist() == [7, 7]
 
-    def test_more_draws_leave_the_first_alone(self, digits: Run) -> None:
-        x = digits.dataset().test.head(3)
-        noisy = smooth(digits, x, seed=1)
-        few, more = (denoise(digits, noisy, draws, seed=2) for draws in (1, 3))
+    def test_more_draws_leave_the_first_alone(self, digits_run: Run) -> None:
+        x = digits_run.dataset().test.head(3)
+        noisy = smooth(digits_run, x, seed=1)
+        few, more = (denoise(digits_run, noisy, draws, seed=2) for draws in (1, 3))
         assert more.samples.shape == (3, 3, 1, 8, 8)
         assert torch.allclose(few.samples[:, 0], more.samples[:, 0], atol=1e-5)
         assert torch.equal(few.single_step, more.single_step)
 
-    def test_inpainting(self, digits: Run) -> None:
-        x, known = digits.dataset().test.head(3), read_mask("bottom-half", (1, 8, 8))
+    def test_inpainting(self, digits_run: Run) -> None:
+        x, known = digits_run.dataset().test.head(3), read_mask("bottom-half", (1, 8, 8))
         for method in ("two-step", "single-step", "baseline"):
-            found = inpaint(digits, x, known, 2, method, execution=Execution(4))
+            found = inpaint(digits_run, x, known, 2, method, execution=Execution(4))
             assert torch.equal(found.images, x)
             kept = known.expand_as(x)
             for k in range(2):
                 assert torch.equal(found.samples[:, k][kept], x[kept])
-            again = inpaint(digits, x, known, 2, method)
+            again = inpaint(digits_run, x, known, 2, method)
             assert torch.allclose(found.samples, again.samples, atol=1e-5)
         with pytest.raises(UsageError, match="cannot inpaint"):
-            inpaint(digits, x, known, 2, "smoothed")
+            inpaint(digits_run, x, known, 2, "smoothed")
 
-    def test_scores(self, by_class: Run) -> None:
-        scores = score_run(by_class, effort_for(by_class, limit=6, draws=2, samples=4))
+    def test_scores(self, class_run: Run) -> None:
+        scores = score_run(class_run, effort_for(class_run, limit=6, draws=2, samples=4))
         exact = next(e for e in scores.likelihood if e.model == "baseline")
         assert exact.bits_per_dim == pytest.approx(exact.nats / (64 * math.log(2)))
         assert (scores.draws, exact.examples) == ([2], 6)
         assert [s.method for s in scores.samples][1:] == ["two-step", "single-step", "baseline"]
         assert all(s.off_support is None for s in scores.samples)
 
-    def test_missing_stages(self, digits: Run, tmp_path: Path) -> None:
+    def test_missing_stages(self, digits_run: Run, tmp_path: Path) -> None:
         alone = Run(tmp_path)
-        shutil.copytree(digits.path / "baseline", tmp_path / "baseline")
-        x, known = digits.dataset().test.head(1), read_mask("centre", (1, 8, 8))
+        shutil.copytree(digits_run.path / "baseline", tmp_path / "baseline")
+        x, known = digits_run.dataset().test.head(1), read_mask("centre", (1, 8, 8))
         with pytest.raises(RunError, match="fit-prior"):
             denoise(alone, x)
         with pytest.raises(RunError, match="fit-prior"):
@@ -293,25 +268,16 @@ class TestRuns:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
-    """Returns a function that runs a command line: (exit code, stdout, stderr)."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, arguments), "--device", "cpu"])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
+def cli(cli: CommandLine) -> Callable[..., tuple[int, str, str]]:
+    """The command line, on the CPU."""
+    return lambda *words: cli(*words, "--device", "cpu")
 
 
 class TestCommands:
     """As a person types it."""
 
-    def test_sample(self, cli, digits: Run) -> None:
-        code, out, err = cli("sample", digits.path, "-n", 3, "--batch-size", 2)
+    def test_sample(self, cli, digits_run: Run) -> None:
+        code, out, err = cli("sample", digits_run.path, "-n", 3, "--batch-size", 2)
         assert code == 0, err
         npz, png = map(Path, out.split())
         with np.load(npz) as arrays:
@@ -320,34 +286,38 @@ class TestCommands:
         with Image.open(png) as picture:
             assert picture.mode == "L"
 
-    def test_all_methods_in_one_picture(self, cli, digits: Run) -> None:
-        code, out, err = cli("sample", digits.path, "-n", 2, "--method", "all", "--out", "a.npz")
+    def test_all_methods_in_one_picture(self, cli, digits_run: Run) -> None:
+        code, out, err = cli(
+            "sample", digits_run.path, "-n", 2, "--method", "all", "--out", "a.npz"
+        )
         assert code == 0, err
         assert out.split() == ["a.npz", "a.png"]
         with np.load("a.npz") as arrays:
             assert set(arrays) == {"smoothed", "single_step", "two_step", "baseline"}
 
-    def test_a_folder_and_a_picture_alone(self, cli, digits: Run) -> None:
-        assert cli("sample", digits.path, "-n", 3, "--out", "many")[1].split() == ["many"]
+    def test_a_folder_and_a_picture_alone(self, cli, digits_run: Run) -> None:
+        assert cli("sample", digits_run.path, "-n", 3, "--out", "many")[1].split() == ["many"]
         assert len(list(Path("many").glob("*.png"))) == 3
-        message = cli("sample", digits.path, "-n", 3, "--out", "many")
+        message = cli("sample", digits_run.path, "-n", 3, "--out", "many")
         assert message[0] == 1
         assert "there already" in message[2]
-        assert cli("sample", digits.path, "-n", 2, "--out", "many", "--overwrite")[0] == 0
+        assert cli("sample", digits_run.path, "-n", 2, "--out", "many", "--overwrite")[0] == 0
         assert len(list(Path("many").glob("*.png"))) == 2
-        assert cli("sample", digits.path, "-n", 2, "--out", "one.png")[1].split() == ["one.png"]
+        assert cli("sample", digits_run.path, "-n", 2, "--out", "one.png")[1].split() == ["one.png"]
         assert not Path("one.npz").exists()
 
-    def test_unsmoothed_sigmas(self, cli, digits: Run) -> None:
+    def test_unsmoothed_sigmas(self, cli, digits_run: Run) -> None:
         arguments = ["--method", "baseline", "--unsmoothed-sigmas", "0.1,0.3", "--out", "a.npz"]
-        code, _, err = cli("sample", digits.path, "-n", 2, *arguments)
+        code, _, err = cli("sample", digits_run.path, "-n", 2, *arguments)
         assert code == 0, err
         with np.load("a.npz") as arrays:
             assert {"samples", "sigma_0.1", "sigma_0.3"} == set(arrays)
         assert Path("a.png").is_file()
 
-    def test_denoise(self, cli, digits: Run) -> None:
-        result = json.loads(cli("denoise", "test", digits.path, "-n", 3, "--draws", 2, "--json")[1])
+    def test_denoise(self, cli, digits_run: Run) -> None:
+        result = json.loads(
+            cli("denoise", "test", digits_run.path, "-n", 3, "--draws", 2, "--json")[1]
+        )
         assert result["noise_added"]
         assert Path(result["picture"]).is_file()
         with np.load(result["samples"]) as arrays:
@@ -355,7 +325,7 @@ class TestCommands:
             assert arrays["smoothed"].shape == arrays["single_step"].shape == (3, 1, 8, 8)
             noisy = arrays["smoothed"]
         np.savez("noisy.npz", smoothed=noisy)
-        again = json.loads(cli("denoise", "noisy.npz", digits.path, "--draws", 2, "--json")[1])
+        again = json.loads(cli("denoise", "noisy.npz", digits_run.path, "--draws", 2, "--json")[1])
         assert (again["noise_added"], again["n"]) == (False, 3)
         with np.load(again["samples"]) as one, np.load(result["samples"]) as two:
             assert (one["samples"] == two["samples"]).all()
@@ -367,12 +337,12 @@ class TestCommands:
         with np.load("d.npz") as arrays:
             assert arrays["samples"].shape == (5, 4, 2)
 
-    def test_inpaint(self, cli, digits: Run) -> None:
-        cli("sample", digits.path, "-n", 2, "--out", "many")
+    def test_inpaint(self, cli, digits_run: Run) -> None:
+        cli("sample", digits_run.path, "-n", 2, "--out", "many")
         mask = np.zeros((8, 8), np.uint8)
         mask[:, :3] = 255
         Image.fromarray(mask).save("mask.png")
-        code, out, err = cli("inpaint", "many", digits.path, "--mask", "mask.png", "--draws", 2)
+        code, out, err = cli("inpaint", "many", digits_run.path, "--mask", "mask.png", "--draws", 2)
         assert code == 0, err
         given = snap(read_events(Path("many"), (1, 8, 8)), 17).numpy()
         with np.load(out.split()[0]) as arrays:
@@ -392,25 +362,25 @@ class TestCommands:
             assert np.unique(arrays["samples"][..., missing]).size == 15
             assert arrays["known"].tolist() == [[missing != 0, missing != 1]]
 
-    def test_classes(self, cli, by_class: Run) -> None:
-        code, _, err = cli("sample", by_class.path, "-n", 2, "--label", 3, "--out", "a.npz")
+    def test_classes(self, cli, class_run: Run) -> None:
+        code, _, err = cli("sample", class_run.path, "-n", 2, "--label", 3, "--out", "a.npz")
         assert code == 0, err
         with np.load("a.npz") as arrays:
             assert arrays["labels"].tolist() == [3, 3]
-        assert cli("denoise", "test", by_class.path, "-n", 2, "--draws", 1)[0] == 0
-        cli("sample", by_class.path, "-n", 1, "--out", "one")
+        assert cli("denoise", "test", class_run.path, "-n", 2, "--draws", 1)[0] == 0
+        cli("sample", class_run.path, "-n", 1, "--out", "one")
         file = "one/00000.png"
-        code, _, err = cli("inpaint", file, by_class.path, "--draws", 1)
+        code, _, err = cli("inpaint", file, class_run.path, "--draws", 1)
         assert (code, "--label" in err) == (2, True)
-        assert cli("inpaint", file, by_class.path, "--draws", 1, "--label", 2)[0] == 0
+        assert cli("inpaint", file, class_run.path, "--draws", 1, "--label", 2)[0] == 0
 
-    def test_score(self, cli, digits: Run) -> None:
+    def test_score(self, cli, digits_run: Run) -> None:
         few = ["--limit", 4, "--draws", 2, "--samples", 3]
-        code, out, err = cli("score", digits.path, *few)
+        code, out, err = cli("score", digits_run.path, *few)
         assert code == 0, err
         assert "bits/dim" in out
         assert "off the support" not in out
-        scores = json.loads(cli("score", digits.path, *few, "--json")[1])
+        scores = json.loads(cli("score", digits_run.path, *few, "--json")[1])
         assert all(e["bits_per_dim"] and e["nats"] for e in scores["likelihood"])
 
     @pytest.mark.parametrize(
@@ -438,10 +408,21 @@ class TestCommands:
         ],
     )
     def test_errors(
-        self, cli, digits: Run, by_class: Run, trained_run: Run, arguments, code: int, message: str
+        self,
+        cli,
+        digits_run: Run,
+        class_run: Run,
+        trained_run: Run,
+        arguments,
+        code: int,
+        message: str,
     ) -> None:
         Image.new("L", (9, 9)).save("big.png")
-        runs = {"RUN": digits.path, "CLASSES": by_class.path, "VECTORS": trained_run.path}
+        runs = {
+            "RUN": digits_run.path,
+            "CLASSES": class_run.path,
+            "VECTORS": trained_run.path,
+        }
         got, _, err = cli(*[runs.get(a, a) for a in arguments])
         errors = [line for line in err.splitlines() if line.startswith("Error: ")]
         assert (got, len(errors)) == (code, 1), err

@@ -1,6 +1,7 @@
 """Inception: clean-fid's own features and distance, and weights that are checked before use."""
 
 import hashlib
+import socket
 import warnings
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,10 @@ def images(n: int, channels: int, key: str) -> Tensor:
     return patches.repeat_interleave(4, 2).repeat_interleave(4, 3).round().to(torch.uint8)
 
 
+def resized(images: Tensor) -> Tensor:
+    return inception._resized(images, inception._resizer())
+
+
 def folder(path: Path, n: int, channels: int, key: str) -> Path:
     for i, image in enumerate(images(n, channels, key)):
         write_png(path / f"{i:03}.png", image.numpy())
@@ -135,7 +140,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]
     monkeypatch.setenv("SMOOTHCTL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SMOOTHCTL_INCEPTION", raising=False)
     monkeypatch.delenv("SMOOTHCTL_INCEPTION_SHA256", raising=False)
-    monkeypatch.setattr(inception, "urlopen", lambda *_, **__: pytest.fail("asked the network"))
+    monkeypatch.setattr(torch.hub, "urlopen", lambda *_, **__: pytest.fail("asked the network"))
     return tmp_path / NAME, save(tiny(), tmp_path / NAME)
 
 
@@ -184,7 +189,7 @@ class TestProbabilities:
     def test_leave_the_bias_out(self, weights) -> None:
         found = Inception(request(*weights))(images(3, 3, "p")).probabilities
         network = tiny()
-        x = inception._resized(images(3, 3, "p"))
+        x = resized(images(3, 3, "p"))
         torch.testing.assert_close(found, network(x, no_output_bias=True).detach())
         assert not torch.allclose(found, network(x).detach(), atol=1e-3)
         assert found.shape == (3, 5)
@@ -194,13 +199,13 @@ class TestProbabilities:
         file = weights[0].with_name("other.pt")
         extractor = Inception(request(file, save(module, file)))
         assert (extractor._head is None) == (passes == 2)
-        expected = tiny()(inception._resized(images(3, 1, "p")), no_output_bias=True).detach()
+        expected = tiny()(resized(images(3, 1, "p")), no_output_bias=True).detach()
         torch.testing.assert_close(extractor(images(3, 1, "p")).probabilities, expected)
 
     def test_are_the_file_s_own_where_its_layer_is_used_otherwise(self, weights) -> None:
         file, module = weights[0].with_name("other.pt"), Temperature(6)
         extractor = Inception(request(file, save(module, file)))
-        expected = module(inception._resized(images(3, 3, "p"))).detach()
+        expected = module(resized(images(3, 3, "p"))).detach()
         torch.testing.assert_close(extractor(images(3, 3, "p")).probabilities, expected)
 
 
@@ -280,7 +285,7 @@ class TestDownload:
         """A file that is fetched in place of the true one."""
         from urllib.request import urlopen
 
-        monkeypatch.setattr(inception, "urlopen", urlopen)
+        monkeypatch.setattr(torch.hub, "urlopen", urlopen)
         monkeypatch.setattr(inception, "_ADDRESS", weights[0].as_uri())
         monkeypatch.setattr(inception, "SHA256", weights[1])
         return weights[0]
@@ -288,6 +293,7 @@ class TestDownload:
     def test_into_the_cache_once(self, address: Path, tmp_path: Path) -> None:
         told: list[str] = []
         first = Inception(request(None, download=True, note=told.append))
+        assert socket.getdefaulttimeout() is None
         address.unlink()
         again = Inception(request(None, download=True, note=told.append))
         assert [file.name for file in (tmp_path / "cache" / "inception").iterdir()] == [NAME]

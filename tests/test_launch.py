@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from smoothctl.cli import endings, main
+from smoothctl.cli import endings
 from smoothctl.cli.endings import Stopped, fail
 from smoothctl.errors import Interrupted
 from smoothctl.runs.run import Run, load_run
+from smoothctl.testing import CommandLine
 from tests.launches import ENVIRONMENT, launcher, rank_of
 
 FIT = ["fit-prior", "--dataset", "two-moons", "--arch", "made", "--set", "width=8",
@@ -34,19 +35,15 @@ BY_FIRST = [
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
+def cli(cli: CommandLine, monkeypatch: pytest.MonkeyPatch):
     """Returns a function that runs a command line as one of two processes."""
     monkeypatch.setattr(endings, "_COURTESY", 0.0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     before = signal.getsignal(signal.SIGTERM)
 
-    def run(rank: int, *arguments: str) -> tuple[int, str, str]:
+    def run(rank: int, *words: str) -> tuple[int, str, str]:
         monkeypatch.setenv("RANK", str(rank))
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-            raise SystemExit(0)
-        return int(stopped.value.code or 0), *capsys.readouterr()
+        return cli(*words)
 
     yield run
     signal.signal(signal.SIGTERM, before)

@@ -22,8 +22,9 @@ LAYERS = [
     {"sampling"},
     {"evaluation"},
     {"reporting"},
-    {"reproduce", "testing"},
+    {"reproduce"},
     {"cli", "__main__"},
+    {"testing"},
 ]
 """The rooms of the house, the lowest first."""
 

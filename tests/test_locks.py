@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(RunError, match="No space left"), hold(tmp_path / ".lock", "it"):
         pass
     monkeypatch.undo()

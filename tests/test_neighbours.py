@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ from smoothctl.metrics.image_sets import ImageSet, of_view, open_images
 from smoothctl.metrics.neighbours import gather, memorisation, nearest, search
 from smoothctl.reporting.figures import neighbour_rows
 from smoothctl.rng import generator
-from smoothctl.runs.run import Run
-from smoothctl.training.fit import fit_prior
+from smoothctl.runs.run import Run, load_run
 
 SHAPE = (1, 4, 5)
 
@@ -220,17 +220,11 @@ class TestPicture:
 
 
 @pytest.fixture(scope="module")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A prior on digits, hardly fitted."""
-    return fit_prior(
-        dataset="digits",
-        architecture="pixelcnnpp",
-        sigma=0.3,
-        out=tmp_path_factory.mktemp("runs") / "digits",
-        options={"blocks": 1, "filters": 4, "mixtures": 2, "scales": 2},
-        training={"steps": 2, "batch_size": 16, "warmup": 1},
-        device="cpu",
-    )
+def digits_prior(digits_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The prior alone."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    shutil.copytree(digits_run.path / "prior", folder / "prior")
+    return load_run(folder)
 
 
 @pytest.fixture
@@ -257,9 +251,9 @@ def saved(path: Path, images: ImageSet) -> Path:
 class TestVerb:
     """`smoothctl neighbours`."""
 
-    def test_of_a_run(self, run_verb, digits_run: Run) -> None:
-        out, _ = run_verb(digits_run.path, "-n", 4, "-k", 3)
-        file = digits_run.path / "samples" / "neighbours-single-step-seed0.npz"
+    def test_of_a_run(self, run_verb, digits_prior: Run) -> None:
+        out, _ = run_verb(digits_prior.path, "-n", 4, "-k", 3)
+        file = digits_prior.path / "samples" / "neighbours-single-step-seed0.npz"
         assert out.splitlines()[-2:] == [str(file), str(file.with_suffix(".png"))]
         assert "Nearest of the 1296 images of digits (train)" in out
         assert "4 samples beside 357 test images" in out
@@ -267,7 +261,7 @@ class TestVerb:
             assert arrays["indices"].shape == arrays["distances"].shape == (4, 3)
             assert arrays["samples"].shape == (4, 1, 8, 8)
             samples = of(torch.from_numpy(arrays["samples"]))
-            dataset = digits_run.dataset()
+            dataset = digits_prior.dataset()
             train = of_view("train", dataset, dataset.train)
             assert np.array_equal(nearest(samples, train, 3).indices.numpy(), arrays["indices"])
         with Image.open(file.with_suffix(".png")) as picture:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from smoothctl.cli import main
 from smoothctl.errors import RunError
 from smoothctl.rng import generator, row_generators, skipped
 from smoothctl.runs.run import Run, load_run
@@ -26,7 +24,7 @@ from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import Execution
 from smoothctl.storage.locks import hold
 from smoothctl.storage.partial import NOWHERE, Parts
-from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
+from smoothctl.testing import CommandLine
 from tests.launches import ENVIRONMENT, launcher
 from tests.sampling_child import SHARD
 
@@ -34,17 +32,12 @@ CHILD = str(Path(__file__).with_name("sampling_child.py"))
 TINY = {"steps": 3, "batch_size": 16, "warmup": 1, "validation_limit": 16}
 SMALL = {"filters": 4, "blocks": 1, "mixtures": 1, "scales": 1, "classes": 10}
 SCORE = ["--limit", "40", "--draws", "1,2", "--samples", "20", "--features", "none", "--json"]
-Smoothctl = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of all stages on digits by class, fitted for three steps each."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    common = {"architecture": "pixelcnnpp", "out": out, "options": SMALL, "training": TINY}
-    fit_baseline(dataset="digits", device="cpu", **common)
-    fit_prior(dataset="digits", device="cpu", **common)
-    return fit_denoiser(out=out, training=TINY, device="cpu")
+@pytest.fixture
+def run(class_run: Run) -> Run:
+    """A run of all stages on digits by class."""
+    return class_run
 
 
 @pytest.fixture
@@ -57,19 +50,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def smoothctl(small_parts: None, monkeypatch: pytest.MonkeyPatch, capsys) -> Smoothctl:
-    """Runs a command line: exit code, stdout, stderr."""
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        return code, *capsys.readouterr()
-
-    return command
+def cli(small_parts: None, cli: CommandLine) -> CommandLine:
+    """The command line, whose parts are small."""
+    return cli
 
 
 def killed(moment: int, *words: object) -> bool:
@@ -217,34 +200,34 @@ class TestSamples:
 
     @pytest.mark.parametrize("moment", [1, 5, 9, 11])
     def test_a_kill_loses_at_most_a_shard(
-        self, run: Run, tmp_path: Path, smoothctl: Smoothctl, moment: int
+        self, run: Run, tmp_path: Path, cli: CommandLine, moment: int
     ) -> None:
         words = ["sample", run.path, "-n", 40, "--out", tmp_path / "a.npz"]
         assert killed(moment, *words)
-        code, _, err = smoothctl(*words)
+        code, _, err = cli(*words)
         assert code == 0, err
         assert ("Goes on at image" in err) == (moment == 5)
         assert hidden(tmp_path) == []
-        assert smoothctl(*words[:-1], tmp_path / "b.npz")[0] == 0
+        assert cli(*words[:-1], tmp_path / "b.npz")[0] == 0
         assert same(arrays(tmp_path / "a.npz"), arrays(tmp_path / "b.npz"))
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
     def test_a_kill_while_a_folder_is_written(
-        self, run: Run, tmp_path: Path, smoothctl: Smoothctl
+        self, run: Run, tmp_path: Path, cli: CommandLine
     ) -> None:
         words = ["sample", run.path, "-n", 40, "--out", tmp_path / "images"]
         assert killed(50, *words)
         assert any("tmp" in name for name in hidden(tmp_path))
-        assert smoothctl(*words)[0] == 0
+        assert cli(*words)[0] == 0
         assert len(list((tmp_path / "images").glob("*.png"))) == 40
         assert hidden(tmp_path) == []
-        code, _, err = smoothctl(*words)
+        code, _, err = cli(*words)
         assert code == 1
         assert "is there already" in err
 
     @pytest.fixture
     def stopped(
-        self, run: Run, tmp_path: Path, smoothctl: Smoothctl, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> list[object]:
         """A command line that Ctrl-C stopped in its third shard of four."""
         words = ["sample", run.path, "-n", 60, "--out", tmp_path / "a.npz"]
@@ -257,7 +240,7 @@ class TestSamples:
 
         with monkeypatch.context() as patch:
             patch.setattr(Parts, "get", get)
-            code, out, err = smoothctl(*words)
+            code, out, err = cli(*words)
         assert (code, out) == (130, "")
         assert "Stopped after 32 of 60 images; the same command goes on from there." in err
         assert hidden(tmp_path) == [".a.npz.parts"]
@@ -273,11 +256,11 @@ class TestSamples:
         ],
     )
     def test_parts_of_other_work_are_not_taken(
-        self, stopped: list[object], tmp_path: Path, smoothctl: Smoothctl, more: list, said: str
+        self, stopped: list[object], tmp_path: Path, cli: CommandLine, more: list, said: str
     ) -> None:
-        code, _, err = smoothctl(*stopped, *more)
+        code, _, err = cli(*stopped, *more)
         assert (code, said in err) == (0, True), err
-        assert smoothctl(*stopped[:-1], tmp_path / "b.npz", *more)[0] == 0
+        assert cli(*stopped[:-1], tmp_path / "b.npz", *more)[0] == 0
         assert same(arrays(tmp_path / "a.npz"), arrays(tmp_path / "b.npz"))
         assert hidden(tmp_path) == []
 
@@ -290,67 +273,67 @@ class TestSamples:
         assert samples_key(copy) != before
 
     def test_a_damaged_shard_is_drawn_again(
-        self, stopped: list[object], tmp_path: Path, smoothctl: Smoothctl
+        self, stopped: list[object], tmp_path: Path, cli: CommandLine
     ) -> None:
         shard = tmp_path / ".a.npz.parts" / "images-00000000-00000016.safetensors"
         content = bytearray(shard.read_bytes())
         content[-5] ^= 16
         shard.write_bytes(content)
-        code, _, err = smoothctl(*stopped)
+        code, _, err = cli(*stopped)
         assert (code, "as its file is damaged" in err) == (0, True)
-        assert smoothctl(*stopped[:-1], tmp_path / "b.npz")[0] == 0
+        assert cli(*stopped[:-1], tmp_path / "b.npz")[0] == 0
         assert same(arrays(tmp_path / "a.npz"), arrays(tmp_path / "b.npz"))
 
     def test_a_full_disk_keeps_what_there_is(
-        self, stopped: list[object], tmp_path: Path, smoothctl: Smoothctl, monkeypatch
+        self, stopped: list[object], tmp_path: Path, cli: CommandLine, monkeypatch
     ) -> None:
         def full(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
-            code, _, err = smoothctl(*stopped)
+            code, _, err = cli(*stopped)
         assert code == 1
         assert "No space left on device" in err
-        code, _, err = smoothctl(*stopped)
+        code, _, err = cli(*stopped)
         assert (code, "Goes on at image 33" in err) == (0, True)
 
     def test_two_processes_do_not_draw_into_one_target(
-        self, run: Run, tmp_path: Path, smoothctl: Smoothctl
+        self, run: Run, tmp_path: Path, cli: CommandLine
     ) -> None:
         with hold(tmp_path / ".a.npz.lock", "a.npz"):
-            code, _, err = smoothctl("sample", run.path, "-n", 40, "--out", tmp_path / "a.npz")
+            code, _, err = cli("sample", run.path, "-n", 40, "--out", tmp_path / "a.npz")
         assert code == 1
         assert "a.npz is in use by process" in err
         assert list(tmp_path.iterdir()) == []
 
     def test_few_images_leave_no_parts(
-        self, run: Run, tmp_path: Path, smoothctl: Smoothctl, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Parts, "put", lambda self, *_: self.folder and pytest.fail("kept"))
-        assert smoothctl("sample", run.path, "-n", SHARD, "--out", tmp_path / "a.npz")[0] == 0
+        assert cli("sample", run.path, "-n", SHARD, "--out", tmp_path / "a.npz")[0] == 0
 
 
 class TestScores:
     """`score` of a run, of images and of vectors."""
 
     @pytest.mark.parametrize("moment", [2, 22])
-    def test_a_kill_loses_at_most_a_part(self, run: Run, smoothctl: Smoothctl, moment: int) -> None:
+    def test_a_kill_loses_at_most_a_part(self, run: Run, cli: CommandLine, moment: int) -> None:
         words = ["score", run.path, *SCORE]
-        whole = smoothctl(*words)
+        whole = cli(*words)
         assert killed(moment, *words)
         assert any(".parts" in name for name in hidden(run.path))
-        again = smoothctl(*words)
+        again = cli(*words)
         assert (whole[0], again[0]) == (0, 0), again[2]
         assert figures(again[1]) == figures(whole[1])
         assert hidden(run.path) == []
 
     def test_vectors_go_on_too(
-        self, trained_run: Run, smoothctl: Smoothctl, monkeypatch: pytest.MonkeyPatch
+        self, trained_run: Run, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         words = ["score", trained_run.path, "--limit", 400, "--draws", "1,4", "--samples", 0]
         words += ["--quadrature", 1, "--json"]
-        whole = smoothctl(*words)
+        whole = cli(*words)
         write, written = Parts.put, []
 
         def stop(self: Parts, name: str, tensors: dict[str, Tensor]) -> None:
@@ -364,10 +347,10 @@ class TestScores:
 
         with monkeypatch.context() as patch:
             patch.setattr(Parts, "put", stop)
-            code, _, err = smoothctl(*words)
+            code, _, err = cli(*words)
         assert (code, "goes on from what it has" in err) == (143, True)
         monkeypatch.setattr(Parts, "put", note)
-        assert figures(smoothctl(*words)[1]) == figures(whole[1])
+        assert figures(cli(*words)[1]) == figures(whole[1])
         assert set(written) == {"quadrature"}
         assert hidden(trained_run.path) == []
         (trained_run.path / "scores.json").unlink()
@@ -388,18 +371,21 @@ class TestProcesses:
             command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
         )
 
-    def test_samples(self, run: Run, tmp_path: Path, smoothctl: Smoothctl) -> None:
+    def test_samples(self, run: Run, tmp_path: Path, cli: CommandLine) -> None:
         words = ["sample", run.path, "-n", 41, "--method", "all", "--out"]
         two = self.launch(*words, tmp_path / "two.npz")
         assert two.returncode == 0, two.stderr
-        assert smoothctl(*words, tmp_path / "one.npz")[0] == 0
+        assert cli(*words, tmp_path / "one.npz")[0] == 0
         assert same(arrays(tmp_path / "two.npz"), arrays(tmp_path / "one.npz"))
         assert (tmp_path / "two.png").read_bytes() == (tmp_path / "one.png").read_bytes()
         assert two.stdout.splitlines() == [f"{tmp_path}/two.npz", f"{tmp_path}/two.png"]
         assert hidden(tmp_path) == []
 
-    def test_scores(self, run: Run, smoothctl: Smoothctl) -> None:
-        two, one = self.launch("score", run.path, *SCORE), smoothctl("score", run.path, *SCORE)
+    def test_scores(self, run: Run, cli: CommandLine) -> None:
+        two, one = (
+            self.launch("score", run.path, *SCORE),
+            cli("score", run.path, *SCORE),
+        )
         assert two.returncode == 0, two.stderr
         shared, alone = figures(two.stdout), figures(one[1])
         assert shared["samples"] == alone["samples"]
@@ -407,10 +393,10 @@ class TestProcesses:
             assert mine["nats"] == pytest.approx(theirs["nats"], rel=1e-6)
         assert hidden(run.path) == []
 
-    def test_scores_of_vectors(self, trained_run: Run, smoothctl: Smoothctl) -> None:
+    def test_scores_of_vectors(self, trained_run: Run, cli: CommandLine) -> None:
         words = ["score", trained_run.path, "--limit", 400, "--draws", 4, "--samples", 9]
         words += ["--quadrature", 0, "--json"]
-        two, one = self.launch(*words), smoothctl(*words)
+        two, one = self.launch(*words), cli(*words)
         assert two.returncode == 0, two.stderr
         assert figures(two.stdout)["samples"] == figures(one[1])["samples"]
         assert hidden(trained_run.path) == []
@@ -418,12 +404,12 @@ class TestProcesses:
 
 
 @pytest.mark.slow
-def test_kills_anywhere(run: Run, tmp_path: Path, smoothctl: Smoothctl) -> None:
+def test_kills_anywhere(run: Run, tmp_path: Path, cli: CommandLine) -> None:
     """Two dozen kills at random syncs, of work that others had begun."""
     pick = random.Random(0)
     sample = ["sample", run.path, "-n", 70, "--method", "all", "--out"]
-    whole = smoothctl(*sample, tmp_path / "whole.npz")
-    scored = smoothctl("score", run.path, *SCORE)
+    whole = cli(*sample, tmp_path / "whole.npz")
+    scored = cli("score", run.path, *SCORE)
     assert (whole[0], scored[0]) == (0, 0)
     kills = 0
     while kills < 24:
@@ -433,9 +419,9 @@ def test_kills_anywhere(run: Run, tmp_path: Path, smoothctl: Smoothctl) -> None:
                 if not killed(pick.randint(1, 14), *words):
                     break
                 kills += 1
-        code, _, err = smoothctl(*sample, target, *["--overwrite"] * target.exists())
+        code, _, err = cli(*sample, target, *["--overwrite"] * target.exists())
         assert code == 0, err
         assert same(arrays(target), arrays(tmp_path / "whole.npz"))
         assert hidden(tmp_path) == []
-        assert figures(smoothctl("score", run.path, *SCORE)[1]) == figures(scored[1])
+        assert figures(cli("score", run.path, *SCORE)[1]) == figures(scored[1])
         assert hidden(load_run(run.path).path) == []

@@ -142,7 +142,9 @@ def test_unknown_names_get_near_misses(name: str, hint: str) -> None:
 
 
 def test_an_empty_group_says_none() -> None:
-    empty: Registry[Kernel] = Registry("smoothctl.nothing", "thing", lambda: Kernel)
+    empty: Registry[Kernel] = Registry(
+        "smoothctl.nothing", "thing", "smoothctl.kernels.base:Kernel"
+    )
     with pytest.raises(UsageError, match="There is no thing 'x'; known: none"):
         empty.load("x")
 

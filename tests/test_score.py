@@ -1,7 +1,6 @@
 """`smoothctl score`: of runs and of sets of images, and what it refuses."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,52 +8,23 @@ import pytest
 import torch
 
 from smoothctl.architectures.made import MADE
-from smoothctl.cli import main
 from smoothctl.datasets import open_dataset
 from smoothctl.errors import RunError, UsageError
 from smoothctl.evaluation import records, scores
 from smoothctl.evaluation.scores import FLOOR, effort_for, score_run
 from smoothctl.runs.run import Run
 from smoothctl.sampling.output import write_folder
-from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
 TINY = {"steps": 3, "batch_size": 16, "warmup": 1, "validation_limit": 16}
 SMALL = {"filters": 4, "blocks": 1, "mixtures": 1, "scales": 1}
 
 
-@pytest.fixture(scope="module")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of all stages on digits, fitted for three steps each."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    common = {"architecture": "pixelcnnpp", "out": out, "options": SMALL, "training": TINY}
-    fit_baseline(dataset="digits", device="cpu", **common)
-    fit_prior(dataset="digits", device="cpu", **common)
-    return fit_denoiser(out=out, training=TINY, device="cpu")
-
-
-@pytest.fixture
-def smoothctl(monkeypatch: pytest.MonkeyPatch, capsys):
-    """Runs a command line: exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
 class TestRuns:
     """Likelihoods with several K, and samples of images judged by features."""
 
-    def test_images(self, digits_run: Run, smoothctl) -> None:
+    def test_images(self, digits_run: Run, cli) -> None:
         words = ["score", digits_run.path, "--limit", 20, "--draws", "4,2", "--samples", 12]
-        code, out, err = smoothctl(*words, "--features", "classifier", "--json")
+        code, out, err = cli(*words, "--features", "classifier", "--json")
         assert code == 0, err
         found = json.loads(out)
         names = [e["quantity"].strip() for e in found["likelihood"] if e["model"] == "two-step"]
@@ -72,9 +42,9 @@ class TestRuns:
         appended = json.loads((digits_run.path / "scores.json").read_text())
         assert appended[-1] == found
 
-    def test_the_table(self, digits_run: Run, smoothctl) -> None:
+    def test_the_table(self, digits_run: Run, cli) -> None:
         words = ["--limit", 4, "--samples", 12, "--draws", 2]
-        code, out, err = smoothctl("score", digits_run.path, *words, "--features", "pixels")
+        code, out, err = cli("score", digits_run.path, *words, "--features", "pixels")
         assert code == 0, err
         assert "test images (floor)" in out
         assert "Fréchet" in out
@@ -90,16 +60,16 @@ class TestRuns:
         with pytest.raises(UsageError, match="at least 2 test examples; 0 takes all"):
             score_run(trained_run, effort_for(trained_run, limit=1))
 
-    def test_none_leaves_images_unjudged(self, digits_run: Run, smoothctl) -> None:
+    def test_none_leaves_images_unjudged(self, digits_run: Run, cli) -> None:
         words = ["--limit", 4, "--samples", 12, "--draws", 2, "--json"]
-        code, out, _ = smoothctl("score", digits_run.path, *words, "--features", "none")
+        code, out, _ = cli("score", digits_run.path, *words, "--features", "none")
         assert code == 0
         assert json.loads(out)["quality"] is None
 
-    def test_another_reference(self, digits_run: Run, smoothctl) -> None:
+    def test_another_reference(self, digits_run: Run, cli) -> None:
         words = ["--limit", 4, "--samples", 12, "--draws", 2, "--json", "--features", "pixels"]
         words += ["--reference", "digits", "--split", "validation"]
-        code, out, _ = smoothctl("score", digits_run.path, *words)
+        code, out, _ = cli("score", digits_run.path, *words)
         assert code == 0
         assert json.loads(out)["quality"]["reference"] == "digits (validation)"
 
@@ -142,41 +112,41 @@ class TestFaults:
         ],
     )
     def test_what_cannot_be_compared_is_said_before_the_work(
-        self, digits_run: Run, smoothctl, in_tmp: Path, words: list[str], said: str, monkeypatch
+        self, digits_run: Run, cli, in_tmp: Path, words: list[str], said: str, monkeypatch
     ) -> None:
         monkeypatch.delenv("SMOOTHCTL_INCEPTION", raising=False)
         monkeypatch.setattr(scores, "plain_likelihood", lambda *_, **__: pytest.fail("in vain"))
         np.savez("other.npz", samples=np.zeros((5, 1, 9, 8), np.float32))
-        code, out, err = smoothctl("score", digits_run.path, *words)
+        code, out, err = cli("score", digits_run.path, *words)
         assert (code, out) == (1, "")
         assert said in err
 
     @pytest.mark.parametrize("words", [["--features", "pixels"], ["--reference", "digits"]])
-    def test_vectors_have_no_features(self, trained_run: Run, smoothctl, words: list[str]) -> None:
-        code, _, err = smoothctl("score", trained_run.path, *words)
+    def test_vectors_have_no_features(self, trained_run: Run, cli, words: list[str]) -> None:
+        code, _, err = cli("score", trained_run.path, *words)
         assert code == 2
         assert "models vectors: --features and --reference are for images" in err
 
     def test_a_damaged_list_is_said_before_the_work(
-        self, trained_run: Run, smoothctl, monkeypatch: pytest.MonkeyPatch
+        self, trained_run: Run, cli, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         file = trained_run.path / "scores.json"
         file.write_text("{")
         monkeypatch.setattr(scores, "score_run", lambda *_, **__: pytest.fail("worked in vain"))
-        code, out, err = smoothctl("score", trained_run.path)
+        code, out, err = cli("score", trained_run.path)
         assert (code, out, file.read_text()) == (1, "", "{")
         assert "move it away" in err
         file.unlink()
 
     def test_a_full_disk_still_prints(
-        self, trained_run: Run, smoothctl, monkeypatch: pytest.MonkeyPatch
+        self, trained_run: Run, cli, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(path: Path, value: object) -> None:
             raise RunError(f"Cannot write {path}: No space left on device.")
 
         monkeypatch.setattr(records, "write_json", full)
         words = ["--limit", 20, "--draws", 2, "--samples", 20, "--quadrature", 0, "--json"]
-        code, out, err = smoothctl("score", trained_run.path, *words)
+        code, out, err = cli("score", trained_run.path, *words)
         assert code == 1
         assert len(json.loads(out)["likelihood"]) == 6
         assert "No space left" in err
@@ -190,21 +160,21 @@ class TestImages:
         write_folder(tmp_path / "samples", open_dataset("digits").train.head(40))
         return tmp_path / "samples"
 
-    def test_a_folder_against_a_dataset(self, samples: Path, smoothctl) -> None:
+    def test_a_folder_against_a_dataset(self, samples: Path, cli) -> None:
         words = ["score", samples, "--reference", "digits", "--features", "pixels"]
-        code, out, err = smoothctl(*words, "--json")
+        code, out, err = cli(*words, "--json")
         assert code == 0, err
         result = json.loads(out)
         rows = {row["samples"]: row for row in result["rows"]}
         assert rows[str(samples)]["copies"] == 1
         assert rows[FLOOR]["count"] == rows[str(samples)]["count"] == 40
         assert {"time", "versions", "seed"} <= set(result)
-        assert json.loads(smoothctl(*words, "--json")[1])["rows"] == result["rows"]
-        assert "coverage" in smoothctl(*words)[1]
+        assert json.loads(cli(*words, "--json")[1])["rows"] == result["rows"]
+        assert "coverage" in cli(*words)[1]
 
-    def test_two_folders(self, samples: Path, tmp_path: Path, smoothctl) -> None:
+    def test_two_folders(self, samples: Path, tmp_path: Path, cli) -> None:
         write_folder(tmp_path / "others", -open_dataset("digits").train.head(40))
-        code, out, _ = smoothctl("score", samples, "--reference", tmp_path / "others", "--json")
+        code, out, _ = cli("score", samples, "--reference", tmp_path / "others", "--json")
         assert code == 0
         result = json.loads(out)
         assert result["features"] == "pixels"
@@ -212,10 +182,10 @@ class TestImages:
         assert "memorisation" in result["not_available"]
 
     def test_an_array_file_as_reference_has_no_test_images(
-        self, samples: Path, tmp_path: Path, smoothctl
+        self, samples: Path, tmp_path: Path, cli
     ) -> None:
         np.savez(tmp_path / "r.npz", samples=open_dataset("digits").test.head(50).numpy())
-        code, out, _ = smoothctl("score", samples, "--reference", tmp_path / "r.npz", "--json")
+        code, out, _ = cli("score", samples, "--reference", tmp_path / "r.npz", "--json")
         assert code == 0
         result = json.loads(out)
         assert [row["samples"] for row in result["rows"]] == [str(samples)]
@@ -235,24 +205,24 @@ class TestImages:
         ],
     )
     def test_options_that_make_no_sense(
-        self, samples: Path, words: list[str], sentence: str, smoothctl
+        self, samples: Path, words: list[str], sentence: str, cli
     ) -> None:
-        code, _, err = smoothctl("score", samples, "--reference", "digits", *words)
+        code, _, err = cli("score", samples, "--reference", "digits", *words)
         assert code == 2
         assert sentence in " ".join(err.split())
 
-    def test_a_reference_is_needed(self, samples: Path, smoothctl) -> None:
-        code, _, err = smoothctl("score", samples)
+    def test_a_reference_is_needed(self, samples: Path, cli) -> None:
+        code, _, err = cli("score", samples)
         assert code == 2
         assert "is no run folder: name the images to compare with by --reference" in err
-        code, _, err = smoothctl("score", samples.parent / "typo")
+        code, _, err = cli("score", samples.parent / "typo")
         assert code == 1
         assert "There is no run folder" in err
-        code, _, err = smoothctl("score", samples, "--split", "test")
+        code, _, err = cli("score", samples, "--split", "test")
         assert code == 2
         assert "--split is of the reference" in err
 
-    def test_what_is_no_images(self, tmp_path: Path, smoothctl) -> None:
+    def test_what_is_no_images(self, tmp_path: Path, cli) -> None:
         np.savez(tmp_path / "nan.npz", samples=np.full((5, 1, 8, 8), np.nan, np.float32))
         np.savez(tmp_path / "other.npz", samples=np.zeros((5, 1, 9, 8), np.float32))
         (tmp_path / "empty").mkdir()
@@ -262,7 +232,7 @@ class TestImages:
             ("empty", "holds no images"),
             ("missing", "no file or folder"),
         ]:
-            code, out, err = smoothctl("score", tmp_path / name, "--reference", "digits")
+            code, out, err = cli("score", tmp_path / name, "--reference", "digits")
             assert (code, out) == (1, "")
             assert sentence in err
             assert "Traceback" not in err
@@ -276,10 +246,10 @@ class TestImages:
         assert _counts("2, 8") == [2, 8]
 
 
-def test_a_half_fitted_run_is_no_set_of_images(tmp_path: Path, smoothctl) -> None:
+def test_a_half_fitted_run_is_no_set_of_images(tmp_path: Path, cli) -> None:
     (tmp_path / "run" / "prior").mkdir(parents=True)
     (tmp_path / "run" / "prior" / "config.toml").write_text("")
-    code, _, err = smoothctl("score", tmp_path / "run")
+    code, _, err = cli("score", tmp_path / "run")
     assert code == 1
     assert "config.toml is empty" in err
     assert torch.is_grad_enabled()

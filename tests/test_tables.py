@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from smoothctl.cli import main
 from smoothctl.datasets import is_local, open_dataset
 from smoothctl.datasets.base import Dataset
 from smoothctl.errors import DataError, UsageError
 from smoothctl.metrics.image_sets import open_images
 from smoothctl.runs.run import load_run
+from smoothctl.testing import CommandLine
 
 ROWS = np.random.default_rng(0).normal(size=(30, 3)).tolist()
 NAMES = ["a", "b", "c"]
@@ -259,24 +258,16 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["HOME", "TMPDIR", "x.csv"]
 
 
-def test_a_run_remembers_the_columns(
-    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def smoothctl(*arguments: str) -> object:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code
-
+def test_a_run_remembers_the_columns(cli: CommandLine) -> None:
     Path("x.csv").write_text(table(r3c1="word"))
     tiny = ["--set", "width=8", "--steps", "3", "--device", "cpu", "--out", "run"]
     chosen = ["--dataset", "x.csv", "--data", "columns=c,a"]
-    assert smoothctl("fit-prior", *chosen, *tiny, "--sigma", "0.3") == 0
+    cli.output("fit-prior", *chosen, *tiny, "--sigma", "0.3")
     run = load_run("run")
     assert run.stage("prior").config().data == {"columns": "c,a"}
     assert run.dataset().event_shape == (2,)
-    assert smoothctl("fit-denoiser", *chosen, *tiny) == 0
+    cli.output("fit-denoiser", *chosen, *tiny)
     Path("x.csv").write_text(table())
-    capsys.readouterr()
-    assert smoothctl("score", "run") == 1
-    assert "has changed since" in capsys.readouterr().err
+    code, _, err = cli("score", "run")
+    assert code == 1
+    assert "has changed since" in err

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -9,13 +10,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "names", "registry"]
 
-
-def _contract() -> "type[Density]":
-    from smoothctl.architectures.base import Density
-
-    return Density
-
-
-registry: "Registry[Density]" = Registry("smoothctl.architectures", "architecture", _contract)
+registry: "Registry[type[Density]]" = REGISTRIES["smoothctl.architectures"]
 load = registry.load
 names = registry.names

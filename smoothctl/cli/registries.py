@@ -9,7 +9,7 @@ import typer
 from smoothctl.cli import options
 from smoothctl.cli.console import print_json, print_table
 from smoothctl.cli.endings import by_first
-from smoothctl.registry.groups import registry_of
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Entry, Registry, printable
 
 __all__ = ["GROUPS", "Group", "print_rows", "rows_of", "verbs"]
@@ -31,8 +31,8 @@ class Group:
 
     @property
     def registry(self) -> Registry[Any]:
-        """The registry, imported when it is asked for."""
-        return registry_of(f"smoothctl.{self.plural}")
+        """Its registry."""
+        return REGISTRIES[f"smoothctl.{self.plural}"]
 
 
 def _kernel_details(cls: type) -> dict[str, Any]:

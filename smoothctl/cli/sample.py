@@ -227,10 +227,11 @@ def _picture(
     from smoothctl.reporting.figures import comparison, save_samples_picture
 
     dataset = None if request.images else _dataset(request.run, target.notes)
-    if len(titles) > 1:
-        return target.paint(comparison(titles, dataset))
-    ((method, samples),) = drawn.items()
-    return save_samples_picture(target.picture, dataset, samples, method)
+    with target.painting():
+        if len(titles) > 1:
+            return target.paint(comparison(titles, dataset))
+        ((method, samples),) = drawn.items()
+        return save_samples_picture(target.picture, dataset, samples, method)
 
 
 def _draw_frames(request: _Request, frames: int, target: Target) -> None:
@@ -251,11 +252,12 @@ def _draw_frames(request: _Request, frames: int, target: Target) -> None:
 def _picture_of_frames(request: _Request, frames: "Tensor", target: Target) -> Path | None:
     from smoothctl.reporting.figures import columns, comparison
 
-    if request.images:
-        title = f"{request.method}, step by step"
-        return target.paint(columns({title: frames.transpose(0, 1)}))
-    titles = {f"{k} of {len(frames)}": x for k, x in enumerate(frames, start=1)}
-    return target.paint(comparison(titles, _dataset(request.run, target.notes)))
+    with target.painting():
+        if request.images:
+            title = f"{request.method}, step by step"
+            return target.paint(columns({title: frames.transpose(0, 1)}))
+        titles = {f"{k} of {len(frames)}": x for k, x in enumerate(frames, start=1)}
+        return target.paint(comparison(titles, _dataset(request.run, target.notes)))
 
 
 def _arrays(drawn: "dict[str, Samples]") -> "dict[str, Tensor | None]":

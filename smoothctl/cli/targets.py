@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.endings import Stopped
-from smoothctl.errors import Interrupted, UsageError
+from smoothctl.errors import Interrupted, NotAvailable, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -216,6 +216,20 @@ class Target:
         if self.path != self.picture:
             save_arrays(self.path, arrays)
 
+    @contextmanager
+    def painting(self) -> Iterator[None]:
+        """Goes on after a block that cannot paint, and notes why, where arrays are written too.
+
+        Raises:
+            NotAvailable: the picture alone was asked for.
+        """
+        try:
+            yield
+        except NotAvailable as error:
+            if self.path == self.picture:
+                raise
+            self.notes.note(f"Without a picture: {error}")
+
     def paint(self, figure: "Figure | None") -> Path | None:
         """Writes the picture; returns its file, None where there is no figure."""
         from smoothctl.reporting.figures import save
@@ -232,7 +246,8 @@ class Target:
         shown = {title: images[:_MAX_ROWS] for title, images in named.items() if images is not None}
         if next(iter(shown.values())).ndim < 4:
             return None
-        return self.paint(columns(shown, across=1))
+        with self.painting():
+            return self.paint(columns(shown, across=1))
 
     def tell(self, result: Mapping[str, Any], picture: Path | None, what: str = "samples") -> None:
         """Prints where the files are.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.errors import DataError, UsageError
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -18,14 +19,7 @@ _TABLES = (".csv", ".tsv")
 _FILES = (*_TABLES, ".npy", ".npz", ".parquet", ".arrow", "-ubyte", "-ubyte.gz")
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
-
-def _contract() -> "type[Dataset]":
-    from smoothctl.datasets.base import Dataset
-
-    return Dataset
-
-
-registry: "Registry[Dataset]" = Registry("smoothctl.datasets", "dataset", _contract)
+registry: "Registry[type[Dataset]]" = REGISTRIES["smoothctl.datasets"]
 load = registry.load
 names = registry.names
 

@@ -61,9 +61,9 @@ def idx_files(path: str) -> dict[str, Path]:
     if Path(path).is_file():
         return _with_labels(Path(path)) if is_idx_file(Path(path)) else {}
     folder = Path(path)
-    found = folder.rglob("*ubyte*") if folder.is_dir() else map(Path, glob.glob(path))  # noqa: PTH207
+    candidates = folder.rglob("*ubyte*") if folder.is_dir() else map(Path, glob.glob(path))  # noqa: PTH207
     sets: dict[str, dict[str, Path]] = defaultdict(dict)
-    for file in sorted(found):
+    for file in sorted(candidates):
         match = _NAME.fullmatch(file.name)
         if match and file.is_file():
             what = f"{_LETTERS[match['what'].lower()]}_{_SPLITS[match['split'].lower()]}"

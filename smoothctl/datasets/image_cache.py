@@ -87,18 +87,18 @@ def decoded(source: Source, settings: Decoding, note: Note) -> Decoded:
             cache cannot be written.
     """
     folder = cache_folder() / "images" / _key(source, settings)
-    found = _read(folder)
-    if found is None:
+    cache = _read(folder)
+    if cache is None:
         note(f"Decodes the images of {source.name} into {folder}, once.")
         with _made(folder) as beside:
             _Writer(beside, settings).write(source)
-        found = _read(folder)
-        if found is None:
+        cache = _read(folder)
+        if cache is None:
             raise DataError(f"The decoded images in {folder} were removed meanwhile: try again.")
-    if found.skipped:
-        total = found.skipped + sum(len(part.images) for part in found.parts.values())
-        note(f"Leaves out {found.skipped} of {total} images of {source.name}: they are corrupt.")
-    return found
+    if cache.skipped:
+        total = cache.skipped + sum(len(part.images) for part in cache.parts.values())
+        note(f"Leaves out {cache.skipped} of {total} images of {source.name}: they are corrupt.")
+    return cache
 
 
 def _key(source: Source, settings: Decoding) -> str:

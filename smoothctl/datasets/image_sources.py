@@ -101,15 +101,15 @@ def split_of(name: str) -> str | None:
 
 def image_files(folder: Path) -> list[Path]:
     """Returns the image files at any depth, sorted; hidden ones are left out."""
-    found = []
+    images = []
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [
+        images += [
             Path(where, name)
             for name in files
             if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
         ]
-    return sorted(found)
+    return sorted(images)
 
 
 class FolderSource(Source):

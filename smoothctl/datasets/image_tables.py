@@ -39,8 +39,8 @@ class Where(Protocol):
 def table_files(path: str) -> list[Path]:
     """Returns the files of a path or glob; of a folder, its tables at any depth."""
     if Path(path).is_dir():
-        found = (file for file in Path(path).rglob("*") if file.suffix in TABLE_SUFFIXES)
-        return sorted(file for file in found if not file.name.startswith((".", "cache-")))
+        files = (file for file in Path(path).rglob("*") if file.suffix in TABLE_SUFFIXES)
+        return sorted(file for file in files if not file.name.startswith((".", "cache-")))
     if Path(path).is_file():
         return [Path(path)]
     return sorted(map(Path, glob.glob(path, recursive=True)))  # noqa: PTH207
@@ -94,8 +94,8 @@ class TableSource(_Tables):
     def _load(self) -> Mapping[str, Any]:
         kinds = {file.suffix.lower() for file in self._files}
         if len(kinds) > 1 or not kinds <= set(TABLE_SUFFIXES):
-            found = ", ".join(sorted(kinds))
-            raise DataError(f"{self.name} must hold .parquet or .arrow files alone, not {found}.")
+            held = ", ".join(sorted(kinds))
+            raise DataError(f"{self.name} must hold .parquet or .arrow files alone, not {held}.")
         splits: dict[str, list[str]] = {}
         for file in self._files:
             name = split_of(file.name) or split_of(file.parent.name)
@@ -145,13 +145,13 @@ def _image_column(name: str, features: Mapping[str, Any], chosen: str | None) ->
 
     if chosen is not None:
         return _column(name, features, chosen)
-    found = [key for key, feature in features.items() if isinstance(feature, Image)]
-    found = found or [key for key, feature in features.items() if _may_hold_images(feature)]
-    if len(found) != 1:
-        what = f"columns of images ({', '.join(found)})" if found else "no column of images"
+    images = [key for key, feature in features.items() if isinstance(feature, Image)]
+    images = images or [key for key, feature in features.items() if _may_hold_images(feature)]
+    if len(images) != 1:
+        what = f"columns of images ({', '.join(images)})" if images else "no column of images"
         columns = ", ".join(features)
         raise DataError(f"{name} has {what}: choose one of {columns} with `data.column=NAME`.")
-    return found[0]
+    return images[0]
 
 
 def _may_hold_images(feature: Any) -> bool:

@@ -18,10 +18,14 @@ def quietly(name: str, hint: str) -> Iterator[Any]:
         hint: what to do where it cannot be reached.
 
     Raises:
-        DataError: whatever the library raises, as one sentence.
+        DataError: it is not installed; or whatever it raises, as one sentence.
     """
-    import datasets
-
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            f"{name} is read by the package datasets ({error}): run pip install datasets."
+        ) from error
     shown, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)

@@ -205,8 +205,8 @@ def read_array(path: Path, keys: Sequence[str] = ()) -> np.ndarray:
     """
     try:
         held = list(stored(path))
-        found = [key for key in keys if key in held]
-        names = found or (held if len(held) == 1 else [])
+        known = [key for key in keys if key in held]
+        names = known or (held if len(held) == 1 else [])
         arrays = load(path, names[:1])
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
         said = reason(error)

@@ -1,4 +1,7 @@
-"""The processes of one launch: which of them this is, and what they tell each other."""
+"""The processes of one launch: which of them this is, and what they tell each other.
+
+Accelerate takes seconds to import, so that one process by itself does without it.
+"""
 
 import os
 import socket
@@ -85,31 +88,30 @@ class Processes:
 
     def total(self, tensor: "Tensor") -> "Tensor":
         """Returns the sum over all processes, which every one of them must call for."""
-        if self.count > 1:
-            import torch.distributed as dist
+        if self.count == 1:
+            return tensor
+        from accelerate import PartialState
+        from accelerate.utils import reduce
 
-            on_gpu = dist.get_backend() == "nccl"  # which knows no other tensors
-            shared = tensor.cuda() if on_gpu else tensor
-            dist.all_reduce(shared)
-            tensor.copy_(shared)
-        return tensor
+        total: Tensor = reduce(tensor.to(PartialState().device), "sum")
+        return total.to(tensor.device)
 
     def first(self, value: T) -> T:
         """Returns the first process's value; every one of them must call for it."""
-        values = [value]
-        if self.count > 1:
-            import torch.distributed as dist
+        if self.count == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
 
-            dist.broadcast_object_list(values)
+        values: list[T] = broadcast_object_list([value])
         return values[0]
 
     def gather(self, value: T) -> list[T]:
         """Returns the values of all processes by index; every one of them must call for them."""
-        values = [value] * self.count
-        if self.count > 1:
-            import torch.distributed as dist
+        if self.count == 1:
+            return [value]
+        from accelerate.utils import gather_object
 
-            dist.all_gather_object(values, value)
+        values: list[T] = gather_object([value])
         return values
 
 
@@ -140,12 +142,12 @@ def patience() -> timedelta:
     """
     text = os.environ.get(PATIENCE, str(_SECONDS))
     try:
-        found = timedelta(seconds=float(text))
+        seconds = timedelta(seconds=float(text))
     except (ValueError, OverflowError):
-        found = timedelta()
-    if found <= timedelta():
+        seconds = timedelta()
+    if seconds <= timedelta():
         raise UsageError(f"{PATIENCE} is a positive number of seconds, not '{text}'.")
-    return found
+    return seconds
 
 
 def lost(error: BaseException | None) -> bool:

@@ -4,13 +4,13 @@ import math
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoothctl import __version__
 from smoothctl.errors import RunError
 from smoothctl.storage.files import check_inside, read_json, remove, write_json
 from smoothctl.storage.locks import hold
@@ -33,6 +33,7 @@ _ENTRY = {
 _ESTIMATE = {"examples": int}
 _QUALITY = {"rows": list, "not_available": dict, "warnings": list}
 _PACKAGES = ("torch", "numpy", "pillow", "clean-fid")
+"""What figures depend on."""
 
 
 def plain(result: "DataclassInstance") -> dict[str, Any]:
@@ -44,7 +45,7 @@ def plain(result: "DataclassInstance") -> dict[str, Any]:
 def stamp() -> dict[str, Any]:
     """Returns when and with what versions figures are made."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"time": now, "smoothctl": __version__, "versions": _versions()}
+    return {"time": now, "smoothctl": version("smoothctl"), "versions": _versions()}
 
 
 def append_scores(run: Path, entry: Mapping[str, Any]) -> None:
@@ -97,8 +98,12 @@ def _is_of(kinds: Mapping[str, type], values: Any) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that figures depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    """Returns the versions of Python and, as far as they are installed, of _PACKAGES."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _finite(value: Any) -> Any:

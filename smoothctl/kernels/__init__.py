@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -11,14 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "load", "names", "registry"]
 
-
-def _contract() -> "type[Kernel]":
-    from smoothctl.kernels.base import Kernel
-
-    return Kernel
-
-
-registry: "Registry[Kernel]" = Registry("smoothctl.kernels", "kernel", _contract)
+registry: "Registry[type[Kernel]]" = REGISTRIES["smoothctl.kernels"]
 load = registry.load
 names = registry.names
 

@@ -169,17 +169,17 @@ def _fitted(reference: ImageSet, note: Note) -> _Fitted:
     text = f"{_METHOD} {reference.sha256}"
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"classifier-{key}.safetensors"
-    found = _read(file, reference)
-    if found is not None:
-        return found
+    fitted = _read(file, reference)
+    if fitted is not None:
+        return fitted
     again = f"{file} is damaged or foreign, so it" if file.exists() else "It"
     note(f"{again} fits a classifier to {reference.name}, once: up to a minute or two.")
-    found = _judged(reference)
+    fitted = _judged(reference)
     try:
-        _write(file, found, reference)
+        _write(file, fitted, reference)
     except RunError as error:
         note(f"Goes on without keeping the classifier: {error}")
-    return found
+    return fitted
 
 
 def _judged(reference: ImageSet) -> _Fitted:
@@ -252,8 +252,8 @@ def _read(file: Path, reference: ImageSet) -> _Fitted | None:
         tensors, told = read_weights(file)
         model.load_state_dict(tensors)
         model.eval().requires_grad_(False)
-        found = _Fitted(model, float(told["accuracy"]), int(told["held_out"]), _sha256(model))
+        fitted = _Fitted(model, float(told["accuracy"]), int(told["held_out"]), _sha256(model))
         ours = (told["method"], told["reference"]) == (_METHOD, reference.sha256)
-        return found if ours and told["sha256"] == found.sha256 else None
+        return fitted if ours and told["sha256"] == fitted.sha256 else None
     except (RunError, RuntimeError, KeyError, TypeError, ValueError):
         return None

@@ -83,15 +83,15 @@ def cached(
     The arguments are those of `extract`; `note` is told where it cannot be kept.
     """
     file = cache_folder() / "statistics" / f"{_key(images, extractor)}.safetensors"
-    found = _read(file)
-    if found is None:
-        found = extract(images, extractor, progress)
+    statistics = _read(file)
+    if statistics is None:
+        statistics = extract(images, extractor, progress)
         try:
-            _write(file, found)
+            _write(file, statistics)
         except RunError as error:
             if note is not None:
                 note(f"Goes on without keeping the statistics of {images.name}: {error}")
-    return found
+    return statistics
 
 
 def _chosen(count: int) -> Tensor:
@@ -106,10 +106,10 @@ def _key(images: ImageSet, extractor: Features) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _write(file: Path, found: Statistics) -> None:
-    tensors = {**found.moments.tensors(), "features": found.features}
-    if found.score is not None:
-        tensors["score"] = torch.tensor(found.score[:2], dtype=torch.float64)
+def _write(file: Path, statistics: Statistics) -> None:
+    tensors = {**statistics.moments.tensors(), "features": statistics.features}
+    if statistics.score is not None:
+        tensors["score"] = torch.tensor(statistics.score[:2], dtype=torch.float64)
     write_weights(file, tensors, {"format": _FORMAT})
 
 

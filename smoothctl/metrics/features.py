@@ -1,7 +1,6 @@
 """The feature-extractor contract and its registry, `smoothctl.features`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from smoothctl.datasets.base import Note
 from smoothctl.metrics.image_sets import ImageSet
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Registry
 
 __all__ = ["Extracted", "Features", "Pixels", "Request", "load", "names", "registry"]
@@ -108,6 +108,6 @@ class Pixels(Features):
         return Extracted(images.flatten(1).float() / 127.5 - 1)
 
 
-registry: Registry[Features] = Registry("smoothctl.features", "feature extractor", lambda: Features)
-load: Callable[[str], type[Features]] = registry.load
+registry: Registry[type[Features]] = REGISTRIES["smoothctl.features"]
+load = registry.load
 names = registry.names

@@ -158,17 +158,17 @@ def open_images(
     if file is not None and split is not None:
         raise UsageError(f"{name_or_path} has no split '{split}': it is one set of images.")
     if file is not None:
-        found = _from_array(name_or_path, read_array(file, [array]))
+        image_set = _from_array(name_or_path, read_array(file, [array]))
     elif datasets.is_local(name_or_path):
-        found = _local(name_or_path, split, options, note)
+        image_set = _local(name_or_path, split, options, note)
     else:
         dataset = datasets.open_dataset(name_or_path, options, note)
         chosen = split or "train"
-        found = of_view(f"{name_or_path} ({chosen})", dataset, getattr(dataset, chosen))
-    if found.count < 2:
-        images = "one image" if found.count else "no images"
-        raise DataError(f"{found.name} holds {images}: at least two are needed.")
-    return found
+        image_set = of_view(f"{name_or_path} ({chosen})", dataset, getattr(dataset, chosen))
+    if image_set.count < 2:
+        images = "one image" if image_set.count else "no images"
+        raise DataError(f"{image_set.name} holds {images}: at least two are needed.")
+    return image_set
 
 
 def _local(

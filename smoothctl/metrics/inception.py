@@ -4,20 +4,21 @@ import hashlib
 import io
 import os
 import re
-import uuid
+import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.hub import download_url_to_file
 
 from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, NotAvailable, UsageError
@@ -71,6 +72,7 @@ class Inception(Features):
         channels = request.reference.shape[0]
         if channels not in (1, 3):
             raise NotAvailable(f"Inception takes images of 1 or 3 channels, not {channels}.")
+        self._resize = _resizer()
         expected = _expected(request.sha256)
         file = _find(request)
         content = _read(file)
@@ -92,7 +94,7 @@ class Inception(Features):
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Extracted:
         """Returns features and probabilities: uint8 (n, C, H, W) -> (n, 2048), (n, 1008)."""
-        x = _resized(images).to(self._device)
+        x = _resized(images, self._resize).to(self._device)
         features = _features(self._network, x)
         if self._head is None:
             probabilities = self._network(x, no_output_bias=True)
@@ -107,14 +109,28 @@ def _features(network: Any, x: Tensor) -> Tensor:
     return features.reshape(len(x), -1)
 
 
-def _resized(images: Tensor) -> Tensor:
-    """Returns images as clean-fid resizes them: uint8 (n, C, H, W) -> (n, 3, 299, 299)."""
-    from cleanfid.resize import build_resizer
+def _resizer() -> Callable[[np.ndarray], np.ndarray]:
+    """Returns clean-fid's way of resizing: bytes (H, W, 3) -> floats (299, 299, 3).
 
+    Raises:
+        NotAvailable: it is not installed.
+    """
+    try:
+        from cleanfid.resize import build_resizer
+    except ImportError as error:
+        raise NotAvailable(
+            f"Inception needs clean-fid ({error}): run pip install clean-fid."
+        ) from error
+    resize: Callable[[np.ndarray], np.ndarray] = build_resizer("clean")
+    return resize
+
+
+def _resized(images: Tensor, resize: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    """Returns resized images: uint8 (n, C, H, W) -> (n, 3, 299, 299)."""
     pixels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     threads = max(1, torch.get_num_threads())
     with _without_warning("'mode' parameter"), ThreadPoolExecutor(threads) as pool:
-        resized = np.stack(list(pool.map(build_resizer("clean"), pixels)))
+        resized = np.stack(list(pool.map(resize, pixels)))
     return torch.from_numpy(resized).permute(0, 3, 1, 2).contiguous()
 
 
@@ -148,8 +164,10 @@ def _head(network: Any, features: Tensor, probabilities: Tensor) -> Tensor | Non
     weight = getattr(getattr(network, "output", None), "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] != features.shape[1]:
         return None
-    found = F.linear(features, weight.detach()).softmax(1)
-    same = found.shape == probabilities.shape and torch.allclose(found, probabilities, atol=_AGREE)
+    by_head = F.linear(features, weight.detach()).softmax(1)
+    same = by_head.shape == probabilities.shape and torch.allclose(
+        by_head, probabilities, atol=_AGREE
+    )
     return weight.detach() if same else None
 
 
@@ -202,49 +220,47 @@ def _verified(content: bytes, where: str, expected: list[str]) -> str:
     Raises:
         DataError: it is not among the expected ones.
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found not in expected:
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 not in expected:
         raise DataError(
-            f"{where} has the SHA-256 {found} and not {' or '.join(expected)}: replace it, or, "
+            f"{where} has the SHA-256 {sha256} and not {' or '.join(expected)}: replace it, or, "
             "where it is a file of your own that you trust, give its SHA-256 with "
             f"`feature_sha256` or ${WEIGHTS_SHA256}."
         )
-    return found
+    return sha256
 
 
 def _download(target: Path) -> None:
     """Fetches the known file; it appears under its name when it is complete and verified."""
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        found = _fetch(beside)
-        if found != SHA256:
-            raise DataError(
-                f"{_ADDRESS} gave a file with the SHA-256 {found} and not {SHA256}: nothing was "
-                "kept; try again, or from another network."
-            )
-        beside.replace(target)
+        with TemporaryDirectory(prefix=".", dir=target.parent) as folder, _impatience():
+            fetched = Path(folder) / target.name
+            download_url_to_file(_ADDRESS, str(fetched), progress=False)
+            sha256 = hashlib.sha256(fetched.read_bytes()).hexdigest()
+            if sha256 != SHA256:
+                raise DataError(
+                    f"{_ADDRESS} gave a file with the SHA-256 {sha256} and not {SHA256}: nothing "
+                    "was kept; try again, or from another network."
+                )
+            fetched.replace(target)
     except (OSError, HTTPException) as error:
         reason = str(getattr(error, "reason", None) or error).removesuffix(".")
         raise NotAvailable(
             f"Inception's weights cannot be fetched from {_ADDRESS} ({reason}): put the file into "
             f"{target.parent} by hand, or name it with `feature_weights` or ${WEIGHTS}."
         ) from error
+
+
+@contextmanager
+def _impatience() -> Iterator[None]:
+    """Lets a network that says nothing be an error, for which torch.hub would wait forever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        yield
     finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def _fetch(path: Path) -> str:
-    """Writes what the address gives, a mebibyte at a time, and returns its SHA-256."""
-    digest = hashlib.sha256()
-    with urlopen(_ADDRESS, timeout=_TIMEOUT) as answer, path.open("xb") as file:
-        while chunk := answer.read(2**20):
-            file.write(chunk)
-            digest.update(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+        socket.setdefaulttimeout(before)
 
 
 @contextmanager

@@ -109,11 +109,11 @@ def nearest(
         space = _FeatureSpace(features)
     rows = max(1, min(_QUERIES, _QUERY_BYTES // math.prod(queries.shape)))
     parts = list(spans(len(queries), rows))
-    found = [
+    results = [
         _nearest(space, queries.read(start, stop), reference, k, part_of(progress, i, len(parts)))
         for i, (start, stop) in enumerate(parts)
     ]
-    return Neighbours(*(torch.cat(each) for each in zip(*found, strict=True)))
+    return Neighbours(*(torch.cat(each) for each in zip(*results, strict=True)))
 
 
 def memorisation(
@@ -124,9 +124,9 @@ def memorisation(
     progress: Progress | None = None,
 ) -> Memorisation:
     """Compares how near samples and test images lie to training images; see `search`."""
-    found = search(samples, train, test, 1, features, progress)[1]
-    assert found is not None
-    return found
+    result = search(samples, train, test, 1, features, progress)[1]
+    assert result is not None
+    return result
 
 
 def search(
@@ -167,11 +167,11 @@ def search(
             f"{len(test)}."
         )
     test.check_comparable(train)
-    found = nearest(_joined(samples, test), train, k, features, progress)
+    all_neighbours = nearest(_joined(samples, test), train, k, features, progress)
     n = len(samples)
-    first = found.distances[:, 0].contiguous()
+    first = all_neighbours.distances[:, 0].contiguous()
     copying = data_copying(first[:n], first[n:])
-    neighbours = Neighbours(*(each[:n] for each in found))
+    neighbours = Neighbours(*(each[:n] for each in all_neighbours))
     exact = _exact_copies(samples, train)
     return neighbours, Memorisation(*copying, exact, n, len(test))
 
@@ -227,8 +227,8 @@ class _FeatureSpace:
 
     def points(self, images: Tensor) -> Tensor:
         parts = images.split(self._batch)
-        found = [self._extract(part).features.double().flatten(1) for part in parts]
-        features = torch.cat(found)
+        rows = [self._extract(part).features.double().flatten(1) for part in parts]
+        features = torch.cat(rows)
         bad = int((~features.isfinite()).any(1).sum())
         if bad:
             raise DataError(f"The features of {bad} of {len(features)} images are not finite.")

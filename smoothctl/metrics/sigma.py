@@ -111,11 +111,11 @@ def _from_random_pairs(
 
 def _distances(view: View | _Scaled, first: Tensor, second: Tensor, block: int) -> Tensor:
     """Returns the distances of pairs, float32, reading `block` pairs at a time."""
-    found = torch.empty(len(first))
+    distances = torch.empty(len(first))
     for i in range(0, len(first), block):
         a, b = (view.rows(indices[i : i + block]) for indices in (first, second))
-        found[i : i + block] = (a - b).flatten(1).norm(dim=1)
-    return found
+        distances[i : i + block] = (a - b).flatten(1).norm(dim=1)
+    return distances
 
 
 def _median(values: Tensor) -> float:

@@ -17,10 +17,10 @@ def spreads(dataset: Dataset) -> tuple[float, ...]:
     A column that is constant in the training rows has the median of the others.
     """
     rows = dataset.train.head(min(_MOST_ROWS, len(dataset.train))).double()
-    found = rows.std(0, correction=0)
-    varied = found[found > 0]
-    found = torch.where(found > 0, found, varied.median() if len(varied) else 1.0)
-    return tuple(float(f"{value:.4g}") for value in found.tolist())
+    deviations = rows.std(0, correction=0)
+    varied = deviations[deviations > 0]
+    deviations = torch.where(deviations > 0, deviations, varied.median() if len(varied) else 1.0)
+    return tuple(float(f"{value:.4g}") for value in deviations.tolist())
 
 
 def differ(scale: tuple[float, ...]) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib.metadata import EntryPoint
 from typing import Any, NoReturn
 
-from smoothctl.registry.groups import registry_of
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Entry, Fault, reason
 
 __all__ = ["READY", "main"]
@@ -25,7 +25,7 @@ def main(asked: dict[str, Any]) -> NoReturn:
     """
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for group in sorted({group for group, _, _ in asked["entries"]}):
-        registry_of(group).contract()
+        REGISTRIES[group].contract()
     _write(log, READY)
     for group, name, value in asked["entries"]:
         point = EntryPoint(name=name, value=value, group=group)
@@ -37,7 +37,7 @@ def _try(group: str, entry: Entry) -> dict[str, Any]:
     """Returns how the import of one entry went."""
     before, fault = _printed(), None
     try:
-        registry_of(group).resolve(entry, sys.stdout)
+        REGISTRIES[group].resolve(entry, sys.stdout)
     except Fault as error:
         fault = str(error)
     except BaseException as error:

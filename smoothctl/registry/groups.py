@@ -1,23 +1,17 @@
-"""The entry-point groups that smoothctl reads, and where the registry of each one is."""
+"""The entry-point groups that smoothctl reads, each with its registry; nothing is imported."""
 
-from importlib import import_module
 from typing import Any
 
 from smoothctl.registry.registry import Registry
 
-__all__ = ["GROUPS", "registry_of"]
+__all__ = ["REGISTRIES"]
 
-GROUPS = {
-    "smoothctl.architectures": "smoothctl.architectures",
-    "smoothctl.kernels": "smoothctl.kernels",
-    "smoothctl.datasets": "smoothctl.datasets",
-    "smoothctl.features": "smoothctl.metrics.features",
-    "smoothctl.experiments": "smoothctl.reproduce",
-}
-"""Entry-point group -> the module that holds its registry, imported only when it is asked for."""
-
-
-def registry_of(group: str) -> Registry[Any]:
-    """Returns the registry of one of the GROUPS."""
-    registry: Registry[Any] = import_module(GROUPS[group]).registry
-    return registry
+_ALL: tuple[Registry[Any], ...] = (
+    Registry("smoothctl.architectures", "architecture", "smoothctl.architectures.base:Density"),
+    Registry("smoothctl.kernels", "kernel", "smoothctl.kernels.base:Kernel"),
+    Registry("smoothctl.datasets", "dataset", "smoothctl.datasets.base:Dataset"),
+    Registry("smoothctl.features", "feature extractor", "smoothctl.metrics.features:Features"),
+    Registry("smoothctl.experiments", "experiment", "smoothctl.reproduce.base:Experiment", True),
+)
+REGISTRIES: dict[str, Registry[Any]] = {registry.group: registry for registry in _ALL}
+"""Entry-point group -> its registry."""

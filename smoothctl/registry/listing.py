@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from smoothctl.errors import near_misses
-from smoothctl.registry.groups import GROUPS
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import (
     ALLOWED_PACKAGES,
     PREFIX,
@@ -71,26 +71,26 @@ def list_plugins(check: bool = False, timeout: float = 60.0) -> list[Plugin]:
     """
     entries, unreadable = read()
     faults, rivals = _package_faults(entries), _rivals(entries)
-    found = {entry: _judge(entry, faults, rivals) for entry in entries}
+    plugins = {entry: _judge(entry, faults, rivals) for entry in entries}
     if check:
-        found |= _try(found, timeout)
-    return [*found.values(), *map(_unreadable, unreadable)]
+        plugins |= _try(plugins, timeout)
+    return [*plugins.values(), *map(_unreadable, unreadable)]
 
 
 def _package_faults(entries: list[Entry]) -> dict[str, str]:
     """Returns package -> what is wrong with its metadata or requirements, told once for all."""
     first = {entry.package: entry for entry in entries if allowed(entry.package)}
-    found = {package: _fault(check_package, entry) for package, entry in first.items()}
-    return {package: fault for package, fault in found.items() if fault}
+    faults = {package: _fault(check_package, entry) for package, entry in first.items()}
+    return {package: fault for package, fault in faults.items() if fault}
 
 
 def _rivals(entries: list[Entry]) -> dict[tuple[str, str], list[str]]:
     """Returns (group, name) -> the packages that declare it."""
-    found: dict[tuple[str, str], list[str]] = {}
+    packages: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if allowed(entry.package):
-            found.setdefault((entry.entry_point.group, entry.name), []).append(entry.package)
-    return found
+            packages.setdefault((entry.entry_point.group, entry.name), []).append(entry.package)
+    return packages
 
 
 def _judge(
@@ -120,9 +120,9 @@ def _built_in(entry: Entry) -> bool:
 
 
 def _group_fault(group: str) -> str | None:
-    if group in GROUPS:
+    if group in REGISTRIES:
         return None
-    known = [known.removeprefix(PREFIX) for known in GROUPS]
+    known = [known.removeprefix(PREFIX) for known in REGISTRIES]
     hint = near_misses(group.removeprefix(PREFIX), known)
     return f"stands in a group that smoothctl does not read{hint}"
 
@@ -143,15 +143,15 @@ def _rivalry(entry: Entry, packages: list[str]) -> str:
     return f"{' and '.join(others)} declares the same name: write {name} for this one."
 
 
-def _try(found: dict[Entry, Plugin], timeout: float) -> dict[Entry, Plugin]:
+def _try(plugins: dict[Entry, Plugin], timeout: float) -> dict[Entry, Plugin]:
     """Returns the entries of other packages that could be tried, as they proved to be."""
     tried = {}
     testable = (Status.UNCHECKED, Status.DUPLICATE)
-    entries = [e for e, plugin in found.items() if plugin.status in testable and not _built_in(e)]
+    entries = [e for e, plugin in plugins.items() if plugin.status in testable and not _built_in(e)]
     for package in dict.fromkeys(entry.package for entry in entries):
         own = [entry for entry in entries if entry.package == package]
         for entry, trial in zip(own, try_entries(own, timeout), strict=True):
-            tried[entry] = _tried(found[entry], trial)
+            tried[entry] = _tried(plugins[entry], trial)
     return tried
 
 

@@ -51,14 +51,12 @@ def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
     Returns:
         The figure.
     """
-    from matplotlib.figure import Figure
-
     data = {title: samples.detach().cpu().double().numpy() for title, samples in named.items()}
     limits = _limits(next(iter(data.values())))
     tall = (
         0.9 if len(limits) == 1 else (limits[1][1] - limits[1][0]) / (limits[0][1] - limits[0][0])
     )
-    figure = Figure(figsize=(3.1 * len(data), 0.5 + 2.9 * tall), layout="constrained")
+    figure = _figure(figsize=(3.1 * len(data), 0.5 + 2.9 * tall), layout="constrained")
     axes = figure.subplots(1, len(data), squeeze=False)[0]
     paint = _histogram if dataset.event_shape == (1,) else _points
     for axis, (title, samples) in zip(axes, data.items(), strict=True):
@@ -80,13 +78,11 @@ def columns(named: Mapping[str, Tensor], across: int | None = None) -> "Figure":
     Returns:
         The figure.
     """
-    from matplotlib.figure import Figure
-
     blocks = {title: _block(images, across) for title, images in named.items()}
     rooms = [max(block.shape[2], _LETTER * len(title)) for title, block in blocks.items()]
     width = sum(rooms) + _MARGIN * (len(rooms) + 1)
     height = max(block.shape[1] for block in blocks.values()) + _TITLE + _MARGIN
-    figure = Figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
+    figure = _figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
     left = _MARGIN
     for (title, block), room in zip(blocks.items(), rooms, strict=True):
         _, tall, wide = block.shape
@@ -205,9 +201,7 @@ def sigma_curves(
         curves: kernel -> for each σ, −bound in nats of every seed.
         truth: the true entropy in nats.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    figure = _figure(figsize=(5.5, 3.6), layout="constrained")
     axis = figure.subplots()
     for (kernel, values), marker in zip(curves.items(), "os^v", strict=False):
         bounds = -np.asarray(values)
@@ -267,3 +261,16 @@ def neighbour_rows(samples: Tensor, neighbours: Tensor, gap: int = 2) -> np.ndar
     line[:, :, gap : 2 * gap] = np.array([255, 0, 0], np.uint8)[:, None, None]
     parts = [np.broadcast_to(part, (3, *part.shape[1:])) for part in (left, line, right)]
     return np.concatenate(parts, axis=2)
+
+
+def _figure(**shape: Any) -> "Figure":
+    """Returns an empty figure.
+
+    Raises:
+        NotAvailable: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NotAvailable("Figures need matplotlib: run pip install matplotlib.") from error
+    return Figure(**shape)

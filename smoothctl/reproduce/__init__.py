@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -9,24 +10,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "names", "registry"]
 
-
-def _contract() -> "type[Experiment]":
-    from smoothctl.reproduce.base import Experiment
-
-    return Experiment
-
-
-registry: "Registry[Experiment]" = Registry(
-    "smoothctl.experiments", "experiment", _contract, instances=True
-)
+registry: "Registry[Experiment]" = REGISTRIES["smoothctl.experiments"]
+load = registry.load
 names = registry.names
-
-
-def load(name: str) -> "Experiment":
-    """Returns the experiment called `name` or `package:name`.
-
-    Raises:
-        UsageError: there is none, or it cannot be used.
-    """
-    experiment: Experiment = registry.load_entry(registry.find(name))
-    return experiment

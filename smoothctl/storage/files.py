@@ -10,12 +10,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smoothctl.errors import RunError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "MANIFEST",
@@ -115,20 +112,20 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def check_format(found: Any, where: str) -> None:
+def check_format(version: Any, where: str) -> None:
     """Checks a file's format version, which is 1.
 
     Raises:
         RunError: it is another; a newer one asks for an upgrade.
     """
-    if type(found) is int and found == 1:
+    if type(version) is int and version == 1:
         return
-    if type(found) is int and found > 1:
+    if type(version) is int and version > 1:
         raise RunError(
-            f"{where} was written by a newer smoothctl: it has format {found}; this version reads "
-            "format 1: upgrade smoothctl."
+            f"{where} was written by a newer smoothctl: it has format {version}; this version "
+            "reads format 1: upgrade smoothctl."
         )
-    raise RunError(f"{where} has format {found!r:.80}; this version reads format 1.")
+    raise RunError(f"{where} has format {version!r:.80}; this version reads format 1.")
 
 
 def check_inside(path: Path, folder: Path) -> Path:

@@ -1,7 +1,6 @@
 """One process at a time in a folder: a lock that the system frees when its holder dies."""
 
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -10,13 +9,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from smoothctl.errors import RunError
-from smoothctl.storage.files import cannot_write
+from smoothctl.storage.files import cannot_write, parse_json, read_text
 
 __all__ = ["Lock", "hold"]
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _ATTEMPTS = 100
+_LARGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,16 @@ class Lock:
     Args:
         path: its file.
         what: what is locked, for messages.
-        descriptor: the open file.
+        identity: of its file, as the system knows it.
     """
 
     path: Path
     what: str
-    descriptor: int
+    identity: tuple[int, int] | None
+
+    def is_there(self) -> bool:
+        """Returns whether the path still leads to the locked file, and not to another one."""
+        return self.identity is not None and _identity(self.path) == self.identity
 
     def check(self) -> None:
         """Checks that the file is still there, and with it the folder that it guards.
@@ -39,7 +45,7 @@ class Lock:
         Raises:
             RunError: it was removed or moved, so that nothing may be written there any more.
         """
-        if not _is_same_file(self.descriptor, self.path):
+        if not self.is_there():
             raise RunError(
                 f"{self.what} was removed or moved while it was in use, so nothing more is written "
                 "there: put it back to go on from its last checkpoint, or start again."
@@ -64,90 +70,76 @@ def hold(
     Raises:
         RunError: another process holds it, or the folder cannot be written.
     """
+    new_folder = not path.parent.is_dir()
+    system = FileLock(path, blocking=wait, fallback_to_soft=False)
     try:
-        new_folder = not path.parent.is_dir()
-        descriptor = _locked(path, what, note, wait)
+        supported = _acquire(system)
+    except Timeout as error:
+        raise RunError(
+            f"{what} is in use by {_holder(path) or 'another process'}: wait for it, stop it, or "
+            "choose another `out`."
+        ) from error
     except OSError as error:
         raise cannot_write(path, error) from error
+    lock, holder = Lock(path, what, _identity(path)), _holder(path)
     try:
-        _name_holder(path, descriptor)
-        yield Lock(path, what, descriptor)
+        if not supported:
+            last = f" (its file names {holder})" if holder else ""
+            note(f"The file system of {path} has no locks{last}: let nobody else write {what} now.")
+        elif holder:  # who ends in order removes the file
+            note(f"Takes {what} over from {holder}, which ended without a word.")
+        _name_holder(path)
+        yield lock
     finally:
-        _release(path, descriptor)
+        with suppress(OSError):
+            if lock.is_there():  # still locked, so that nobody else holds it
+                path.unlink()
+        system.release()
         if new_folder or wait:  # who waited cannot tell: its holder may have removed the folder
             with suppress(OSError):
                 path.parent.rmdir()
 
 
-def _locked(path: Path, what: str, note: Callable[[str], None], wait: bool) -> int:
-    """Opens and locks the file; again if its holder removed it in between."""
-    while True:
-        descriptor = _opened(path)
+def _acquire(lock: BaseFileLock) -> bool:
+    """Acquires a lock, whose folder a holder may be removing just now.
+
+    Returns:
+        Whether the file system has locks.
+    """
+    for attempt in range(_ATTEMPTS):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            holder = _holder(descriptor)
-            os.close(descriptor)
-            raise RunError(
-                f"{what} is in use by {holder or 'another process'}: wait for it, stop it, or "
-                "choose another `out`."
-            ) from error
+            lock.acquire()
+            return True
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:
+                raise
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
-                os.close(descriptor)
                 raise
-            holder = _holder(descriptor)
-            last = f" (its file names {holder})" if holder else ""
-            note(f"The file system of {path} has no locks{last}: let nobody else write {what} now.")
-            return descriptor
-        if _is_same_file(descriptor, path):
-            holder = _holder(descriptor)
-            if holder is not None:
-                note(f"Takes {what} over from {holder}, which ended without a word.")
-            return descriptor
-        os.close(descriptor)
+            break
+    return False
 
 
-def _opened(path: Path) -> int:
-    """Opens the file, and makes it and its folder, which a holder may be removing just now."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    for _ in range(_ATTEMPTS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            return os.open(path, flags, 0o666)
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-
-
-def _name_holder(path: Path, descriptor: int) -> None:
-    me = {"host": socket.gethostname(), "pid": os.getpid()}
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Returns what the system knows a file by; None of one that is not there."""
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(me).encode(), 0)
+        there = path.stat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
+
+
+def _name_holder(path: Path) -> None:
+    try:
+        path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def _release(path: Path, descriptor: int) -> None:
-    """Removes the file while it is locked, when nobody else can hold it, and frees the lock."""
-    with suppress(OSError):
-        if _is_same_file(descriptor, path):
-            path.unlink()
-    os.close(descriptor)
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Returns whether the path still leads to the open file; another one may stand there."""
-    try:
-        there, here = path.stat(), os.fstat(descriptor)
-    except OSError:
-        return False
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
-
-
-def _holder(descriptor: int) -> str | None:
+def _holder(path: Path) -> str | None:
     """Returns whom the file names; None if it names nobody."""
     try:
-        found = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {int(found['pid'])} on {str(found['host'])[:200]}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        named = parse_json(read_text(path, _LARGEST))
+        return f"process {int(named['pid'])} on {str(named['host'])[:200]}"
+    except (RunError, ValueError, KeyError, TypeError):
         return None

@@ -7,9 +7,12 @@ A plugin's tests subclass them:
     class TestMine(DensityContract):
         density_class = Mine
         options = {"width": 8}
+
+and the fixture `cli` runs command lines, where a conftest.py imports it.
 """
 
 from smoothctl.testing.bounded import BoundedDensityContract
+from smoothctl.testing.command_line import CommandLine, cli
 from smoothctl.testing.datasets import DatasetContract
 from smoothctl.testing.densities import DensityContract, ImageDensityContract
 from smoothctl.testing.features import FeaturesContract
@@ -18,6 +21,7 @@ from smoothctl.testing.score_models import ImageScoreModelContract, ScoreModelCo
 
 __all__ = [
     "BoundedDensityContract",
+    "CommandLine",
     "DatasetContract",
     "DensityContract",
     "FeaturesContract",
@@ -25,4 +29,5 @@ __all__ = [
     "ImageScoreModelContract",
     "KernelContract",
     "ScoreModelContract",
+    "cli",
 ]

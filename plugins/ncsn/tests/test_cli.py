@@ -1,30 +1,8 @@
 """The plugin from the command line."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
-import pytest
-
-from smoothctl.cli import main
 
 FAST = ["--steps", "20", "--batch-size", "64", "--device", "cpu"]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Returns a function that runs a command line: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["smoothctl", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
 
 
 def test_a_prior_of_vectors(cli) -> None:
