@@ -21,9 +21,9 @@ from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling import draw as sampling
 from smoothctl.sampling.draw import draw_all, samples_key
 from smoothctl.smoothing import batching
-from smoothctl.smoothing.batching import Execution
+from smoothctl.smoothing.batching import AT_ONCE, Execution
 from smoothctl.storage.locks import hold
-from smoothctl.storage.partial import NOWHERE, Parts
+from smoothctl.storage.partial import PartialResults
 from smoothctl.testing import CommandLine
 from tests.launches import ENVIRONMENT, launcher
 from tests.sampling_child import SHARD
@@ -81,12 +81,12 @@ class TestParts:
 
     TENSORS = {"x": torch.tensor([0.1, -0.0, torch.nan, torch.inf]), "n": torch.arange(3)}  # noqa: RUF012
 
-    def parts(self, folder: Path, key: object = 1) -> tuple[Parts, list[str], list[str]]:
+    def parts(self, folder: Path, key: object = 1) -> tuple[PartialResults, list[str], list[str]]:
         """Returns parts, what they said, and which were computed."""
         said: list[str] = []
-        return Parts(folder / "parts", {"key": key}, said.append), said, []
+        return PartialResults(folder / "parts", {"key": key}, said.append), said, []
 
-    def get(self, parts: Parts, name: str, computed: list[str]) -> dict[str, Tensor]:
+    def get(self, parts: PartialResults, name: str, computed: list[str]) -> dict[str, Tensor]:
         kept = parts.get(name)
         if kept is None:
             computed.append(name)
@@ -148,14 +148,9 @@ class TestParts:
         with pytest.raises(RunError, match="Cannot write"):
             self.get(parts, "a", computed)
 
-    def test_nowhere(self, in_tmp: Path) -> None:
-        computed: list[str] = []
-        for _ in range(2):
-            self.get(NOWHERE, "a", computed)
-        NOWHERE.mark("b")
-        NOWHERE.done()
-        assert computed == ["a", "a"]
-        assert not NOWHERE.has("a")
+    def test_nothing_is_kept_unless_it_is_asked_for(self, in_tmp: Path) -> None:
+        AT_ONCE.keep("a", self.TENSORS)
+        assert AT_ONCE.kept("a") is None
         assert list(in_tmp.iterdir()) == []
 
 
@@ -182,13 +177,13 @@ class TestSamples:
     def test_other_numbers_reuse_whole_shards(
         self, run: Run, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        parts, drawn, really = Parts(tmp_path / "parts", {}), [], Parts.put
+        parts, drawn, really = PartialResults(tmp_path / "parts", {}), [], PartialResults.put
 
-        def put(self: Parts, name: str, tensors: dict[str, Tensor]) -> None:
+        def put(self: PartialResults, name: str, tensors: dict[str, Tensor]) -> None:
             drawn.append(tuple(map(int, name.split("-")[1:])))
             really(self, name, tensors)
 
-        monkeypatch.setattr(Parts, "put", put)
+        monkeypatch.setattr(PartialResults, "put", put)
         for n in (40, 70, 32):
             found = draw_all(run, ["two-step"], n, execution=Execution(partial=parts))["two-step"]
             fresh = draw_all(run, ["two-step"], n)["two-step"]
@@ -196,7 +191,7 @@ class TestSamples:
             assert torch.equal(found.labels, torch.arange(n) % 10)
         kept = [cut for number, cut in enumerate(drawn) if drawn.index(cut) == number]
         assert kept == [(0, 16), (16, 32), (32, 40), (32, 48), (48, 64), (64, 70)]
-        assert len(drawn) == 3 + 3 + 3 + 5 + 0 + 2
+        assert len(drawn) == 3 + 3 + 0
 
     @pytest.mark.parametrize("moment", [1, 5, 9, 11])
     def test_a_kill_loses_at_most_a_shard(
@@ -231,15 +226,15 @@ class TestSamples:
     ) -> list[object]:
         """A command line that Ctrl-C stopped in its third shard of four."""
         words = ["sample", run.path, "-n", 60, "--out", tmp_path / "a.npz"]
-        really = Parts.get
+        really = PartialResults.get
 
-        def get(self: Parts, name: str) -> dict[str, Tensor] | None:
+        def get(self: PartialResults, name: str) -> dict[str, Tensor] | None:
             if name.startswith(f"images-{2 * SHARD:08d}"):
                 os.kill(os.getpid(), signal.SIGINT)
             return really(self, name)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Parts, "get", get)
+            patch.setattr(PartialResults, "get", get)
             code, out, err = cli(*words)
         assert (code, out) == (130, "")
         assert "Stopped after 32 of 60 images; the same command goes on from there." in err
@@ -310,7 +305,7 @@ class TestSamples:
     def test_few_images_leave_no_parts(
         self, run: Run, tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Parts, "put", lambda self, *_: self.folder and pytest.fail("kept"))
+        monkeypatch.setattr(PartialResults, "put", lambda *_: pytest.fail("kept"))
         assert cli("sample", run.path, "-n", SHARD, "--out", tmp_path / "a.npz")[0] == 0
 
 
@@ -334,22 +329,22 @@ class TestScores:
         words = ["score", trained_run.path, "--limit", 400, "--draws", "1,4", "--samples", 0]
         words += ["--quadrature", 1, "--json"]
         whole = cli(*words)
-        write, written = Parts.put, []
+        write, written = PartialResults.put, []
 
-        def stop(self: Parts, name: str, tensors: dict[str, Tensor]) -> None:
+        def stop(self: PartialResults, name: str, tensors: dict[str, Tensor]) -> None:
             if name.startswith("quadrature"):
                 os.kill(os.getpid(), signal.SIGTERM)
             write(self, name, tensors)
 
-        def note(self: Parts, name: str, tensors: dict[str, Tensor]) -> None:
+        def note(self: PartialResults, name: str, tensors: dict[str, Tensor]) -> None:
             written.append(name.split("-")[0])
             write(self, name, tensors)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Parts, "put", stop)
+            patch.setattr(PartialResults, "put", stop)
             code, _, err = cli(*words)
         assert (code, "goes on from what it has" in err) == (143, True)
-        monkeypatch.setattr(Parts, "put", note)
+        monkeypatch.setattr(PartialResults, "put", note)
         assert figures(cli(*words)[1]) == figures(whole[1])
         assert set(written) == {"quadrature"}
         assert hidden(trained_run.path) == []

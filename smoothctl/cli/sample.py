@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smoothctl.distributed.processes import Processes
     from smoothctl.runs.run import Run
     from smoothctl.sampling.draw import Samples
-    from smoothctl.storage.partial import Parts
+    from smoothctl.storage.partial import PartialResults
 
 __all__ = ["command"]
 
@@ -163,44 +163,47 @@ def _draw(request: _Request, target: Target, processes: "Processes") -> None:
         raise UsageError(f"A folder takes the samples of one method: name --out {target.path}.npz.")
     run, n, label = request.run, request.n, request.label
     methods = _all_methods(run, target.notes) if request.method == "all" else [request.method]
-    parts = _parts(request, methods, target, processes)
-    execution = Execution(request.batch_size, processes=processes, partial=parts)
+    kept = _kept(request, methods, target, processes)
+    execution = Execution(request.batch_size, processes=processes, partial=kept)
     draw = partial(draw_all, run, methods, n, request.seed, label)
     if not processes.is_first:
         draw(execution)
         return
     complete = f"all-{n:08d}"  # then what is there is of the work that goes on
-    target = replace(target, replace=target.replace or parts.has(complete))
+    target = replace(target, replace=target.replace or (kept is not None and kept.has(complete)))
     target.check(picture_alone=request.images, folder=request.images)
-    with target.held(partial(_left, parts, n, target)):
+    with target.held(partial(_left, kept, n, target)):
         with target.notes.work() as progress:
             drawn = draw(replace(execution, progress=progress(request.method)))
-        parts.mark(complete)
+        if kept is not None:
+            kept.mark(complete)
         _write(request, drawn, target)
-        parts.done()
+        if kept is not None:
+            kept.done()
 
 
-def _parts(
+def _kept(
     request: _Request, methods: list[str], target: Target, processes: "Processes"
-) -> "Parts":
+) -> "PartialResults | None":
     """Returns where the shards of more images than one shard has are kept: beside the target."""
     from smoothctl.sampling.draw import samples_key, shard_size
-    from smoothctl.storage.partial import NOWHERE, Parts
+    from smoothctl.storage.partial import PartialResults
 
     if not request.images or request.n <= shard_size(request.run):
-        return NOWHERE
+        return None
     folder = target.path.with_name(f".{target.path.name}.parts")
     choices = {"methods": methods, "seed": request.seed, "label": request.label}
-    return Parts(folder, {**samples_key(request.run), **choices}, target.notes.note, processes)
+    key = {**samples_key(request.run), **choices}
+    return PartialResults(folder, key, target.notes.note, processes)
 
 
-def _left(parts: "Parts", n: int, target: Target) -> str:
+def _left(partial_results: "PartialResults | None", n: int, target: Target) -> str:
     """Says what is left of samples that were not drawn to their end."""
     from smoothctl.sampling.draw import images_kept
 
-    if parts.folder is None:
+    if partial_results is None:
         return target.unwritten()
-    kept = min(n, images_kept(parts))
+    kept = min(n, images_kept(partial_results))
     return f"Stopped after {kept} of {n} images; the same command goes on from there."
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smoothctl.evaluation.image_quality import Judging
     from smoothctl.evaluation.scores import Scores
     from smoothctl.runs.run import Run
-    from smoothctl.storage.partial import Parts
+    from smoothctl.storage.partial import PartialResults
 
 __all__ = ["command"]
 
@@ -98,7 +98,7 @@ def command(
     """
     from smoothctl.distributed.processes import launched
     from smoothctl.evaluation.records import append_scores, read_scores
-    from smoothctl.evaluation.scores import effort_for, score_parts, score_run
+    from smoothctl.evaluation.scores import effort_for, partial_scores, score_run
     from smoothctl.reporting.scores import print_scores
     from smoothctl.smoothing.batching import Execution
 
@@ -119,18 +119,19 @@ def command(
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
     effort = effort_for(run, limit, counts, samples, quadrature)
-    parts = score_parts(run, effort, seed, notes.note, processes)
-    execution = Execution(processes=processes, partial=parts)
+    kept = partial_scores(run, effort, seed, notes.note, processes)
+    execution = Execution(processes=processes, partial=kept)
     score = partial(score_run, run, effort, seed, judging, note=notes.note, execution=execution)
     if not processes.is_first:
         score()
         return
-    with _held(run, parts, notes):
+    with _held(run, kept, notes):
         with notes.work() as progress:
             record = _with_flags(score(progress=progress)).to_dict()
         print_json(record) if as_json else print_scores(record)
         append_scores(run.path, record)  # after printing: a full disk loses no figures
-        parts.done()
+        if kept is not None:
+            kept.done()
 
 
 def _with_flags(scores: "Scores") -> "Scores":
@@ -166,15 +167,15 @@ def _check_comparable(run: "Run", judging: "Judging | None") -> None:
 
 
 @contextmanager
-def _held(run: "Run", parts: "Parts", notes: Notes) -> Iterator[None]:
-    """Holds the parts, so that nobody else removes them, and says what is left after a stop."""
+def _held(run: "Run", kept: "PartialResults | None", notes: Notes) -> Iterator[None]:
+    """Holds what is kept, so that nobody else removes them, and says what is left after a stop."""
     from smoothctl.storage.locks import hold
 
-    if parts.folder is None:
+    if kept is None:
         yield
         return
     left = f"Stopped before {run.path} was scored; the same command goes on from what it has."
-    lock = parts.folder.with_suffix(".lock")
+    lock = kept.folder.with_suffix(".lock")
     with stoppable(lambda: left), hold(lock, f"this score of {run.path}", notes.note):
         yield
 

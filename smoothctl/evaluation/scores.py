@@ -36,7 +36,7 @@ from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw_all, is_image_run, samples_key, usable_methods
 from smoothctl.smoothing.batching import AT_ONCE, KEPT_ROWS, Execution
 from smoothctl.smoothing.two_step import TwoStep
-from smoothctl.storage.partial import NOWHERE, Parts
+from smoothctl.storage.partial import PartialResults
 
 __all__ = [
     "EFFORTS",
@@ -45,7 +45,7 @@ __all__ = [
     "SampleScore",
     "Scores",
     "effort_for",
-    "score_parts",
+    "partial_scores",
     "score_run",
 ]
 
@@ -154,7 +154,7 @@ def score_run(
         progress: makes progress callbacks.
         note: told what a person should know.
         execution: whose processes share likelihoods and samples, of which the first alone judges
-            the samples; and what keeps them: `score_parts` for the same arguments.
+            the samples; and what keeps them: `partial_scores` for the same arguments.
 
     Raises:
         RunError: a stage's files are damaged.
@@ -197,13 +197,13 @@ def effort_for(
     )
 
 
-def score_parts(
+def partial_scores(
     run: Run,
     effort: Effort,
     seed: int = 0,
     note: Note = lambda _: None,
     processes: Processes = ALONE,
-) -> Parts:
+) -> PartialResults | None:
     """Returns where `score_run` with the same arguments may keep what it has, so that it goes on.
 
     That is a hidden folder of the run, named by what the figures are a function of. Work that is
@@ -212,10 +212,10 @@ def score_parts(
     dataset = run.dataset()
     examples = min(len(dataset.test), effort.limit or len(dataset.test))
     if examples * (1 + max(effort.draws)) + effort.samples <= KEPT_ROWS[dataset.domain]:
-        return NOWHERE
+        return None
     key = {**samples_key(run), "data": dataset.fingerprint, **asdict(effort), "seed": seed}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
-    return Parts(run.path / f".score-{digest}.parts", key, note, processes)
+    return PartialResults(run.path / f".score-{digest}.parts", key, note, processes)
 
 
 class _Scoring:

@@ -20,7 +20,7 @@ from smoothctl.runs.run import Run
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, rows_that_fit, spans
 from smoothctl.smoothing.two_step import TwoStep
-from smoothctl.storage.partial import NOWHERE, Parts
+from smoothctl.storage.partial import PartialResults
 
 __all__ = [
     "METHODS",
@@ -175,15 +175,15 @@ def draw_all(
     if not is_image_run(run):
         if not execution.processes.is_first:
             return {}
-        execution = replace(execution, processes=ALONE, partial=NOWHERE)
+        execution = replace(execution, processes=ALONE, partial=None)
     two_step, baseline = _models(run, methods)
     shards: list[Mapping[str, Tensor]] = []
     cuts, drawn = _shards(run, n), False
     for number, (start, stop) in enumerate(cuts):
         name = _NAME.format(start, stop)
-        shard = execution.partial.get(name)
+        shard = execution.kept(name)
         if shard is None:
-            if start and not drawn:
+            if start and not drawn and execution.partial is not None:
                 execution.partial.note(f"Goes on at image {start + 1} of {n}.")
             shard, drawn = {}, True
             parts = _passes(methods, execution.part(number, len(cuts)))
@@ -201,7 +201,7 @@ def draw_all(
                 classes = class_labels(baseline, start, stop, label)
                 given = (None, classes, _stream(seed, "baseline", start), next(parts))
                 shard["baseline"] = batching.sample(baseline, stop - start, *given)
-            execution.partial.put(name, shard)
+            execution.keep(name, shard)
         shards.append(shard if execution.processes.is_first else {})
     if not execution.processes.is_first:
         return {}
@@ -254,9 +254,9 @@ def shard_size(run: Run) -> int:
     return _BATCHES * batching.most_images(torch.device(run.device))
 
 
-def images_kept(parts: Parts) -> int:
+def images_kept(partial: PartialResults) -> int:
     """Returns how many images the shards that are kept seem to hold."""
-    cuts = [name.split("-")[1:] for name in parts.names() if name.startswith("images-")]
+    cuts = [name.split("-")[1:] for name in partial.names() if name.startswith("images-")]
     return sum(int(stop) - int(start) for start, stop in cuts)
 
 

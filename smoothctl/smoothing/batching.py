@@ -1,6 +1,6 @@
 """How many examples a network takes at once, and working through more of them in parts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from smoothctl.architectures.base import Density, Progress
 from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import UsageError
 from smoothctl.rng import skipped
-from smoothctl.storage.partial import NOWHERE, Parts
+from smoothctl.storage.partial import PartialResults
 
 __all__ = [
     "AT_ONCE",
@@ -77,13 +77,23 @@ class Execution:
         batch_size: images drawn at once; chosen from memory if None.
         progress: told (done, total).
         processes: those that share the work; all of them do the same calls and get all results.
-        partial: keeps what has been computed, so that work that was stopped goes on.
+        partial: keeps what has been computed, so that work that was stopped goes on; None: nothing
+            is kept.
     """
 
     batch_size: int | None = None
     progress: Progress | None = None
     processes: Processes = ALONE
-    partial: Parts = NOWHERE
+    partial: PartialResults | None = None
+
+    def kept(self, name: str) -> dict[str, Tensor] | None:
+        """Returns a partial result that is kept; None where it is not."""
+        return None if self.partial is None else self.partial.get(name)
+
+    def keep(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keeps a partial result."""
+        if self.partial is not None:
+            self.partial.put(name, tensors)
 
     def part(self, part: int, parts: int) -> "Execution":
         """Returns the execution of one of several equal parts of the work."""
@@ -148,11 +158,11 @@ def evaluate_long(
     assert first is not None
     for start, stop in spans(n, KEPT_ROWS["image" if first.ndim == 4 else "vector"]):
         part = f"{name}-{start:08d}"
-        kept = execution.partial.get(part)
+        kept = execution.kept(part)
         if kept is None:
             cut = [_cut(tensor, start, stop) for tensor in tensors]
             kept = {"values": _evaluate_shared(execution.processes, function, rows, cut)}
-            execution.partial.put(part, kept)
+            execution.keep(part, kept)
         results.append(kept["values"].to(first.device))
         if execution.progress is not None:
             execution.progress(stop, n)
@@ -188,12 +198,12 @@ def sample(
         return density.sample(n, context, labels, generator, execution.progress)
     at, drawn = 0, []  # at: the row that the generator comes to next
     for start, stop, progress in _batches(density, n, execution):
-        if generator is not None:
+        if generator is not None and start > at:
             skipped(generator, start - at)
         given, classes = _cut(context, start, stop), _cut(labels, start, stop)
         drawn.append(density.sample(stop - start, given, classes, generator, progress))
         at = stop
-    if generator is not None:
+    if generator is not None and n > at:
         skipped(generator, n - at)
     return _joined(drawn, execution.processes).to(device_of(density))
 

@@ -12,19 +12,19 @@ from smoothctl.errors import RunError
 from smoothctl.storage.files import remove
 from smoothctl.storage.weights import read_weights, write_weights
 
-__all__ = ["NOWHERE", "Parts"]
+__all__ = ["PartialResults"]
 
 _PART = "{}.safetensors"
 
 
-class Parts:
+class PartialResults:
     """Results of named parts of one piece of work, kept in a folder until the work is done.
 
     Every part is a file that appears when it is whole, and that names itself and the work's key,
     so that a kill at any moment loses at most the part that was being computed.
 
     Args:
-        folder: where they are; None keeps nothing.
+        folder: where they are.
         key: what the results are a function of; parts of another key are removed.
         note: told a sentence of parts that cannot be used.
         processes: those that do the work; the first alone reads and writes.
@@ -32,7 +32,7 @@ class Parts:
 
     def __init__(
         self,
-        folder: Path | None,
+        folder: Path,
         key: Mapping[str, Any] | None = None,
         note: Callable[[str], None] = lambda _: None,
         processes: Processes = ALONE,
@@ -45,8 +45,6 @@ class Parts:
 
         All processes must call it alike, and all get what the first one reads.
         """
-        if self.folder is None:
-            return None
         return self.processes.first(self._read(name) if self.processes.is_first else None)
 
     def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -55,7 +53,7 @@ class Parts:
         Raises:
             RunError: the folder cannot be written.
         """
-        if self.folder is not None and self.processes.is_first:
+        if self.processes.is_first:
             write_weights(self._file(name), tensors, {"format": 1, "part": name, "key": self.key})
 
     def mark(self, name: str) -> None:
@@ -68,24 +66,19 @@ class Parts:
 
     def has(self, name: str) -> bool:
         """Returns whether a part is there and usable; nothing is said or removed."""
-        if self.folder is None:
-            return False
         metadata = self._load(name)[1]
         return (metadata.get("part"), metadata.get("key")) == (name, self.key)
 
     def names(self) -> list[str]:
         """Returns the names of the parts that there seem to be, sorted."""
-        if self.folder is None:
-            return []
         return sorted(file.stem for file in self.folder.glob(_PART.format("[!.]*")))
 
     def done(self) -> None:
         """Removes the parts, as the whole has been written."""
-        if self.folder is not None and self.processes.is_first:
+        if self.processes.is_first:
             remove(self.folder)
 
     def _file(self, name: str) -> Path:
-        assert self.folder is not None
         return self.folder / _PART.format(name)
 
     def _read(self, name: str) -> dict[str, Tensor] | None:
@@ -109,7 +102,3 @@ class Parts:
             return read_weights(self._file(name))
         except RunError:
             return {}, {}
-
-
-NOWHERE = Parts(None)
-"""Keeps nothing."""

@@ -217,7 +217,9 @@ class PixelCNNpp(Density):
         weight = self.network.out.bias
         blank = torch.zeros((n, *self.event_shape), dtype=weight.dtype, device=weight.device)
         known = torch.zeros((1, 1, self.height, self.width), dtype=torch.bool)
-        return self.inpaint(blank, known, context, labels, generator, progress)
+        with torch.no_grad(), self._without_dropout():
+            canvas = self._canvas(blank, known, context, labels, generator)
+            return canvas.image(self.sampler(self.network, canvas, progress))
 
     @torch.no_grad()
     def inpaint(
@@ -242,6 +244,19 @@ class PixelCNNpp(Density):
         Raises:
             UsageError: a mask of another shape, or labels that are missing or not classes.
         """
+        with self._without_dropout():
+            canvas = self._canvas(x, known, context, labels, generator)
+            return canvas.image(self.sampler(self.network, canvas, progress))
+
+    def _canvas(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        labels: Tensor | None,
+        generator: Generator | None,
+    ) -> Canvas:
+        """Returns what a sampler fills in: x, of a stacked denoiser below x̃; without dropout."""
         self.check_known(known, len(x))
         self.check_labels(labels, len(x))
         known = known.to(x.device)
@@ -249,20 +264,17 @@ class PixelCNNpp(Density):
         if context is not None and self.encoder is None:
             images, first_row = torch.cat([context, images], dim=2), self.height
             known = torch.cat([torch.ones_like(known), known], dim=2)
-        with self._without_dropout():
-            canvas = Canvas(
-                images,
-                known,
-                PixelNoise.of_images(x, self.config.mixtures, generator),
-                self.config.min_log_scale,
-                self.levels,
-                labels,
-                self._features(context),
-                context if self._offset else None,
-                first_row,
-            )
-            filled = self.sampler(self.network, canvas, progress)
-        return filled[:, :, first_row:].contiguous()
+        return Canvas(
+            images,
+            known,
+            PixelNoise.of_images(x, self.config.mixtures, generator),
+            self.config.min_log_scale,
+            self.levels,
+            labels,
+            self._features(context),
+            context if self._offset else None,
+            first_row,
+        )
 
     def bytes_per_example(self) -> int:
         """Returns the size of the two streams' activations in a pass without gradients."""

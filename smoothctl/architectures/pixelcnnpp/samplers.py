@@ -53,6 +53,10 @@ class Canvas:
     centre: Tensor | None = None
     first_row: int = 0
 
+    def image(self, filled: Tensor) -> Tensor:
+        """Returns the images without the rows above them: (n, C, rows below `first_row`, W)."""
+        return filled[:, :, self.first_row :].contiguous()
+
     def draw(self, row: int, column: int, parameters: Tensor) -> Tensor:
         """Maps the parameters of a pixel of all images, (n, K·P), to its values, (n, C)."""
         row -= self.first_row
