@@ -12,17 +12,12 @@ import typer
 
 from smoothctl.cli import compare as verb
 from smoothctl.errors import RunError, UsageError
-from smoothctl.evaluation import (
-    Cell,
-    Column,
-    compare,
-    latest,
-    markdown,
-    scores_table,
-    shown,
-)
+from smoothctl.evaluation.compare import compare, of_records
+from smoothctl.evaluation.measurements import Measure, Measurement, latest
 from smoothctl.evaluation.published import PUBLISHED
 from smoothctl.evaluation.records import read_scores
+from smoothctl.reporting.scores import comparison_table, shown
+from smoothctl.reporting.tables import markdown
 from smoothctl.runs.run import Run, load_run
 
 Make = Callable[..., Run]
@@ -168,7 +163,7 @@ class TestTable:
         [(0.123456, "0.123"), (-1781.3, "−1781.3"), (29583.2, "29583"), (0, "0.000")],
     )
     def test_no_more_digits_than_mean_something(self, value: float, text: str) -> None:
-        assert shown(Cell(value), Column("k", "k", "", 3)) == text
+        assert shown(Measurement(value), Measure("k", "k", "", 3)) == text
 
     def test_a_figure_alone_is_not_the_best(self, make: Make) -> None:
         (table,) = compare([make("a", entry([estimate("baseline", "exact", 3.0)]))])
@@ -207,8 +202,8 @@ class TestTable:
         assert compare([run])[0].rows[0].model == "baseline, best weights"
 
     def test_one_run_alone(self) -> None:
-        assert scores_table([]).rows == []
-        table = scores_table([entry([estimate("baseline", "exact", 1.0)])], "b")
+        assert of_records([]).rows == []
+        table = of_records([entry([estimate("baseline", "exact", 1.0)])], "b")
         assert [(row.run, row.model) for row in table.rows] == [("b", "baseline")]
 
 
@@ -329,11 +324,13 @@ class TestVerb:
 
     def test_markdown(self, cli, runs) -> None:
         out = cli(*runs, "--markdown")
-        assert "| second | baseline | **2.000** ± 0.010 |" in out
+        assert "| second | baseline | **2.000 ± 0.010** |" in out
         assert "| first\\_run\\|x |" in out
         rows = [line for line in out.splitlines() if line.startswith("|")]
         assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
-        assert out == "".join(map(markdown, compare([load_run(path) for path in runs])))
+        assert out == "".join(
+            markdown(comparison_table(each)) for each in compare([load_run(path) for path in runs])
+        )
 
     def test_json(self, cli, runs) -> None:
         (table,) = json.loads(cli(*runs, "--json"))

@@ -17,11 +17,13 @@ from PIL import Image
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.pictures import read_events, read_mask
 from smoothctl.errors import SmoothctlError
-from smoothctl.evaluation import compare, markdown
-from smoothctl.evaluation.entries import OF_QUALITY
+from smoothctl.evaluation.compare import compare
+from smoothctl.evaluation.measurements import OF_QUALITY
 from smoothctl.evaluation.records import append_scores
 from smoothctl.metrics.image_sets import open_images
 from smoothctl.reporting.page import report
+from smoothctl.reporting.scores import comparison_table
+from smoothctl.reporting.tables import markdown
 from smoothctl.runs.config import from_toml
 from smoothctl.runs.run import Run, load_density
 from smoothctl.storage.files import verify_manifest
@@ -51,7 +53,7 @@ def _table(kinds: dict[str, st.SearchStrategy]) -> st.SearchStrategy:
     )
 
 
-_FIGURES = {key: NUMBERS for key, _, _ in OF_QUALITY}
+_FIGURES = {measure.key: NUMBERS for measure in OF_QUALITY}
 _LIKELIHOOD = _table(
     {
         **{"model": TEXTS, "quantity": TEXTS, "nats": NUMBERS, "standard_error": NUMBERS},
@@ -112,7 +114,7 @@ def check_scores(run: Run, entries: object) -> None:
     (run.path / "scores.json").write_text(json.dumps(entries))
     works_or_says_so(
         lambda: report(run, samples=False),
-        lambda: [markdown(table) for table in compare([run])],
+        lambda: [markdown(comparison_table(each)) for each in compare([run])],
         lambda: append_scores(run.path, {}),
     )
 

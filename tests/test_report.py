@@ -21,8 +21,9 @@ import typer
 from PIL import Image as Pictures
 
 from smoothctl.cli import report as verb
-from smoothctl.errors import RunError, UsageError
-from smoothctl.reporting import charts, report, write_report
+from smoothctl.errors import NotAvailable, RunError, UsageError
+from smoothctl.reporting.figures import Frame, curves, panel, svg
+from smoothctl.reporting.page import report, write_report
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling.draw import Samples
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
@@ -122,6 +123,16 @@ def pixels(address: str | None) -> np.ndarray:
     kind, data = str(address).split(",", 1)
     assert kind == "data:image/png;base64"
     return np.asarray(Pictures.open(io.BytesIO(base64.b64decode(data))))
+
+
+def inks_of(page: Page) -> list[str]:
+    """Returns what the paths of charts are drawn with: such as 'stroke second'."""
+    styles = [each.get("style") or "" for each in page.of("path")]
+    return [
+        " ".join(found)
+        for style in styles
+        for found in re.findall(r"(fill|stroke): var\(--(\w+)\)", style)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -235,23 +246,21 @@ class TestContents:
         ]
         shown = Page(html).of("image")
         assert len(shown) == 5
-        assert all(60 < (pixels(each["href"])[..., 3] > 0).sum() <= 360 for each in shown)
+        assert all(60 < (pixels(each["href"])[..., 3] > 0).sum() <= 960 for each in shown)
 
     def test_samples_are_those_of_the_seed(self, scored: Run) -> None:
         from smoothctl.sampling.draw import draw
 
-        found = page(scored, number=40, seed=3)
-        x = draw(scored, "baseline", 40, 3).samples.numpy()
-        data = scored.dataset().test.head(40).numpy()
-        low, high = data.min(0), data.max(0)
-        room = 0.15 * (high - low).max()
-        ranges = [(float(a - room), float(b + room)) for a, b in zip(low, high, strict=True)]
-        assert charts.points(x, *ranges, "").picture == found.of("image")[-1]["href"]
+        dataset = scored.dataset()
+        frame = Frame.around({"data": dataset.test.head(40)}, dataset)
+        x = draw(scored, "baseline", 40, 3).samples
+        expected = svg(panel(x, frame), "40 points: baseline, unsmoothed.")
+        assert expected in report(scored, number=40, seed=3)
+        assert expected not in report(scored, number=40, seed=4)
 
     def test_curves_of_every_stage(self, scored: Run) -> None:
-        lines = [each["class"] for each in page(scored).of("path") if each.get("class")]
-        assert lines.count("line loss") == 2 * 3
-        assert lines.count("line validation") == 2 * 3
+        inks = inks_of(page(scored, samples=False))
+        assert inks.count("stroke first") == inks.count("stroke second") == 2 * 3
 
     def test_scores(self, scored: Run) -> None:
         html, text = report(scored, number=20), page(scored).plain
@@ -325,9 +334,9 @@ class TestContents:
         run = fit_joint(
             dataset="six-modes", out=tmp_path, options=SMALL, training=TINY, device="cpu"
         )
-        lines = [each["class"] for each in page(run).of("path") if each.get("class")]
-        assert lines.count("fill") == 4
-        assert lines.count("line true-density") == 2 * 3
+        inks = inks_of(page(run))
+        assert inks.count("fill first") == 4
+        assert inks.count("stroke second") == 2 * 3 + 2
 
     def test_three_dimensions_have_no_picture(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(80, 3)))
@@ -363,7 +372,7 @@ class TestMissing:
 
     def test_the_denoiser(self, scored: Run) -> None:
         shutil.rmtree(scored.path / "denoiser")
-        assert "There is no denoiser, so no two-step samples" in self.said(scored)
+        assert "There is no denoiser: smoothctl fit-denoiser --out" in self.said(scored)
 
     def test_the_prior(self, scored: Run) -> None:
         for stage in ("denoiser", "prior"):
@@ -392,18 +401,19 @@ class TestMissing:
         assert "learned density" in self.said(run)
 
     def test_samples_that_are_not_finite(self, scored: Run, image_run: Run, monkeypatch) -> None:
-        from smoothctl.reporting import samples
+        from smoothctl.reporting import pictures
 
-        def broken(run: Run, methods: list[str], n: int, *rest: Any) -> dict[str, Samples]:
+        def broken(run: Run, methods: list[str], n: int, *_: Any, **__: Any) -> dict[str, Samples]:
             shape = (n, *next(iter(run.configs().values())).event_shape)
             return dict.fromkeys(methods, Samples(torch.full(shape, torch.nan)))
 
-        monkeypatch.setattr(samples, "draw_all", broken)
-        assert len(page(scored).of("image")) == 5
-        monkeypatch.setattr(samples, "_dataset", lambda *_: None)
-        assert len(page(scored).of("image")) == 4
+        monkeypatch.setattr(pictures, "draw_all", broken)
+        charts = 3
+        assert len(page(scored).of("svg")) == charts + 5
+        monkeypatch.setattr(pictures, "_dataset", lambda *_: None)
+        assert len(page(scored).of("svg")) == charts + 4
         monkeypatch.undo()
-        monkeypatch.setattr(samples, "draw_all", broken)
+        monkeypatch.setattr(pictures, "draw_all", broken)
         notes: list[str] = []
         page(image_run, number=9, note=notes.append)
         assert "The samples have no neighbours: 8 of the 8 images of two-step" in notes[-1]
@@ -448,40 +458,50 @@ def test_everything_is_escaped(trained_run: Run, tmp_path: Path) -> None:
 
 
 class TestCharts:
-    """Geometry and pictures."""
-
-    @pytest.mark.parametrize(
-        ("low", "high", "expected"),
-        [
-            (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-            (-4.2, 4.2, [-4, -2, 0, 2, 4]),
-            (590, 760, [600, 650, 700, 750]),
-            (1e-6, 3e-6, [1e-6, 1.5e-6, 2e-6, 2.5e-6, 3e-6]),
-        ],
-    )
-    def test_ticks_are_round(self, low: float, high: float, expected: list[float]) -> None:
-        assert charts.ticks(low, high) == pytest.approx(expected)
+    """Figures as SVG in the page's ink."""
 
     def test_the_first_steps_do_not_flatten_a_curve(self) -> None:
         line = [(1.0, 1e6), *((float(i), 10 - i / 10) for i in range(2, 60))]
-        chart = charts.curves({"loss": line}, "step", "nats")
-        _, top, _, height = chart.frame
-        places = [float(y) for y in re.findall(r",([\d.-]+)", chart.lines["loss"])]
-        assert places[0] < top
-        assert max(places) - min(y for y in places if y >= top) > 0.6 * height
+        low, high = curves({"loss": line}, "nats").axes[0].get_ylim()
+        assert 3 < low < 4.1
+        assert 9 < high < 11
 
     @pytest.mark.parametrize("line", [[(5.0, 2.0)], [(1.0, 0.0), (2.0, 0.0)]])
     def test_flat_curves(self, line: list[tuple[float, float]]) -> None:
-        assert "nan" not in charts.curves({"loss": line}, "step", "nats").lines["loss"]
+        assert "nan" not in svg(curves({"loss": line}, "nats"), "flat")
 
     def test_long_curves_are_thinned(self) -> None:
         line = [(float(i), float(i % 7)) for i in range(10_000)]
-        assert len(charts.curves({"loss": line}, "step", "nats").lines["loss"]) < 6000
+        (drawn,) = curves({"validation": line}, "nats").axes[0].lines
+        assert len(drawn.get_xdata()) == 400
+        assert len(svg(curves({"validation": line}, "nats"), "long")) < 30_000
 
     def test_points_lie_where_they_are(self) -> None:
-        chart = charts.points(np.array([[0.75, 0.75], [np.nan, 0]]), (0, 1), (0, 1), "x")
-        y, x = np.nonzero(pixels(chart.picture)[..., 3])
-        assert (x.mean() / 480, y.mean() / 480) == pytest.approx((0.75, 0.25), abs=0.01)
+        frame = Frame((0, 1), (0, 1), np.empty((0, 2)))
+        drawn = Page(svg(panel(torch.tensor([[0.75, 0.75], [torch.nan, 0]]), frame), "points"))
+        (image,), (inside,) = drawn.of("image"), drawn.of("rect")
+        x, y, wide, tall = (float(image[key]) for key in ("x", "y", "width", "height"))
+        left, top, width, height = (float(inside[key]) for key in ("x", "y", "width", "height"))
+        across = (x + wide / 2 - left) / width
+        down = (tall / 2 - y - top) / height  # the picture stands on its head
+        assert (across, down) == pytest.approx((0.75, 0.25), abs=0.01)
+
+    def test_what_a_chart_says_is_escaped_and_its_ink_the_page_s(self) -> None:
+        text = svg(curves({"loss": [(1.0, 2.0), (2.0, 1.0)]}, EVIL), EVIL)
+        drawn = Page(text)
+        assert drawn.of("svg")[0]["aria-label"] == EVIL
+        assert "<script" not in text
+        assert not re.search("#[0-9a-f]{6}", text)
+        assert {ink.split()[1] for ink in inks_of(drawn)} == {"first", "rule", "soft"}
+
+    def test_without_matplotlib_or_jinja2_one_is_told_what_to_install(
+        self, scored: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module, name in [("matplotlib.figure", "matplotlib"), ("jinja2", "jinja2")]:
+            with monkeypatch.context() as without:
+                without.setitem(sys.modules, module, None)
+                with pytest.raises(NotAvailable, match=f"run pip install {name}"):
+                    report(scored, number=9)
 
 
 class TestVerb:

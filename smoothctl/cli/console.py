@@ -18,16 +18,16 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from smoothctl.distributed.processes import is_first
+from smoothctl.reporting.tables import duration
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.scores import ProgressFor
     from smoothctl.training.reporter import Plan
 
-__all__ = ["Notes", "print_json", "print_table", "with_flags"]
+__all__ = ["Notes", "print_json", "with_flags"]
 
 _REDRAW, _FIRST, _OFTEN, _EVERY = 0.25, 4.0, 15.0, 60.0
 """Seconds: between updates of a bar; until the time that a fit takes is told; at least between
@@ -66,14 +66,6 @@ def _flag(argument: re.Match[str]) -> str:
 def print_json(value: Any) -> None:
     """Prints a value as JSON on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def print_table(table: Table) -> None:
-    """Prints a table on stdout, at least 100 columns wide where stdout is no terminal."""
-    console = Console(markup=False)
-    if not console.is_terminal:
-        console = Console(markup=False, width=max(100, console.width))
-    console.print(table)
 
 
 class RateColumn(ProgressColumn):
@@ -140,11 +132,11 @@ class Notes:
         left = (now - self._begun) / (step - self._plan.done) * (self._plan.steps - step)
         if not self._foretold and now - self._begun > _FIRST and left > _FIRST:
             self._foretold = True
-            self.note(f"It will take about {_duration(left)}.")
+            self.note(f"It will take about {duration(left)}.")
         if self._progress is None and now - self._said > _EVERY:
             self._said = now
             said = f"{self._where(step)}, loss {self._plan.unit.text(loss)}"
-            self.note(f"{said}; about {_duration(left)} to go.")
+            self.note(f"{said}; about {duration(left)} to go.")
 
     def validated(self, step: int, loss: float, gain: float | None) -> None:
         """Shows the held-out loss and the gain from x̃."""
@@ -184,10 +176,3 @@ class Notes:
                 return lambda done, total: progress.update(task, completed=done, total=total)
 
             yield begin
-
-
-def _duration(seconds: float) -> str:
-    """Returns such as '40 s', '12 min' or '3.5 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

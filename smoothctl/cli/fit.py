@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.targets import data_settings, given_twice, key_values
 from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
@@ -209,9 +209,8 @@ def _newest_prior(notes: Notes) -> Path:
 
 def print_result(plan: "FitPlan", seconds: float, as_json: bool, notes: Notes) -> None:
     """Prints one fitted stage as a table or as JSON: where, how large, and its validation loss."""
-    from rich.table import Table
-
     from smoothctl.metrics.gain import gain_note
+    from smoothctl.reporting.tables import Table, left, print_table
     from smoothctl.runs.models import build_density
 
     run, config, stage = plan.run, plan.config, plan.config.stage
@@ -234,13 +233,13 @@ def print_result(plan: "FitPlan", seconds: float, as_json: bool, notes: Notes) -
     if as_json:
         print_json(result)
         return
-    table = Table(title=f"{run.path}/{stage}", title_justify="left", show_header=False)
+    rows = []
     for key, value in result.items():
         hidden = key in ("run", "stage") or (key.endswith("_nats") and len(config.event_shape) == 3)
         if value is not None and not hidden:
             shown = f"{value:.4f}" if key in figures else str(value)
-            table.add_row(_LABELS.get(key, key.replace("_", " ")), shown)
-    print_table(table)
+            rows.append([_LABELS.get(key, key.replace("_", " ")), shown])
+    print_table(Table(f"{run.path}/{stage}", left("", ""), [rows]))
 
 
 def _figures(run: "Run", stage: "StageName", unit: "Unit") -> dict[str, float]:

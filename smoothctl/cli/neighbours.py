@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_table
+from smoothctl.cli.console import Notes
 from smoothctl.cli.references import (
     ReferenceImages,
     is_run,
@@ -252,31 +252,29 @@ def _print(
 
 
 def _print_nearest(near: "Neighbours", train: "ImageSet", features: str) -> None:
-    from rich.table import Table
+    from smoothctl.reporting.tables import Table, decimals, print_table, right
 
     n, k = near.indices.shape
     by = "pixels in [−1, 1]" if features == _PIXELS else f"'{features}' features"
     some = f"; the first {_SHOWN} of {n} samples" if n > _SHOWN else ""
     title = f"Nearest of the {len(train)} images of {train.name} by ℓ2 of {by}{some}"
-    table = Table(title=title, title_justify="left")
-    for heading in ("sample", "nearest image", "its distance", f"distance of neighbour {k}"):
-        table.add_column(heading, justify="right")
-    for i in range(min(_SHOWN, n)):
-        first, last = (f"{float(near.distances[i, j]):.4f}" for j in (0, -1))
-        table.add_row(str(i), str(int(near.indices[i, 0])), first, last)
-    print_table(table)
+    columns = right("sample", "nearest image", "its distance", f"distance of neighbour {k}")
+    rows = [
+        [str(i), str(int(near.indices[i, 0])), *(decimals(float(d[j]), 4) for j in (0, -1))]
+        for i, d in enumerate(near.distances[:_SHOWN])
+    ]
+    print_table(Table(title, columns, [rows]))
 
 
 def _print_memorisation(copying: "Memorisation") -> None:
-    from rich.table import Table
+    from smoothctl.reporting.tables import Table, decimals, left, print_table, right
 
     title = f"Memorisation: {copying.samples} samples beside {copying.tests} test images"
-    table = Table(title=title, title_justify="left")
-    table.add_column("quantity")
-    for heading in ("value", "± s.e.", "fresh data"):
-        table.add_column(heading, justify="right")
-    shown = (f"{copying.nearer_than_test:.3f}", f"{copying.standard_error:.3f}")
-    table.add_row("P(nearer to a training image than a test image is)", *shown, "0.5")
-    table.add_row("nearer than 99 % of test images", f"{100 * copying.copies:.1f} %", "", "1 %")
-    table.add_row("exact copies of training images", str(copying.exact_copies), "", "")
-    print_table(table)
+    columns = [*left("quantity"), *right("value", "± s.e.", "fresh data")]
+    nearer = [decimals(value, 3) for value in (copying.nearer_than_test, copying.standard_error)]
+    rows = [
+        ["P(nearer to a training image than a test image is)", *nearer, "0.5"],
+        ["nearer than 99 % of test images", f"{100 * copying.copies:.1f} %", "", "1 %"],
+        ["exact copies of training images", str(copying.exact_copies), "", ""],
+    ]
+    print_table(Table(title, columns, [rows]))

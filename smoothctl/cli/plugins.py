@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import print_json, print_table
+from smoothctl.cli.console import print_json
 
 if TYPE_CHECKING:
     from smoothctl.registry.listing import Plugin
@@ -48,14 +48,10 @@ def command(
 
 def _print(plugins: list["Plugin"]) -> None:
     """Prints a table, and below it what is wrong, on lines that can be copied whole."""
-    from rich.table import Table
+    from smoothctl.reporting.tables import Table, left, print_table
 
-    table = Table(title="plugins", title_justify="left")
-    for heading in ("package", "group", "name", "status"):
-        table.add_column(heading, overflow="fold")
-    for p in plugins:
-        table.add_row(f"{p.package} {p.version}", p.group, p.name, p.status.value)
-    print_table(table)
+    rows = [[f"{p.package} {p.version}", p.group, p.name, p.status.value] for p in plugins]
+    print_table(Table("plugins", left("package", "group", "name", "status"), [rows]))
     for p in plugins:
         if p.error:
             print(f"{p.status.value}: {p.package} {p.version}, {p.group} '{p.name}': {p.error}")

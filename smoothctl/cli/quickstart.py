@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.cli.console import Notes, print_json
+from smoothctl.errors import NotAvailable
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.scores import Scores
@@ -53,14 +54,14 @@ def command(
     with notes.work() as progress:
         scores = score_run(run, effort_for(run, draws=64, quadrature=0), seed, progress=progress)
     append_scores(run.path, scores.to_dict())
-    picture = _picture(run, seed)
+    picture = _picture(run, seed, notes)
     seconds = time.monotonic() - begun
     if as_json:
         summary = {"run": str(run.path), "picture": picture and str(picture), "seconds": seconds}
         print_json({**summary, "scores": scores.to_dict()})
         return
     _print_comparison(scores)
-    print(f"{_verdict(scores)}\nRun: {run.path}   Seconds: {seconds:.0f}")
+    print(f"Run: {run.path}   Seconds: {seconds:.0f}")
     if picture is not None:
         print(f"Picture: {picture}")
 
@@ -79,7 +80,7 @@ def _fit_all(dataset: str, factor: float, settings: dict[str, Any], notes: Notes
     return load_run(settings["out"])
 
 
-def _picture(run: "Run", seed: int) -> Path | None:
+def _picture(run: "Run", seed: int, notes: Notes) -> Path | None:
     from smoothctl.reporting.figures import panels, save
     from smoothctl.sampling.draw import draw
 
@@ -97,54 +98,28 @@ def _picture(run: "Run", seed: int) -> Path | None:
         "baseline, unsmoothed": draw(run, "baseline", n, seed).samples,
     }
     path = run.path / "quickstart.png"
-    save(panels(named, dataset), path)
+    try:
+        save(panels(named, dataset), path)
+    except NotAvailable as error:
+        notes.note(str(error))
+        return None
     return path
 
 
 def _print_comparison(scores: "Scores") -> None:
-    from rich.table import Table
+    """Prints all figures, and how much better or worse smoothing makes the likelihood."""
+    from smoothctl.evaluation.compare import of_records
+    from smoothctl.reporting.scores import comparison_table
+    from smoothctl.reporting.tables import print_table
 
-    table = Table(
-        title=f"{scores.dataset}: two-step against a plain model of equal size (lower is better)",
-        title_justify="left",
-    )
-    table.add_column("figure")
-    for heading in ("two-step", "single-step", "baseline", "floor", "better", "by"):
-        table.add_column(heading, justify="left" if heading == "better" else "right")
-    for figure, cells, digits in _figures(scores):
-        shown = ["–" if value is None else f"{value:.{digits}f}" for value in cells]
-        table.add_row(figure, *shown, *_winner(cells[0], cells[2], digits))
-    print_table(table)
-
-
-def _figures(scores: "Scores") -> list[tuple[str, list[float | None], int]]:
-    """Returns name, values (two-step, single-step, baseline, floor) and digits of each figure."""
-    nats = {(e.model, e.quantity): e.nats for e in scores.likelihood}
-    bound = nats["two-step", f"bound, {scores.draws[-1]} draws"]
-    plain = nats["baseline", "exact"]
-    by_method = {s.method: s for s in scores.samples}
-    order = ("two-step", "single-step", "baseline", "true sample (floor)")
-    drawn = [by_method.get(method) for method in order]
-    off = [None if s is None else s.off_support for s in drawn]
-    return [
-        ("−log p(x), nats", [bound, None, plain, scores.true_entropy], 3),
-        ("energy distance", [None if s is None else s.energy_distance for s in drawn], 4),
-        ("sliced Wasserstein", [None if s is None else s.sliced_wasserstein for s in drawn], 4),
-        ("off the support, %", [None if share is None else 100 * share for share in off], 2),
-    ]
-
-
-def _winner(two_step: float | None, baseline: float | None, digits: int) -> tuple[str, str]:
-    if two_step is None or baseline is None:
-        return "–", "–"
-    name = "two-step" if two_step < baseline else "baseline"
-    return name, f"{abs(two_step - baseline):.{digits}f}"
-
-
-def _verdict(scores: "Scores") -> str:
-    two_step, _, baseline, entropy = _figures(scores)[0][1]
-    assert two_step is not None
-    assert baseline is not None
-    name, gap = "better" if two_step < baseline else "worse", abs(two_step - baseline)
+    comparison = of_records([scores.to_dict()])
+    title = f"{scores.dataset}: two-step against a plain model of equal size"
+    print_table(comparison_table(comparison, runs=False, title=title).transposed("figure"))
+    nats = {row.model: row.cells["nats"].value for row in comparison.rows if "nats" in row.cells}
+    if not {"baseline", "two-step"} <= nats.keys():  # not finite
+        return
+    gain = nats["baseline"] - nats["two-step"]
+    verdict = f"{'better' if gain > 0 else 'worse'} by {abs(gain):.3f} nats an example"
+    entropy = nats.get("true entropy")
     truth = "" if entropy is None else f" (the true entropy is {entropy:.3f})"
-    return f"Smoothing is {name} by {gap:.3f} nats an example than the plain model{truth}."
+    print(f"Smoothing is {verdict} than the plain model{truth}.")

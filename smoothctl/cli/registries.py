@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import print_json, print_table
+from smoothctl.cli.console import print_json
 from smoothctl.cli.endings import by_first
 from smoothctl.registry.groups import registry_of
 from smoothctl.registry.registry import Entry, Registry, printable
@@ -176,31 +176,30 @@ def _summary(loaded: Any) -> str:
 
 def print_rows(title: str, rows: list[dict[str, str | None]]) -> None:
     """Prints what `rows_of` returned as a table."""
-    from rich.table import Table
+    from smoothctl.reporting.tables import Table, left, print_table
 
-    table = Table(title=title, title_justify="left")
-    for heading in ("name", "package", "what it is"):
-        table.add_column(heading)
-    for row in rows:
-        what = row["summary"] if row["error"] is None else f"broken: {row['error']}"
-        table.add_row(row["name"], f"{row['package']} {row['version']}", what)
-    print_table(table)
+    cells = [
+        [
+            str(row["name"]),
+            f"{row['package']} {row['version']}",
+            str(row["summary"]) if row["error"] is None else f"broken: {row['error']}",
+        ]
+        for row in rows
+    ]
+    print_table(Table(title, left("name", "package", "what it is"), [cells]))
 
 
 def _print_details(result: dict[str, Any], option: str) -> None:
-    from rich.table import Table
+    from smoothctl.reporting.tables import Table, left, print_table
 
     settings = result.pop("settings", None)
-    table = Table(show_header=False)
+    rows = []
     for key, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{name}={item}" for name, item in value.items()) or "general ones"
-        table.add_row(key, "none" if value is None else str(value))
-    print_table(table)
+        rows.append([key, "none" if value is None else str(value)])
+    print_table(Table("", left("", ""), [rows]))
     if settings:
-        table = Table(title=f"settings ({option} KEY=VALUE)", title_justify="left")
-        for heading in ("key", "type", "default", "what it is"):
-            table.add_column(heading)
-        for s in settings:
-            table.add_row(s["name"], s["type"], str(s["default"]), s["description"])
-        print_table(table)
+        cells = [[s["name"], s["type"], str(s["default"]), s["description"]] for s in settings]
+        columns = left("key", "type", "default", "what it is")
+        print_table(Table(f"settings ({option} KEY=VALUE)", columns, [cells]))

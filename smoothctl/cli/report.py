@@ -43,7 +43,7 @@ def command(
 
     Settings, curves, samples, scores and the commands that recreate it; it needs no network.
     """
-    from smoothctl.reporting import write_report
+    from smoothctl.reporting.page import write_report
 
     notes = Notes(quiet)
     opened = open_run(run, weights, device, notes)

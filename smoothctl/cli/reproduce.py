@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.registries import print_rows, rows_of
 from smoothctl.errors import UsageError
 
@@ -86,21 +86,16 @@ def _key(row: dict[str, str | None], names: list[str | None]) -> str:
 
 
 def _print_result(result: "Result", source: str) -> None:
-    from rich.table import Table
+    from smoothctl.reporting.tables import Table, left, print_table, right
 
-    shown = ", ".join(map(str, result.seeds))
-    table = Table(title=f"{result.name}: {source}; seeds {shown}", title_justify="left")
-    headings = list(dict.fromkeys(key for row in result.rows for key in row.figures))
-    table.add_column("model")
-    for heading in ("parameters", *headings):
-        table.add_column(heading, justify="right", no_wrap=True)
-    referenced = any(row.reference for row in result.rows)
-    if referenced:
-        table.add_column("reference")
-    for row in result.rows:
-        last = [row.reference] if referenced else []
-        table.add_row(row.model, str(row.parameters), *_cells(row, headings), *last)
-    print_table(table)
+    figures = list(dict.fromkeys(key for row in result.rows for key in row.figures))
+    columns = [*left("model"), *right("parameters", *figures)]
+    rows = [[row.model, str(row.parameters), *_cells(row, figures)] for row in result.rows]
+    if any(row.reference for row in result.rows):
+        columns += left("reference")
+        rows = [[*cells, row.reference] for cells, row in zip(rows, result.rows, strict=True)]
+    seeds = ", ".join(map(str, result.seeds))
+    print_table(Table(f"{result.name}: {source}; seeds {seeds}", columns, [rows]))
     for what, value in result.truth.items():
         print(f"{what}: {value:.3f}")
     for claim in result.claims:
@@ -112,11 +107,6 @@ def _print_result(result: "Result", source: str) -> None:
 
 def _cells(row: "Row", headings: list[str]) -> list[str]:
     """Returns 'mean ± half the range over seeds' of each figure."""
-    cells = []
-    for heading in headings:
-        values = row.figures.get(heading)
-        spread = (
-            "" if not values or len(values) < 2 else f" ± {(max(values) - min(values)) / 2:.3f}"
-        )
-        cells.append("" if not values else f"{mean(values):.3f}{spread}")
-    return cells
+    every = [row.figures.get(heading) or [] for heading in headings]
+    spreads = [f" ± {(max(v) - min(v)) / 2:.3f}" if len(v) > 1 else "" for v in every]
+    return [f"{mean(v):.3f}{s}" if v else "" for v, s in zip(every, spreads, strict=True)]

@@ -17,7 +17,6 @@ from smoothctl.cli.references import (
     needs_reference,
     refuse_options_of_runs,
 )
-from smoothctl.cli.score_tables import print_quality, print_scores
 from smoothctl.cli.targets import device_name, open_run, sampler_settings, stoppable
 from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
@@ -100,6 +99,7 @@ def command(
     from smoothctl.distributed.processes import launched
     from smoothctl.evaluation.records import append_scores, read_scores
     from smoothctl.evaluation.scores import effort_for, score_parts, score_run
+    from smoothctl.reporting.scores import print_scores
     from smoothctl.smoothing.batching import Execution
 
     notes, counts = Notes(quiet), _counts(draws)
@@ -127,9 +127,9 @@ def command(
         return
     with _held(run, parts, notes):
         with notes.work() as progress:
-            scores = _with_flags(score(progress=progress))
-        print_json(scores.to_dict()) if as_json else print_scores(scores)
-        append_scores(run.path, scores.to_dict())  # after printing: a full disk loses no figures
+            record = _with_flags(score(progress=progress)).to_dict()
+        print_json(record) if as_json else print_scores(record)
+        append_scores(run.path, record)  # after printing: a full disk loses no figures
         parts.done()
 
 
@@ -191,6 +191,7 @@ def _score_images(
     from smoothctl.evaluation.image_quality import score_images
     from smoothctl.evaluation.records import plain, stamp
     from smoothctl.evaluation.scores import FLOOR
+    from smoothctl.reporting.scores import print_quality
 
     assert judging.reference is not None
     images, test = named.open_judged(target), named.open_test()
@@ -198,7 +199,8 @@ def _score_images(
     by = judging.judge(judging.reference, device_name(device), named.notes.note)
     with named.notes.work() as progress:
         quality = score_images({**floor, images.name: images}, by, test, seed, progress)
-    print_json({**stamp(), **plain(quality)}) if as_json else print_quality(quality)
+    record = plain(quality)
+    print_json({**stamp(), **record}) if as_json else print_quality(record)
 
 
 def _counts(text: str | None) -> list[int] | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, print_table
+from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.targets import data_settings
 
 __all__ = ["command"]
@@ -48,13 +48,12 @@ def command(
     if as_json:
         print_json(result)
         return
-    from rich.table import Table
+    from smoothctl.reporting.tables import Table, left, print_table
 
-    table = Table(title=f"sigma for {opened.name}", title_justify="left", show_header=False)
     how = "all pairs" if estimate.exact else f"± {estimate.standard_error:.4f}"
-    table.add_row("heuristic", f"{estimate.sigma:.4f}", f"{how}, {estimate.pairs} pairs")
+    rows = [["heuristic", f"{estimate.sigma:.4f}", f"{how}, {estimate.pairs} pairs"]]
     if scale is not None:
-        table.add_row("unit", "each column's spread", f"{min(scale):g} to {max(scale):g}")
+        rows.append(["unit", "each column's spread", f"{min(scale):g} to {max(scale):g}"])
     if opened.suggested_sigma is not None:
-        table.add_row(opened.suggestion, f"{opened.suggested_sigma:g}", opened.source)
-    print_table(table)
+        rows.append([opened.suggestion, f"{opened.suggested_sigma:g}", opened.source])
+    print_table(Table(f"sigma for {opened.name}", left("", "", ""), [rows]))

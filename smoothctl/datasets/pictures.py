@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MASKS",
+    "png",
     "read_array",
     "read_columns",
     "read_events",
@@ -50,18 +51,23 @@ def snap(x: Tensor, levels: int | None) -> Tensor:
     return ((x + 1) * half).round().clamp(0, levels - 1) / half - 1
 
 
-def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Writes bytes (C, H, W) as a PNG, grey where C is 1, atomically.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+def png(image: np.ndarray) -> bytes:
+    """Returns bytes (C, H, W) as the content of a PNG file, grey where C is 1."""
     from PIL import Image
 
     buffer = io.BytesIO()
     pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
-    write_bytes(Path(path), buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_png(path: str | Path, image: np.ndarray) -> None:
+    """Writes bytes (C, H, W) as a PNG, atomically.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    write_bytes(Path(path), png(image))
 
 
 def read_events(

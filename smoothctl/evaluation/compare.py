@@ -1,38 +1,55 @@
-"""Runs side by side in the form of ARDS table 2, the best figure among the comparable marked."""
+"""Runs side by side in the form of ARDS table 2, the best of what is comparable marked."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from smoothctl.errors import RunError
-from smoothctl.evaluation.entries import OF_QUALITY, Entry, rows_of_run
-from smoothctl.evaluation.marks import mark, remarks
+from smoothctl.evaluation.measurements import (
+    OF_QUALITY,
+    OF_RUNS,
+    Measure,
+    Measurement,
+    ModelRow,
+    ScoreRecord,
+    rows_of_run,
+)
 from smoothctl.evaluation.published import published_for
 from smoothctl.evaluation.records import read_scores
-from smoothctl.evaluation.tables import Cell, Column, Row, Table
 from smoothctl.runs.run import Run
 
-__all__ = ["compare", "scores_table"]
+__all__ = ["Comparison", "compare", "of_records"]
 
-_FAMILIAR = {
+_PAPERS = {
     "inception_score": "Inception score",
     "frechet_distance": "FID",
     "kernel_distance": "KID",
 }
-"""What the figures are called where the features are Inception's, and only there."""
+"""What papers call measures where the features are Inception's, and only there."""
 
-_PLAIN = {
-    "inception_score": "class score",
-    "frechet_distance": "Fréchet distance",
-    "kernel_distance": "kernel distance",
-}
+_CHANCE = {"kernel_distance": 0.0, "energy_distance": 0.0, "classifier_accuracy": 50.0}
+"""What equal distributions get on average: below it lies chance alone."""
 
 
-def compare(runs: Sequence[Run], published: bool = True, average: bool = False) -> list[Table]:
-    """Returns a table for each dataset that runs were fitted to, in the order of the runs.
+@dataclass(frozen=True)
+class Comparison:
+    """Rows over one dataset, the measures that any of them has, and what must be said of them."""
+
+    dataset: str
+    columns: list[Measure]
+    rows: list[ModelRow]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        return asdict(self)
+
+
+def compare(runs: Sequence[Run], published: bool = True, average: bool = False) -> list[Comparison]:
+    """Returns a comparison for each dataset that runs were fitted to, in the order of the runs.
 
     Args:
         runs: opened runs.
@@ -43,28 +60,26 @@ def compare(runs: Sequence[Run], published: bool = True, average: bool = False) 
         RunError: a run has no scores.
     """
     scored = {run.path: read_scores(run.path) for run in runs}
-    for path, entries in scored.items():
-        if not entries:
+    for path, records in scored.items():
+        if not records:
             raise RunError(f"{path} has no scores yet: smoothctl score {path} makes them.")
     names = _short_names(list(scored))
-    rows: dict[Path, list[Row]] = {
-        path: rows_of_run(entries, names[path]) for path, entries in scored.items()
-    }
-    parts: dict[str, list[Run]] = {}
+    rows = {path: rows_of_run(records, names[path]) for path, records in scored.items()}
+    groups: dict[str, list[Run]] = {}
     for run in {run.path: run for run in runs}.values():
-        parts.setdefault(_data(run), []).append(run)
-    found = []
-    for key, members in parts.items():
+        groups.setdefault(_data(run), []).append(run)
+    comparisons = []
+    for key, members in groups.items():
+        dataset, settings, _ = json.loads(key)
         theirs = _averaged(members, rows) if average else [r for m in members for r in rows[m.path]]
-        dataset, *settings = json.loads(key)
-        extra = _published(dataset, theirs) if published and not settings[0] else []
-        found.append(_table(_title(dataset, settings[0]), [*theirs, *extra]))
-    return found
+        extra = _published(dataset, theirs) if published and not settings else []
+        comparisons.append(_comparison(_title(dataset, settings), [*theirs, *extra]))
+    return comparisons
 
 
-def scores_table(entries: Sequence[Entry], name: str = "") -> Table:
-    """Returns the newest figures of one run's scores, without published ones."""
-    return _table("", rows_of_run(entries, name))
+def of_records(records: Sequence[ScoreRecord], name: str = "") -> Comparison:
+    """Returns the newest measurements of one run's scores, without published ones."""
+    return _comparison("", rows_of_run(records, name))
 
 
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -85,96 +100,141 @@ def _title(dataset: str, settings: Mapping[str, Any]) -> str:
     return f"{dataset} ({said})" if said else dataset
 
 
-def _averaged(runs: Sequence[Run], rows: Mapping[Path, Sequence[Row]]) -> list[Row]:
+def _averaged(runs: Sequence[Run], rows: Mapping[Path, Sequence[ModelRow]]) -> list[ModelRow]:
     """Returns one row a model for runs that differ in their seed alone."""
-    groups: dict[str, list[Run]] = {}
+    alike: dict[tuple[str, str], list[ModelRow]] = {}
     for run in runs:
         plain = {name: config.to_dict() for name, config in run.configs().items()}
         for values in plain.values():
             values.pop("seed", None)
             values.pop("smoothctl", None)
-        groups.setdefault(json.dumps(plain, sort_keys=True), []).append(run)
-    found: list[Row] = []
-    for members in groups.values():
-        same: dict[str, list[Row]] = {}
-        for row in (row for member in members for row in rows[member.path]):
-            same.setdefault(row.model, []).append(row)
-        for each in same.values():
-            found += each if len(each) == 1 or each[0].kind == "floor" else _mean(each)
-    return found
+        for row in rows[run.path]:
+            alike.setdefault((json.dumps(plain, sort_keys=True), row.model), []).append(row)
+    return [row for same in alike.values() for row in _mean(same)]
 
 
-def _mean(rows: Sequence[Row]) -> list[Row]:
-    """Returns the mean of rows, or the rows where they were not measured alike."""
-    keys = [key for key in rows[0].cells if all(key in row.cells for row in rows)]
+def _mean(rows: Sequence[ModelRow]) -> Sequence[ModelRow]:
+    """Returns the mean of rows; the rows of floors, and where they were not measured alike."""
+    first = rows[0]
+    if len(rows) == 1 or first.kind == "floor":
+        return rows
     cells = {}
-    for key in keys:
-        found = [row.cells[key] for row in rows]
-        if any((c.conditions, c.bound) != (found[0].conditions, found[0].bound) for c in found):
-            return list(rows)
-        values = [cell.value for cell in found]
+    for key in [key for key in first.cells if all(key in row.cells for row in rows)]:
+        same = [row.cells[key] for row in rows]
+        if any((m.conditions, m.bound) != (same[0].conditions, same[0].bound) for m in same):
+            return rows
+        values = [measurement.value for measurement in same]
         half = (max(values) - min(values)) / 2
-        cells[key] = replace(found[0], value=mean(values), error=half)
-    return [Row(f"{rows[0].run} and {len(rows) - 1} more", rows[0].model, cells, rows[0].kind)]
+        cells[key] = replace(same[0], value=mean(values), error=half)
+    return [ModelRow(f"{first.run} and {len(rows) - 1} more", first.model, cells, first.kind)]
 
 
-def _published(dataset: str, rows: Sequence[Row]) -> list[Row]:
+def _published(dataset: str, rows: Sequence[ModelRow]) -> list[ModelRow]:
     """Returns the published rows where figures with Inception's features stand beside them."""
     if not any(key.startswith("inception:") for row in rows for key in row.cells):
         return []
-    found = []
-    for figures in published_for(dataset):
-        values = {
-            "inception:inception_score": (
-                figures.inception_score,
-                figures.inception_score_deviation,
-            ),
-            "inception:frechet_distance": (figures.fid, None),
-        }
-        kept = {k: Cell(value, error) for k, (value, error) in values.items() if value is not None}
-        found.append(Row(figures.source, figures.model, kept, "published"))
-    return found
+    published = []
+    for model in published_for(dataset):
+        cells = {}
+        if model.inception_score is not None:
+            score = Measurement(model.inception_score, model.inception_score_deviation)
+            cells["inception:inception_score"] = score
+        if model.fid is not None:
+            cells["inception:frechet_distance"] = Measurement(model.fid)
+        published.append(ModelRow(model.source, model.model, cells, "published"))
+    return published
 
 
-def _table(dataset: str, rows: Sequence[Row]) -> Table:
-    """Puts rows into one table: columns that have figures, the best marked, and the notes."""
+def _comparison(dataset: str, rows: Sequence[ModelRow]) -> Comparison:
+    """Puts rows together: measures that were taken, the best marked, and the notes."""
     columns = _columns(rows)
-    ordered = [
-        row for kind in ("measured", "floor", "published") for row in rows if row.kind == kind
-    ]
-    distinct: list[Row] = []
-    for row in ordered:
-        if row.kind == "measured" or row not in distinct:
-            distinct.append(row)
+    distinct: list[ModelRow] = []
+    for kind in ("measured", "floor", "published"):
+        for row in rows:
+            if row.kind == kind and (kind == "measured" or row not in distinct):
+                distinct.append(row)
     notes: dict[str, str] = {}
-    marked = [dict(row.cells) for row in distinct]
+    cells = [dict(row.cells) for row in distinct]
+    measured = [c for row, c in zip(distinct, cells, strict=True) if row.kind == "measured"]
     for column in columns:
-        mark(column, distinct, marked, notes)
-    found = [replace(row, cells=cells) for row, cells in zip(distinct, marked, strict=True)]
+        _mark(column, measured, notes)
+    marked = [replace(row, cells=c) for row, c in zip(distinct, cells, strict=True)]
     said = [f"[{letter}] not compared: {text}." for text, letter in notes.items()]
-    return Table(dataset, columns, found, [*said, *remarks(found, columns)])
+    return Comparison(dataset, columns, marked, [*said, *_remarks(marked, columns)])
 
 
-def _columns(rows: Sequence[Row]) -> list[Column]:
+def _columns(rows: Sequence[ModelRow]) -> list[Measure]:
+    """Returns what any row has; the features are named where there could be doubt."""
     present = {key: None for row in rows for key in row.cells}
-    known = [Column("bits", "bits/dim", "lower", 3), Column("nats", "−log p, nats", "lower", 3)]
     extractors = {key.partition(":")[0]: None for key in present if ":" in key}
+    of_quality = []
     for features in extractors:
-        for key, better, digits in OF_QUALITY:
-            heading = _heading(features, key, len(extractors) > 1)
-            known.append(Column(f"{features}:{key}", heading, better, digits))
-    known += [
-        Column("energy_distance", "energy distance", "lower", 5),
-        Column("sliced_wasserstein", "sliced Wasserstein", "lower", 4),
-        Column("classifier_accuracy", "told apart, %", "lower", 2),
-        Column("off_support", "off the support, %", "lower", 2),
-    ]
-    return [column for column in known if column.key in present]
+        for measure in OF_QUALITY:
+            named, heading = measure.key in _PAPERS, measure.heading
+            if named and features == "inception":
+                heading = _PAPERS[measure.key]
+            elif named or len(extractors) > 1:
+                heading = f"{heading} ({features})"
+            of_quality.append(replace(measure, key=f"{features}:{measure.key}", heading=heading))
+    every = [*OF_RUNS[:2], *of_quality, *OF_RUNS[2:]]
+    return [measure for measure in every if measure.key in present]
 
 
-def _heading(features: str, key: str, several: bool) -> str:
-    """Returns what a figure is called; the features are named where there could be doubt."""
-    if features == "inception" and key in _FAMILIAR:
-        return _FAMILIAR[key]
-    name = _PLAIN.get(key, key.replace("_", " "))
-    return f"{name} ({features})" if several or key in _PLAIN else name
+def _mark(
+    column: Measure, measured: Sequence[dict[str, Measurement]], notes: dict[str, str]
+) -> None:
+    """Marks the best of the largest group of comparable measurements, and letters the others.
+
+    Args:
+        column: what was measured.
+        measured: of each model by key; changed.
+        notes: what differs -> its letter; grows.
+    """
+    groups: dict[str, list[dict[str, Measurement]]] = {}
+    for cells in measured:
+        if column.key in cells:
+            conditions = json.dumps(cells[column.key].conditions, sort_keys=True)
+            groups.setdefault(conditions, []).append(cells)
+    if not groups:
+        return
+    main = max(groups, key=lambda key: len(groups[key]))
+    for key in [key for key in groups if key != main]:
+        text = _difference(json.loads(key), json.loads(main))
+        letter = notes.setdefault(text, chr(ord("a") + len(notes) % 26))
+        for cells in groups[key]:
+            cells[column.key] = replace(cells[column.key], note=letter)
+    if len(groups[main]) < 2 or not column.better:
+        return
+    best = min(_rank(column, cells[column.key]) for cells in groups[main])
+    for cells in groups[main]:
+        is_best = _rank(column, cells[column.key]) == best
+        cells[column.key] = replace(cells[column.key], best=is_best)
+
+
+def _rank(column: Measure, measurement: Measurement) -> float:
+    """Returns a number that is lower for the better; what is no better than chance is equal."""
+    least = [chance for key, chance in _CHANCE.items() if column.key.endswith(key)]
+    value = max([measurement.value, *least])
+    return -value if column.better == "higher" else value
+
+
+def _difference(conditions: Mapping[str, Any], main: Mapping[str, Any]) -> str:
+    keys = [key for key in {**main, **conditions} if conditions.get(key) != main.get(key)]
+    return "; ".join(f"{key} {conditions.get(key)} instead of {main.get(key)}" for key in keys)
+
+
+def _remarks(rows: Sequence[ModelRow], columns: Sequence[Measure]) -> list[str]:
+    """Returns what a reader must know of bounds, published figures and memorisation."""
+    remarks = []
+    draws = sorted({cell.bound for row in rows for cell in row.cells.values()} - {0})
+    if draws:
+        several = "; with more draws it is tighter, so mind the difference" * (len(draws) > 1)
+        remarks.append(f"≤: a bound with {' or '.join(map(str, draws))} draws{several}.")
+    if any(row.kind == "published" for row in rows):
+        remarks.append(
+            "Published figures stand for orientation: their numbers of samples and their "
+            "preprocessing are their authors', so they are not compared."
+        )
+    if any(column.key.endswith("nearer_than_test") for column in columns):
+        remarks.append("nearer than test: 0.5 is ideal, 1 is copying; copies: 0.01 is ideal.")
+    return remarks

@@ -1,5 +1,1 @@
-"""The report: one self-contained HTML page of a run."""
-
-from smoothctl.reporting.page import NUMBERS, report, write_report
-
-__all__ = ["NUMBERS", "report", "write_report"]
+"""What people see: tables, figures, and the report of a run."""

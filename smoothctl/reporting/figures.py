@@ -1,16 +1,21 @@
-"""Figures: one- and two-dimensional samples, blocks of images, and curves."""
+"""Figures: one- and two-dimensional samples, blocks of images, and curves; as PNG or as SVG."""
 
+import base64
+import html
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from smoothctl.datasets.base import Dataset
-from smoothctl.datasets.grid import Grid
-from smoothctl.datasets.pictures import to_uint8, write_png
+from smoothctl.datasets.pictures import png, to_uint8, write_png
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.sampling.draw import Samples
 from smoothctl.storage.files import write_bytes
@@ -20,25 +25,97 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "Frame",
     "columns",
     "comparison",
+    "curves",
     "grid",
+    "img",
     "neighbour_rows",
+    "panel",
     "panels",
     "save",
     "save_samples_picture",
     "sigma_curves",
+    "svg",
 ]
 
-_INK = "#1f4e79"
-_TRUTH = "#c0392b"
-_MAX_POINTS = 5000
-_MAX_IMAGES = 100
+Point = tuple[float, float]
+Range = tuple[float, float]
+
+_INK, _TRUTH, _RULE, _TEXT = "#1f4e79", "#c0392b", "#b0b0b0", "#000000"
+_INKS = {_INK: "first", _TRUTH: "second", _RULE: "rule", _TEXT: "soft"}
+"""Colour of a figure -> variable of the page's style."""
+
+_MAX_POINTS, _MAX_IMAGES, _MAX_STEPS = 5000, 100, 400
+_BINS = 90
 _DPI = 120
 _SIDE = 64
 """Grids enlarge smaller images to about this many pixels, so that a person sees them."""
 _TITLE, _MARGIN, _LETTER = 36, 10, 8
 """Pixels above and beside the blocks of images, and those that a letter of a title may take."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The axes that panels of one- or two-dimensional samples share.
+
+    Args:
+        x: range of the first coordinate.
+        y: range of the second one, or of the density of one-dimensional samples.
+        truth: points (n, 2) of the true density; none where it is not known.
+    """
+
+    x: Range
+    y: Range
+    truth: np.ndarray
+
+    @classmethod
+    def around(cls, named: Mapping[str, Tensor], dataset: Dataset | None) -> "Frame":
+        """Returns the frame around the first of several sets, with room at its ends.
+
+        Args:
+            named: title -> samples, (n, D), D 1 or 2.
+            dataset: gives the true density for 1-d data, where it is known.
+        """
+        arrays = [_array(samples) for samples in named.values()]
+        finite = arrays[0][np.isfinite(arrays[0]).all(axis=1)]
+        if not len(finite):
+            finite = np.zeros((1, arrays[0].shape[1]))
+        low, high = finite.min(axis=0), finite.max(axis=0)
+        room = 0.15 * float((high - low).max()) or 1.0
+        x, *others = [(float(a - room), float(b + room)) for a, b in zip(low, high, strict=True)]
+        if others:
+            return cls(x, others[0], np.empty((0, 2)))
+        truth = _true_density(dataset, x)
+        heights = [truth[:, 1]] if len(truth) else [_density(array, x)[0] for array in arrays]
+        return cls(x, (0.0, 1.3 * max(float(h.max()) for h in heights) or 1.0), truth)
+
+    def height(self, width: float, dims: int) -> float:
+        """Returns how high a panel of a width is: equal units for points."""
+        return width * ((self.y[1] - self.y[0]) / (self.x[1] - self.x[0]) if dims > 1 else 0.65)
+
+    def paint(self, axis: "Axes", samples: Tensor, truth: bool = True) -> None:
+        """Draws samples as points, or as a histogram with the true density.
+
+        Args:
+            axis: empty.
+            samples: (n, D), D 1 or 2; what is outside the frame or not finite is not shown.
+            truth: draw the true density where it is known.
+        """
+        array = _array(samples)
+        if array.shape[1] == 2:
+            x, y = array[:_MAX_POINTS].T
+            axis.scatter(x, y, s=1.2, alpha=0.5, color=_INK, linewidths=0, rasterized=True)
+            axis.set_aspect("equal")
+        else:
+            axis.stairs(*_density(array, self.x), fill=True, color=_INK, alpha=0.6)
+        if truth and len(self.truth):
+            axis.plot(*self.truth.T, color=_TRUTH, linewidth=1, label="true density")
+            axis.legend(fontsize=7, frameon=False, loc="upper right")
+        axis.set_xlim(*self.x)
+        axis.set_ylim(*self.y)
+        axis.tick_params(labelsize=7)
 
 
 def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
@@ -51,19 +128,45 @@ def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
     Returns:
         The figure.
     """
-    from matplotlib.figure import Figure
-
-    data = {title: samples.detach().cpu().double().numpy() for title, samples in named.items()}
-    limits = _limits(next(iter(data.values())))
-    tall = (
-        0.9 if len(limits) == 1 else (limits[1][1] - limits[1][0]) / (limits[0][1] - limits[0][0])
-    )
-    figure = Figure(figsize=(3.1 * len(data), 0.5 + 2.9 * tall), layout="constrained")
-    axes = figure.subplots(1, len(data), squeeze=False)[0]
-    paint = _histogram if dataset.event_shape == (1,) else _points
-    for axis, (title, samples) in zip(axes, data.items(), strict=True):
+    frame = Frame.around(named, dataset)
+    height = 0.5 + frame.height(2.9, dataset.event_shape[0])
+    figure = _figure(figsize=(3.1 * len(named), height), layout="constrained")
+    axes = figure.subplots(1, len(named), squeeze=False)[0]
+    for axis, (title, samples) in zip(axes, named.items(), strict=True):
         axis.set_title(title, fontsize=10, parse_math=False)
-        paint(axis, samples, limits, dataset)
+        frame.paint(axis, samples)
+    return figure
+
+
+def panel(samples: Tensor, frame: Frame, truth: bool = True) -> "Figure":
+    """Draws one panel for a page, without a title; see `Frame.paint`."""
+    height = 0.2 + frame.height(2.4, samples.shape[1])
+    figure = _figure(figsize=(2.6, min(max(height, 0.8), 4)), layout="constrained")
+    frame.paint(figure.subplots(), samples, truth)
+    return figure
+
+
+def curves(series: Mapping[str, Sequence[Point]], unit: str) -> "Figure":
+    """Draws losses over steps; the vertical range suits most of them, not the first steps.
+
+    Args:
+        series: "loss", "validation" or both -> (step, value), finite and in order; none is empty.
+        unit: what the values are in.
+    """
+    figure = _figure(figsize=(2.9, 1.9), layout="constrained")
+    axis = figure.subplots()
+    for name, line in series.items():
+        colour, width = (_INK, 0.6) if name == "loss" else (_TRUTH, 1.3)
+        axis.plot(*np.array(_thinned(line)).T, label=name, color=colour, linewidth=width)
+    values = np.array([value for line in series.values() for _, value in line])
+    low, high = float(values.min()), float(np.quantile(values, 0.93))
+    room = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
+    axis.set_ylim(low - room, high + room)
+    axis.margins(x=0)
+    axis.set_xlabel("step", fontsize=7)
+    axis.set_ylabel(unit, fontsize=7)
+    axis.tick_params(labelsize=7)
+    axis.legend(fontsize=7, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98))
     return figure
 
 
@@ -80,13 +183,11 @@ def columns(named: Mapping[str, Tensor], across: int | None = None) -> "Figure":
     Returns:
         The figure.
     """
-    from matplotlib.figure import Figure
-
     blocks = {title: _block(images, across) for title, images in named.items()}
     rooms = [max(block.shape[2], _LETTER * len(title)) for title, block in blocks.items()]
     width = sum(rooms) + _MARGIN * (len(rooms) + 1)
     height = max(block.shape[1] for block in blocks.values()) + _TITLE + _MARGIN
-    figure = Figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
+    figure = _figure(figsize=((width + 0.01) / _DPI, (height + 0.01) / _DPI), dpi=_DPI)
     left = _MARGIN
     for (title, block), room in zip(blocks.items(), rooms, strict=True):
         _, tall, wide = block.shape
@@ -127,11 +228,50 @@ def save(figure: "Figure", path: Path) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    import io
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     write_bytes(path, buffer.getvalue())
+
+
+def svg(figure: "Figure", description: str) -> str:
+    """Returns a figure as SVG for a page, in the page's own ink: the same bytes each time.
+
+    Points stay a picture. The page must have the colours --first, --second, --rule and --soft.
+
+    Args:
+        figure: what to draw; its axes get a grid.
+        description: in words, for those who don't see it; another for each figure of a page.
+    """
+    from matplotlib import rc_context
+
+    for axis in figure.axes:
+        axis.grid(linewidth=0.5, color=_RULE)
+        axis.set_axisbelow(True)
+        axis.tick_params(bottom=False, left=False)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
+        figure.savefig(buffer, format="svg", dpi=_DPI, transparent=True, metadata=nothing)
+    text = re.sub(r"<style.*?</style>|font-family: [^;]*; ", "", buffer.getvalue())
+    text = re.sub(r' id="[\w.]+_\d+"', "", text).replace("xlink:href", "href")
+    for colour, ink in _INKS.items():
+        text = text.replace(colour, f"var(--{ink})")
+    box, body = re.findall(r'<svg .*(viewBox="[^"]*").*?>(.*)', text, re.DOTALL)[0]
+    label = html.escape(description)
+    return f'<svg {box} role="img" aria-label="{label}">' + " ".join(body.split())
+
+
+def img(pixels: np.ndarray, description: str) -> str:
+    """Returns bytes (C, H, W), C 1 or 3, as an element of a page that holds them all.
+
+    Args:
+        pixels: as `grid` lays images out.
+        description: in words, for those who don't see it.
+    """
+    address = f"data:image/png;base64,{base64.b64encode(png(pixels)).decode()}"
+    _, height, width = pixels.shape
+    alt = html.escape(description)
+    return f'<img src="{address}" width="{width}" height="{height}" alt="{alt}">'
 
 
 def save_samples_picture(
@@ -154,47 +294,6 @@ def save_samples_picture(
     return path
 
 
-def _limits(samples: np.ndarray) -> list[tuple[float, float]]:
-    """Returns the range of each coordinate of the first panel, with a quarter to spare."""
-    low, high = samples.min(axis=0), samples.max(axis=0)
-    margin = 0.15 * float((high - low).max()) or 1.0
-    return [(float(a - margin), float(b + margin)) for a, b in zip(low, high, strict=True)]
-
-
-def _points(
-    axis: "Axes", samples: np.ndarray, limits: list[tuple[float, float]], dataset: Dataset
-) -> None:
-    del dataset
-    x, y = samples[:_MAX_POINTS].T
-    axis.scatter(x, y, s=1.2, alpha=0.5, color=_INK, linewidths=0)
-    axis.set_xlim(*limits[0])
-    axis.set_ylim(*limits[1])
-    axis.set_aspect("equal")
-    axis.tick_params(labelsize=7)
-
-
-def _histogram(
-    axis: "Axes", samples: np.ndarray, limits: list[tuple[float, float]], dataset: Dataset
-) -> None:
-    axis.hist(samples[:, 0], bins=100, range=limits[0], density=True, color=_INK, alpha=0.6)
-    axis.set_xlim(*limits[0])
-    axis.tick_params(labelsize=7)
-    _true_density(axis, limits[0], dataset)
-
-
-def _true_density(axis: Any, limits: tuple[float, float], dataset: Dataset) -> None:
-    import torch
-
-    ends = torch.tensor([[limits[0]], [limits[1]]])
-    points = Grid.around(ends, 0.0, (limits[1] - limits[0]) / 800).points
-    try:
-        density = dataset.true_log_prob(points).exp()
-    except NotAvailable:
-        return
-    axis.plot(points[:, 0], density, color=_TRUTH, linewidth=1, label="true density")
-    axis.legend(fontsize=7, frameon=False)
-
-
 def sigma_curves(
     sigmas: Sequence[float], curves: Mapping[str, Sequence[Sequence[float]]], truth: float
 ) -> "Figure":
@@ -205,9 +304,7 @@ def sigma_curves(
         curves: kernel -> for each σ, −bound in nats of every seed.
         truth: the true entropy in nats.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    figure = _figure(figsize=(5.5, 3.6), layout="constrained")
     axis = figure.subplots()
     for (kernel, values), marker in zip(curves.items(), "os^v", strict=False):
         bounds = -np.asarray(values)
@@ -267,3 +364,42 @@ def neighbour_rows(samples: Tensor, neighbours: Tensor, gap: int = 2) -> np.ndar
     line[:, :, gap : 2 * gap] = np.array([255, 0, 0], np.uint8)[:, None, None]
     parts = [np.broadcast_to(part, (3, *part.shape[1:])) for part in (left, line, right)]
     return np.concatenate(parts, axis=2)
+
+
+def _figure(**shape: Any) -> "Figure":
+    """Returns an empty figure.
+
+    Raises:
+        NotAvailable: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NotAvailable("Figures need matplotlib: run pip install matplotlib.") from error
+    return Figure(**shape)
+
+
+def _array(samples: Tensor) -> np.ndarray:
+    return samples.detach().cpu().double().numpy()
+
+
+def _density(samples: np.ndarray, limits: Range) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the heights of a histogram and the edges of its bins."""
+    counts, edges = np.histogram(samples[np.isfinite(samples)], _BINS, limits)
+    return counts / (max(len(samples), 1) * (edges[1] - edges[0])), edges
+
+
+def _true_density(dataset: Dataset | None, limits: Range) -> np.ndarray:
+    """Returns points (n, 2) of the true density; none where it is not known."""
+    x = torch.linspace(*limits, 400, dtype=torch.float64)
+    try:
+        density = x[:0] if dataset is None else dataset.true_log_prob(x[:, None]).exp().double()
+    except NotAvailable:
+        density = x[:0]
+    return torch.stack([x[: len(density)], density], 1).numpy()
+
+
+def _thinned(line: Sequence[Point]) -> list[np.ndarray]:
+    """Returns means of neighbouring points where there are more than a chart can show."""
+    every = math.ceil(len(line) / _MAX_STEPS)
+    return [np.mean(line[i : i + every], axis=0) for i in range(0, len(line), every)]

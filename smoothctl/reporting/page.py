@@ -1,23 +1,28 @@
 """One self-contained HTML page of a run: settings, curves, samples, scores, commands."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smoothctl import __version__
 from smoothctl.architectures.base import Progress
-from smoothctl.errors import SmoothctlError
-from smoothctl.evaluation import Cell, Column, Entry, latest, scores_table, shown
+from smoothctl.errors import NotAvailable, SmoothctlError
+from smoothctl.evaluation.compare import of_records
+from smoothctl.evaluation.measurements import ScoreRecord, latest
 from smoothctl.evaluation.records import read_scores
-from smoothctl.reporting.samples import Pictures, pictures_of
-from smoothctl.reporting.stages import StageView, decimals, stage_views
+from smoothctl.reporting.pictures import Pictures, pictures_of
+from smoothctl.reporting.scores import comparison_table, gain_sentence, likelihood_table, shown
+from smoothctl.reporting.stages import stage_views, stages_table
+from smoothctl.reporting.tables import Bold, Table, left, right
 from smoothctl.runs.commands import report_command, sample_command, score_command, shell
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import is_image_run
 from smoothctl.storage.files import write_bytes
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["NUMBERS", "report", "write_report"]
 
@@ -26,20 +31,8 @@ NUMBERS = {"image": 36, "vector": 2000}
 
 _TEMPLATE = files("smoothctl.reporting") / "report.html"
 _KINDS = ("likelihood", "samples", "quality")
-
-
-@dataclass
-class View:
-    """Everything that the template is given."""
-
-    run: Run
-    number: int
-    seed: int
-    missing: list[str] = field(default_factory=list)
-    stages: list[StageView] = field(default_factory=list)
-    pictures: Pictures = field(default_factory=Pictures)
-    no_scores: str = ""
-    entries: list[Entry] = field(default_factory=list)
+_MOST_COLUMNS = 5
+"""Of a table of figures: where there are more, each figure has a row."""
 
 
 def report(
@@ -63,18 +56,31 @@ def report(
         progress: told (done, total) of drawing.
         note: told what the page says to be missing.
     """
-    domain = "image" if is_image_run(run) else "vector"
-    view = View(run, number or NUMBERS[domain], seed)
-    view.stages = stage_views(run, view.missing)
-    view.entries, view.no_scores = _entries(run)
-    view.missing += [view.no_scores] * bool(view.no_scores)
+    template = _template()
+    number = number or NUMBERS["image" if is_image_run(run) else "vector"]
+    missing: list[str] = []
+    stages, records = stage_views(run, missing), _records(run, missing)
+    pictures = Pictures([], reason="No samples were asked for.")
     if samples:
-        view.pictures = pictures_of(run, view.number, seed, view.missing, progress)
-    else:
-        view.pictures = Pictures(reason="No samples were asked for.")
-    for sentence in view.missing:
+        pictures = pictures_of(run, number, seed, missing, progress)
+    for sentence in missing:
         note(sentence)
-    return _render(view)
+    drawn = (number, seed, run.weights)
+    return template.render(
+        run=run,
+        title=run.path.name or run.path.absolute().name,
+        number=number,
+        seed=seed,
+        missing=missing,
+        stages=stages,
+        configs=[stage.config for stage in stages],
+        stages_table=stages_table(stages),
+        pictures=pictures,
+        **_of_scores(run, records),
+        sample_command=shell(sample_command(run.path, *drawn)),
+        report_command=shell(report_command(run.path, *drawn)),
+        versions={"smoothctl": __version__, "torch": version("torch")},
+    )
 
 
 def write_report(run: Run, path: Path, **how: Any) -> None:
@@ -91,76 +97,80 @@ def write_report(run: Run, path: Path, **how: Any) -> None:
     write_bytes(path, report(run, **how).encode("utf-8", "replace"))
 
 
-def _entries(run: Run) -> tuple[list[Entry], str]:
-    """Returns the run's scores, or why there are none."""
+def _template() -> "Template":
+    """Returns the template of the page.
+
+    Raises:
+        NotAvailable: jinja2 is not installed.
+    """
     try:
-        entries = read_scores(run.path)
-    except SmoothctlError as error:
-        return [], str(error)
-    return entries, "" if entries else f"No scores yet: smoothctl score {run.path} makes them."
-
-
-def _render(view: View) -> str:
-    from jinja2 import ChainableUndefined, Environment
-
-    newest = {kind: entry for kind in _KINDS if (entry := latest(view.entries, kind)) is not None}
+        from jinja2 import ChainableUndefined, Environment
+    except ImportError as error:
+        raise NotAvailable("The report needs jinja2: run pip install jinja2.") from error
     environment = Environment(
         autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        view=view,
-        title=view.run.path.name or view.run.path.absolute().name,
-        config=view.stages[0].config,
-        smoothed=next((s.config for s in view.stages if s.config.kernel is not None), None),
-        shape=" × ".join(map(str, view.stages[0].config.event_shape)),
-        newest=newest,
-        table=scores_table(view.entries),
-        shown=_cell,
-        number=decimals,
-        summary=_summary,
-        reasons=_reasons(newest),
-        commands=_commands(view, newest),
-        fitted_with=sorted({stage.made_with for stage in view.stages}),
-        versions={"smoothctl": __version__, "torch": version("torch")},
-    )
+    environment.tests["bold"] = lambda text: isinstance(text, Bold)
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
-def _cell(cell: Cell, column: Column, strong: Callable[[str], str]) -> str:
-    """Returns `shown`, the best in bold: `strong` escapes its text, as the template does others."""
-    text = shown(replace(cell, best=False), column)
-    return strong(text) if cell.best else text
+def _records(run: Run, missing: list[str]) -> list[ScoreRecord]:
+    """Returns the run's scores, and says why there are none."""
+    try:
+        records = read_scores(run.path)
+    except SmoothctlError as error:
+        missing.append(str(error))
+        return []
+    if not records:
+        missing.append(f"No scores yet: smoothctl score {run.path} makes them.")
+    return records
 
 
-def _summary(entry: Entry) -> str:
-    """Returns an entry's main figures in a line."""
-    table = scores_table([entry])
-    parts = []
-    for row in table.rows:
-        if row.kind == "measured":
-            said = [
-                f"{column.heading} {shown(row.cells[column.key], column)}"
-                for column in table.columns
-                if column.key in row.cells
-            ]
-            parts.append(f"{row.model}: {', '.join(said)}")
-    return "; ".join(parts)
+def _of_scores(run: Run, records: Sequence[ScoreRecord]) -> dict[str, Any]:
+    """Returns what the page says of scores; where there are many figures, each has a row."""
+    newest = {kind: latest(records, kind) or {} for kind in _KINDS}
+    scored = [record for record in records if any(record is each for each in newest.values())]
+    reasons: dict[str, Any] = {}
+    for record in scored:
+        reasons |= record.get("not_available") or {}
+    comparison = of_records(records)
+    figures = comparison_table(comparison, runs=False)
+    if len(comparison.columns) > _MOST_COLUMNS:
+        figures = figures.transposed("figure")
+    commands = [score_command(run.path, record) for record in scored or (None,)]
+    return {
+        "figures": figures,
+        "likelihood": likelihood_table(newest["likelihood"], every_unit=True),
+        "gain": gain_sentence(newest["likelihood"]),
+        "quality": newest["quality"].get("quality"),
+        "scored": scored,
+        "reasons": reasons,
+        "history": _history(records),
+        "score_commands": [shell(command) for command in commands],
+    }
 
 
-def _reasons(newest: Mapping[str, Entry]) -> dict[str, str]:
-    """Returns what the newest scores say to be not available, and why."""
-    found: dict[str, str] = {}
-    for entry in newest.values():
-        reasons = entry.get("not_available")
-        found |= {str(k): str(v) for k, v in (reasons if isinstance(reasons, dict) else {}).items()}
-    return found
-
-
-def _commands(view: View, newest: Mapping[str, Entry]) -> list[tuple[str, str]]:
-    run, drawing = view.run, (view.number, view.seed, view.run.weights)
-    scored: list[Entry | None] = [*{id(entry): entry for entry in newest.values()}.values()]
-    return [
-        *((f"Fit the {stage.name}", stage.command) for stage in view.stages),
-        *(("Score", shell(score_command(run.path, entry))) for entry in scored or [None]),
-        ("Draw samples", shell(sample_command(run.path, *drawing))),
-        ("Write this page", shell(report_command(run.path, *drawing))),
+def _history(records: Sequence[ScoreRecord]) -> Table:
+    """Returns a row for each scoring, the newest first."""
+    columns = [
+        *left("time", "smoothctl", "weights"),
+        *right("seed", "draws", "samples"),
+        *left("figures"),
     ]
+    keys = ("time", "smoothctl", "weights", "seed", "draws", "samples_each")
+    rows = [
+        [*(str(record.get(key, "")).strip("[]") for key in keys), _summary(record)]
+        for record in reversed(records)
+    ]
+    return Table("History of scores", columns, [rows])
+
+
+def _summary(record: ScoreRecord) -> str:
+    """Returns a record's main figures in a line."""
+    comparison = of_records([record])
+    titles = {measure.key: measure for measure in comparison.columns}
+    parts = []
+    for row in [row for row in comparison.rows if row.kind == "measured"]:
+        said = [f"{titles[key].heading} {shown(m, titles[key])}" for key, m in row.cells.items()]
+        parts.append(f"{row.model}: {', '.join(said)}")
+    return "; ".join(parts)

@@ -2,24 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from smoothctl.architectures.base import Progress
 from smoothctl.datasets.base import Dataset
-from smoothctl.errors import NotAvailable, SmoothctlError
+from smoothctl.errors import SmoothctlError
 from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.neighbours import gather, nearest
-from smoothctl.reporting.charts import Chart, Image, histogram, picture, points
-from smoothctl.reporting.figures import grid, neighbour_rows
+from smoothctl.reporting.figures import Frame, grid, img, neighbour_rows, panel, svg
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import available_methods, draw_all, usable_methods
 from smoothctl.smoothing.batching import Execution
 
-__all__ = ["Panel", "Pictures", "pictures_of"]
+__all__ = ["Picture", "Pictures", "pictures_of"]
 
 _ORDER = ("smoothed", "single-step", "two-step", "baseline")
 _TITLES = {
@@ -33,21 +30,18 @@ _NEIGHBOURS = 8
 """Samples that are shown with their neighbours, and neighbours of each."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Samples of one method, as a picture of images or a chart of vectors."""
+class Picture(NamedTuple):
+    """An element of the page, <svg> or <img>, and the title above it."""
 
     title: str
-    image: Image | None = None
-    chart: Chart | None = None
+    element: str
 
 
-@dataclass(frozen=True)
-class Pictures:
+class Pictures(NamedTuple):
     """Samples by method, neighbours of some, or the reason why there are none."""
 
-    panels: list[Panel] = field(default_factory=list)
-    neighbours: Panel | None = None
+    samples: list[Picture]
+    neighbours: Picture | None = None
     reason: str = ""
 
 
@@ -67,19 +61,23 @@ def pictures_of(
         named = _samples(run, number, seed, missing, progress)
     except SmoothctlError as error:
         missing.append(f"No samples: {error}")
-        return Pictures(reason=missing[-1])
+        return Pictures([], reason=missing[-1])
     dataset = _dataset(run, missing)
     if dataset is not None:
         named = {"data": dataset.test.head(number), **named}
     shape = next(iter(named.values())).shape[1:]
     if len(shape) == 1 and shape[0] <= 2:
-        return Pictures(_charts(named, dataset))
+        return Pictures(_panels(named, dataset))
     if len(shape) != 3 or shape[0] not in (1, 3):
         kind = "more than two dimensions" if len(shape) == 1 else f"{shape[0]} channels"
-        return Pictures(reason=f"Samples of {kind} have no picture.")
+        return Pictures([], reason=f"Samples of {kind} have no picture.")
     across = math.ceil(math.sqrt(number))
-    panels = [Panel(_TITLES[name], image=picture(grid(x, across))) for name, x in named.items()]
-    return Pictures(panels, _neighbours(named, dataset, missing))
+    titled = {_TITLES[name]: grid(x, across) for name, x in named.items()}
+    blocks = [
+        Picture(title, img(block, f"{number} images in rows: {title}"))
+        for title, block in titled.items()
+    ]
+    return Pictures(blocks, _neighbours(named, dataset, missing))
 
 
 def _samples(
@@ -97,7 +95,7 @@ def _samples(
 
 def _neighbours(
     named: Mapping[str, Tensor], dataset: Dataset | None, missing: list[str]
-) -> Panel | None:
+) -> Picture | None:
     """Returns some samples of the best method, each with its nearest training images."""
     method = next((name for name in ("two-step", "single-step", "baseline") if name in named), "")
     if not method or dataset is None:
@@ -112,7 +110,7 @@ def _neighbours(
         missing.append(f"The samples have no neighbours: {error}")
         return None
     title = f"{method.capitalize()} samples, and right of the line the {k} nearest training images"
-    return Panel(title, image=picture(neighbour_rows(drawn.read(0, len(drawn)), near)))
+    return Picture(title, img(neighbour_rows(drawn.read(0, len(drawn)), near), title))
 
 
 def _dataset(run: Run, missing: list[str]) -> Dataset | None:
@@ -123,50 +121,13 @@ def _dataset(run: Run, missing: list[str]) -> Dataset | None:
         return None
 
 
-def _charts(named: Mapping[str, Tensor], dataset: Dataset | None) -> list[Panel]:
-    arrays = {name: x.double().numpy() for name, x in named.items()}
-    ranges = _ranges(next(iter(arrays.values())))
-    if len(ranges) == 2:
-        return [
-            Panel(_TITLES[name], chart=points(x, ranges[0], ranges[1], _TITLES[name]))
-            for name, x in arrays.items()
-        ]
-    truth = _true_density(dataset, ranges[0])
-    tallest = max([y for _, y in truth] or [_tallest(x, ranges[0]) for x in arrays.values()])
-    heights = (0.0, 1.15 * tallest)
-    return [
-        Panel(
-            _TITLES[name],
-            chart=histogram(
-                x[:, 0], ranges[0], heights, [] if name == "smoothed" else truth, _TITLES[name]
-            ),
-        )
-        for name, x in arrays.items()
-    ]
-
-
-def _ranges(samples: np.ndarray) -> list[tuple[float, float]]:
-    """Returns the range of each coordinate, with room at its ends."""
-    finite = samples[np.isfinite(samples).all(axis=1)]
-    if not len(finite):
-        return [(-1.0, 1.0)] * samples.shape[1]
-    low, high = finite.min(axis=0), finite.max(axis=0)
-    room = 0.15 * float((high - low).max()) or 1.0
-    return [(float(a) - room, float(b) + room) for a, b in zip(low, high, strict=True)]
-
-
-def _tallest(samples: np.ndarray, limits: tuple[float, float]) -> float:
-    finite = samples[np.isfinite(samples)]
-    counts, edges = np.histogram(finite, bins=90, range=limits)
-    return float(counts.max() / (max(len(samples), 1) * (edges[1] - edges[0]))) or 1.0
-
-
-def _true_density(
-    dataset: Dataset | None, limits: tuple[float, float]
-) -> list[tuple[float, float]]:
-    x = torch.linspace(*limits, 400, dtype=torch.float64)
-    try:
-        density = [] if dataset is None else dataset.true_log_prob(x[:, None]).exp().tolist()
-    except NotAvailable:
-        return []
-    return list(zip(x.tolist(), density, strict=True)) if density else []
+def _panels(named: Mapping[str, Tensor], dataset: Dataset | None) -> list[Picture]:
+    """Returns a panel for each set of samples; x̃ has another density than the data."""
+    frame = Frame.around(named, dataset)
+    pictures = []
+    for name, samples in named.items():
+        what = "points" if samples.shape[1] == 2 else "values"
+        figure = panel(samples, frame, truth=name != "smoothed")
+        description = f"{len(samples)} {what}: {_TITLES[name]}."
+        pictures.append(Picture(_TITLES[name], svg(figure, description)))
+    return pictures
