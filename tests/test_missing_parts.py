@@ -27,7 +27,6 @@ WORK = {
     "score images --features pixels --json": FEW,
     "score images": FEW,
     "compare images": [],
-    "report images": [],
     "features list": [],
     "datasets show mnist": [],
     "kernels show gaussian": [],
@@ -44,6 +43,9 @@ ARRAYS_ALONE = {
 }
 """What writes arrays, and would write a picture that needs matplotlib."""
 
+REPORTS = ["report images", "report moons"]
+"""Pages, whose curves and samples of vectors need matplotlib."""
+
 REFUSED = {
     "sample images -n 2 --method all --out all.png": "Figures need matplotlib: run pip install",
     "score images --features inception": "Inception needs clean-fid (No module named 'cleanfid')",
@@ -51,7 +53,8 @@ REFUSED = {
 }
 """What cannot do without a part -> the sentence that says so."""
 
-COMMANDS = [*WORK.items(), *ARRAYS_ALONE.items(), *((command, []) for command in REFUSED)]
+QUICK = "quickstart --steps-factor 0.001 --out quick"
+COMMANDS = {**WORK, **ARRAYS_ALONE, **{command: [] for command in (QUICK, *REPORTS, *REFUSED)}}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def endings(
     shutil.copytree(digits_run.path, folder / "images")
     shutil.copytree(trained_run.path, folder / "moons")
     (folder / "table.csv").write_text("1,2\n3,4\n5,6\n7,8\n")
-    words = [[*command.split(), *more] for command, more in COMMANDS]
+    words = [[*command.split(), *more] for command, more in COMMANDS.items()]
     child = subprocess.run(
         [sys.executable, CHILD, PARTS],
         input=json.dumps(words),
@@ -73,8 +76,7 @@ def endings(
         env=ENVIRONMENT,
         text=True,
     )
-    names = [command for command, _ in COMMANDS]
-    return dict(zip(names, map(tuple, json.loads(child.stdout)), strict=True))
+    return dict(zip(COMMANDS, map(tuple, json.loads(child.stdout)), strict=True))
 
 
 @pytest.mark.parametrize("command", WORK)
@@ -90,6 +92,23 @@ def test_arrays_are_written_without_a_picture(endings, command: str) -> None:
     code, out, err = endings[command]
     assert (code, out.split()) == (0, [command.split()[-1]])
     assert NO_FIGURES in " ".join(err.split())
+
+
+def test_the_quick_start_goes_without_its_picture(endings) -> None:
+    code, out, err = endings[QUICK]
+    assert code == 0, err
+    assert "Run: quick" in out
+    assert "Picture" not in out
+    assert "Figures need matplotlib" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_a_page_says_what_it_cannot_draw(endings, command: str) -> None:
+    code, out, err = endings[command]
+    assert (code, out) == (0, f"{command.split()[1]}/report.html\n")
+    said = " ".join(err.split())
+    assert "The prior has no curves: Figures need matplotlib" in said
+    assert ("Samples have no pictures" in said) == ("moons" in command)
 
 
 @pytest.mark.parametrize("command", REFUSED)

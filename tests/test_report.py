@@ -494,14 +494,22 @@ class TestCharts:
         assert not re.search("#[0-9a-f]{6}", text)
         assert {ink.split()[1] for ink in inks_of(drawn)} == {"first", "rule", "soft"}
 
-    def test_without_matplotlib_or_jinja2_one_is_told_what_to_install(
+    def test_without_matplotlib_the_page_says_what_it_cannot_draw(
         self, scored: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module, name in [("matplotlib.figure", "matplotlib"), ("jinja2", "jinja2")]:
-            with monkeypatch.context() as without:
-                without.setitem(sys.modules, module, None)
-                with pytest.raises(NotAvailable, match=f"run pip install {name}"):
-                    report(scored, number=9)
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        notes: list[str] = []
+        drawn = page(scored, number=9, note=notes.append)
+        assert not drawn.of("svg")
+        assert len(notes) == 4  # of three stages and of the samples
+        assert all(note.endswith("run pip install matplotlib.") for note in notes)
+
+    def test_without_jinja2_one_is_told_what_to_install(
+        self, scored: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "jinja2", None)
+        with pytest.raises(NotAvailable, match="run pip install jinja2"):
+            report(scored, number=9)
 
 
 class TestVerb:

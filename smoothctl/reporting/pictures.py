@@ -8,7 +8,7 @@ from torch import Tensor
 
 from smoothctl.architectures.base import Progress
 from smoothctl.datasets.base import Dataset
-from smoothctl.errors import SmoothctlError
+from smoothctl.errors import NotAvailable, SmoothctlError
 from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.neighbours import gather, nearest
 from smoothctl.reporting.figures import Frame, grid, img, neighbour_rows, panel, svg
@@ -67,7 +67,11 @@ def pictures_of(
         named = {"data": dataset.test.head(number), **named}
     shape = next(iter(named.values())).shape[1:]
     if len(shape) == 1 and shape[0] <= 2:
-        return Pictures(_panels(named, dataset))
+        try:
+            return Pictures(_panels(named, dataset))
+        except NotAvailable as error:
+            missing.append(f"Samples have no pictures: {error}")
+            return Pictures([], reason=missing[-1])
     if len(shape) != 3 or shape[0] not in (1, 3):
         kind = "more than two dimensions" if len(shape) == 1 else f"{shape[0]} channels"
         return Pictures([], reason=f"Samples of {kind} have no picture.")

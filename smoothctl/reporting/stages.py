@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smoothctl import architectures
-from smoothctl.errors import SmoothctlError
+from smoothctl.errors import NotAvailable, SmoothctlError
 from smoothctl.metrics.gain import gain_note
 from smoothctl.reporting.figures import curves, svg
 from smoothctl.reporting.tables import MISSING, Table, duration, is_number, left, right
@@ -117,7 +117,7 @@ def _stage(
             state,
         ],
         hint=_hint(config, log),
-        curves=_curves(name, log, unit),
+        curves=_curves(name, log, unit, missing),
         settings=_settings(text),
         toml=text,
         command=shell(fit_command(config, run.path, configs.get("prior"))),
@@ -153,8 +153,8 @@ def _unit(config: StageConfig) -> Unit:
         return config.unit(in_nats=False)
 
 
-def _curves(name: str, log: Sequence[Mapping[str, Any]], unit: Unit) -> str:
-    """Returns the losses of a log over its steps; '' where it has none."""
+def _curves(name: str, log: Sequence[Mapping[str, Any]], unit: Unit, missing: list[str]) -> str:
+    """Returns the losses of a log over its steps; '' where it has none, or they cannot be drawn."""
     lines = {key: _series(log, key) for key in ("loss", "validation")}
     shown = {
         key: [(step, value * unit.per_nat) for step, value in line]
@@ -165,7 +165,11 @@ def _curves(name: str, log: Sequence[Mapping[str, Any]], unit: Unit) -> str:
         return ""
     ends = "; ".join(f"{key} ends at {line[-1][1]:.4g}" for key, line in shown.items())
     loss = unit.name or "loss"
-    return svg(curves(shown, loss), f"{loss} over step of the {name}: {ends}.")
+    try:
+        return svg(curves(shown, loss), f"{loss} over step of the {name}: {ends}.")
+    except NotAvailable as error:
+        missing.append(f"The {name} has no curves: {error}")
+        return ""
 
 
 def _last(log: Sequence[Mapping[str, Any]], key: str, unit: Unit) -> str:
