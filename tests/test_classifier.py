@@ -128,10 +128,9 @@ def test_colours_of_any_size(cache: Path, height: int, width: int, monkeypatch) 
     assert torch.equal(found.argmax(1), torch.arange(30) % 3)
 
 
-def test_large_references_are_thinned_evenly(cache: Path, monkeypatch) -> None:
+def test_large_references_are_thinned_evenly() -> None:
     reference = coloured(2500, 4, 4)
-    monkeypatch.setattr(classifier, "_MOST_BYTES", 2500 * 48 // 3 + 100)
-    part = classifier._part(reference)
+    part = classifier._part(reference, 2500 * 48 // 3 + 100)
     assert torch.equal(torch.from_numpy(part.images), reference.read(0, 2500)[::3])
     assert part.labels is not None
     assert part.labels.tolist() == (torch.arange(0, 2500, 3) % 2).tolist()

@@ -198,11 +198,11 @@ def _judged(reference: ImageSet) -> _Fitted:
     return _Fitted(model, accuracy, count, _sha256(model))
 
 
-def _part(reference: ImageSet) -> Part:
+def _part(reference: ImageSet, most_bytes: int = _MOST_BYTES) -> Part:
     """Returns the images to fit to, small, evenly spaced where there are too many."""
     assert reference.labels is not None
     size = len(reference) * math.prod(_small(reference.shape))
-    stride, offset, kept = math.ceil(size / _MOST_BYTES), 0, []
+    stride, offset, kept = math.ceil(size / most_bytes), 0, []
     for block in reference.blocks():
         kept.append(_shrunk(block[-offset % stride :: stride]))
         offset += len(block)

@@ -37,7 +37,9 @@ class ManifoldScores(NamedTuple):
     """A ball around a point reaches to its k-th nearest neighbour in its own set."""
 
 
-def manifold_scores(samples: Tensor, reference: Tensor, k: int = 5) -> ManifoldScores:
+def manifold_scores(
+    samples: Tensor, reference: Tensor, k: int = 5, entries: int = _ENTRIES
+) -> ManifoldScores:
     r"""Returns precision and recall, density and coverage.
 
     With reference points xᵢ (n of them), samples yⱼ (m of them), and the closed ball B(z) around z
@@ -54,6 +56,7 @@ def manifold_scores(samples: Tensor, reference: Tensor, k: int = 5) -> ManifoldS
         samples: (m, d).
         reference: (n, d).
         k: which neighbour a ball reaches to.
+        entries: distances in memory at once; the result does not depend on it.
 
     Raises:
         DataError: no more than k points in a set, unequal widths, or values that are not finite.
@@ -62,12 +65,12 @@ def manifold_scores(samples: Tensor, reference: Tensor, k: int = 5) -> ManifoldS
     _check(samples, reference, k)
     centre = reference.double().mean(0)  # small norms keep |x|² + |y|² − 2x·y exact
     y, x = (z.double() - centre for z in (samples, reference))
-    reach_y, reach_x = _squared_reach(y, k), _squared_reach(x, k)
+    reach_y, reach_x = (_squared_reach(z, k, entries) for z in (y, x))
     covering = 0
     precise = 0
     recalled = torch.zeros(len(x), dtype=torch.bool)
     covered = torch.zeros(len(x), dtype=torch.bool)
-    for start, stop in spans(len(y), _rows(x)):
+    for start, stop in spans(len(y), max(1, entries // len(x))):
         squared = _squared_distances(y[start:stop], x, 1 - _ROUNDING)
         in_reference = squared <= reach_x
         precise += int(in_reference.any(1).sum())
@@ -83,12 +86,12 @@ def manifold_scores(samples: Tensor, reference: Tensor, k: int = 5) -> ManifoldS
     )
 
 
-def _squared_reach(x: Tensor, k: int) -> Tensor:
+def _squared_reach(x: Tensor, k: int, entries: int) -> Tensor:
     """Returns each point's squared distance to its k-th nearest other: (n, d) -> (n,)."""
     # The point itself is the nearest of all: k others and itself are k + 1.
     return torch.cat([
         _squared_distances(x[start:stop], x).topk(k + 1, largest=False).values[:, -1]
-        for start, stop in spans(len(x), _rows(x))
+        for start, stop in spans(len(x), max(1, entries // len(x)))
     ])  # fmt: skip
 
 
@@ -96,10 +99,6 @@ def _squared_distances(x: Tensor, y: Tensor, norms: float = 1.0) -> Tensor:
     """Returns (|x|² + |y|²) · norms − 2x·y, not below zero: (n, d), (m, d) -> (n, m)."""
     squares = norms * (x.square().sum(1)[:, None] + y.square().sum(1))
     return squares.addmm_(x, y.T, alpha=-2).clamp_(min=0)
-
-
-def _rows(others: Tensor) -> int:
-    return max(1, _ENTRIES // len(others))
 
 
 def _check(samples: Tensor, reference: Tensor, k: int) -> None:
