@@ -130,15 +130,15 @@ def test_bad_features_are_refused(x: torch.Tensor, y: torch.Tensor) -> None:
 
 def test_the_classifier_reads_digits_and_repeats() -> None:
     dataset = open_dataset("digits")
-    judge, again = fit_classifier(dataset), fit_classifier(dataset)
+    classifier, again = fit_classifier(dataset), fit_classifier(dataset)
     x, labels = dataset.test.head(), dataset.test.head_labels()
-    assert (judge(x).argmax(1) == labels).float().mean() > 0.95
-    assert torch.equal(judge.features(x), again.features(x))
+    assert (classifier(x).argmax(1) == labels).float().mean() > 0.95
+    assert torch.equal(classifier.features(x), again.features(x))
     noise = torch.rand(300, 1, 8, 8, generator=generator("noise")) * 2 - 1
-    test = judge.features(x)
-    near = frechet_distance(judge.features(dataset.train.head(300)), test)
-    assert frechet_distance(judge.features(noise), test) > 10 * near
-    assert judge.confidence(x).mean() > judge.confidence(noise).mean()
+    test = classifier.features(x)
+    near = frechet_distance(classifier.features(dataset.train.head(300)), test)
+    assert frechet_distance(classifier.features(noise), test) > 10 * near
+    assert classifier.confidence(x).mean() > classifier.confidence(noise).mean()
 
 
 def test_vectors_have_no_classifier() -> None:

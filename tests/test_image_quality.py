@@ -14,7 +14,7 @@ from smoothctl.datasets import open_dataset
 from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.evaluation import image_quality
-from smoothctl.evaluation.image_quality import Judge, Judging, score_images
+from smoothctl.evaluation.image_quality import Extractor, ImageComparison, score_images
 from smoothctl.metrics import extraction
 from smoothctl.metrics.extraction import cached, extract
 from smoothctl.metrics.features import Extracted, Features, Pixels, Request
@@ -122,7 +122,9 @@ class TestFigures:
 
     def test_they_are_the_metrics_of_the_features(self) -> None:
         reference, images = noise(60, "r"), noise(50, "s")
-        quality = score_images({"s": images}, Judging("pixels").judge(reference, "cpu", print))
+        quality = score_images(
+            {"s": images}, ImageComparison("pixels").extractor(reference, "cpu", print)
+        )
         (row,) = quality.rows
         by = Pixels(Request(reference))
         x, y = (by(each.read(0, len(each))).features for each in (images, reference))
@@ -143,7 +145,9 @@ class TestFigures:
             "copies": train.pick(300),
             "one class": of_tensor("ones", digits.train.head()[digits.train.head_labels() == 1]),
         }
-        quality = score_images(sets, Judging("classifier").judge(train, "cpu", print), test)
+        quality = score_images(
+            sets, ImageComparison("classifier").extractor(train, "cpu", print), test
+        )
         rows = {row.samples: row for row in quality.rows}
         good = rows["test"]
         for bad in (rows["noise"], rows["one class"]):
@@ -158,7 +162,7 @@ class TestFigures:
 
     def test_warnings_by_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reference = noise(60, "r")
-        by = Judging("pixels").judge(reference, "cpu", print)
+        by = ImageComparison("pixels").extractor(reference, "cpu", print)
         few = score_images({"s": noise(31, "s")}, by).warnings
         assert "31 images is biased upwards: take at least 10000" in few[0]
         assert "fewer than twice the 16 features" in few[1]
@@ -167,7 +171,7 @@ class TestFigures:
         assert score_images({"s": noise(33, "s")}, by).warnings == []
 
     def test_few_images_leave_figures_out_with_reasons(self) -> None:
-        by = Judge("counted", Counted(Request(noise(30, "r"))), Request(noise(30, "r")))
+        by = Extractor("counted", Counted(Request(noise(30, "r"))), Request(noise(30, "r")))
         quality = score_images({"s": noise(4, "s")}, by)
         assert (quality.rows[0].precision, quality.rows[0].inception_score) == (None, None)
         assert math.isfinite(quality.rows[0].frechet_distance)
@@ -176,7 +180,7 @@ class TestFigures:
 
     def test_the_seed_moves_the_kernel_distance_alone(self) -> None:
         reference, images = noise(1500, "r"), {"s": noise(1200, "s")}
-        by = Judging("pixels").judge(reference, "cpu", print)
+        by = ImageComparison("pixels").extractor(reference, "cpu", print)
         one, same, other = (asdict(score_images(images, by, seed=s).rows[0]) for s in (0, 0, 1))
         assert one == same
         changed = {key for key in one if one[key] != other[key]}
@@ -184,30 +188,30 @@ class TestFigures:
         assert not {"frechet_distance", "count", "sha256"} & changed
 
 
-class TestJudging:
+class TestImageComparison:
     """Which extractor, and what it refuses."""
 
     def test_the_best_that_can_be_had(self) -> None:
         notes: list[str] = []
         digits = open_images("digits").head(200)
-        assert Judging().judge(digits, "cpu", notes.append).name == "classifier"
-        assert Judging().judge(noise(20), "cpu", notes.append).name == "pixels"
+        assert ImageComparison().extractor(digits, "cpu", notes.append).name == "classifier"
+        assert ImageComparison().extractor(noise(20), "cpu", notes.append).name == "pixels"
         assert any("Compares by the features 'pixels'" in note for note in notes)
 
     def test_a_named_one_or_an_error(self) -> None:
         with pytest.raises(NotAvailable, match="label"):
-            Judging("classifier").judge(noise(20), "cpu", print)
+            ImageComparison("classifier").extractor(noise(20), "cpu", print)
         with pytest.raises(UsageError, match="no feature extractor 'pixel'; did you mean pixels"):
-            Judging("pixel").judge(noise(20), "cpu", print)
+            ImageComparison("pixel").extractor(noise(20), "cpu", print)
 
     @pytest.mark.parametrize("n", [0, 1])
     def test_too_few_images(self, n: int) -> None:
-        by = Judging("pixels").judge(noise(20), "cpu", print)
+        by = ImageComparison("pixels").extractor(noise(20), "cpu", print)
         with pytest.raises(DataError, match="fewer than two images"):
             score_images({"s": noise(n, "s")}, by)
 
     def test_another_shape(self) -> None:
-        by = Judging("pixels").judge(noise(20), "cpu", print)
+        by = ImageComparison("pixels").extractor(noise(20), "cpu", print)
         with pytest.raises(DataError, match="make them equal"):
             score_images({"s": of_tensor("s", torch.zeros(9, 3, 4, 4))}, by)
 
@@ -222,4 +226,4 @@ class TestJudging:
 
         request = Request(noise(20))
         with pytest.raises(DataError, match="features of image 2 are not finite"):
-            score_images({"s": noise(9, "s")}, Judge("broken", Broken(request), request))
+            score_images({"s": noise(9, "s")}, Extractor("broken", Broken(request), request))

@@ -90,7 +90,7 @@ def command(
 
     By ℓ2, as in ARDS appendix C.5; where there are test images, beside these.
     """
-    from smoothctl.evaluation.image_quality import Judging
+    from smoothctl.evaluation.image_quality import ImageComparison
     from smoothctl.metrics.neighbours import search
     from smoothctl.sampling.draw import best_method
 
@@ -107,8 +107,8 @@ def command(
     file = _default_file(run, str(target), [str(method), *by, *beside], seed, label)
     files = Target(out or file, overwrite or out is None, notes, as_json)
     files.check(picture_alone=True)
-    judging = Judging(features, train, feature_weights, feature_sha256, download)
-    extractor = judging.judge(train, device_name(device), notes.note).extractor
+    comparison = ImageComparison(features, train, feature_weights, feature_sha256, download)
+    extractor = comparison.extractor(train, device_name(device), notes.note).features
     if run is None:
         samples = _first(named.open_judged(str(target)), n, notes)
     else:

@@ -22,7 +22,7 @@ from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from smoothctl.evaluation.image_quality import Judging
+    from smoothctl.evaluation.image_quality import ImageComparison
     from smoothctl.evaluation.scores import Scores
     from smoothctl.runs.run import Run
     from smoothctl.storage.partial import PartialResults
@@ -104,24 +104,24 @@ def command(
 
     notes, counts = Notes(quiet), _counts(draws)
     named = ReferenceImages(reference, split, data, skip_corrupt, notes)
-    judging = _judging(features, named, feature_weights, feature_sha256, download)
+    comparison = _comparison(features, named, feature_weights, feature_sha256, download)
     if target is not None and not is_run(target):
-        if judging is None or judging.reference is None:
+        if comparison is None or comparison.reference is None:
             raise needs_reference(target)
         refuse_options_of_runs(context, target, _OF_RUNS)
         if is_first():  # sets of images are judged by one of several processes
-            _score_images(target, judging, named, seed, device, as_json)
+            _score_images(target, comparison, named, seed, device, as_json)
         return
     processes, sampler = launched(device), sampler_settings(assignments)
     path = None if target is None else Path(target)
     run = open_run(path, weights, device, notes, sampler)
-    _check_comparable(run, judging)
+    _check_comparable(run, comparison)
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
     effort = effort_for(run, limit, counts, samples, quadrature)
     kept = partial_scores(run, effort, seed, notes.note, processes)
     execution = Execution(processes=processes, partial=kept)
-    score = partial(score_run, run, effort, seed, judging, note=notes.note, execution=execution)
+    score = partial(score_run, run, effort, seed, comparison, note=notes.note, execution=execution)
     if not processes.is_first:
         score()
         return
@@ -140,29 +140,29 @@ def _with_flags(scores: "Scores") -> "Scores":
     return replace(scores, not_available=reasons)
 
 
-def _judging(
+def _comparison(
     features: str | None,
     named: ReferenceImages,
     weights: Path | None,
     sha256: str | None,
     download: bool,
-) -> "Judging | None":
+) -> "ImageComparison | None":
     """Returns how images are compared; None where --features says that they are not."""
-    from smoothctl.evaluation.image_quality import Judging
+    from smoothctl.evaluation.image_quality import ImageComparison
 
     reference = named.open()
     if features != _NONE:
-        return Judging(features, reference, weights, sha256, download)
+        return ImageComparison(features, reference, weights, sha256, download)
     if reference is not None or weights or sha256 or download:
         raise UsageError(f"--features {_NONE} compares no images: leave its options out.")
     return None
 
 
-def _check_comparable(run: "Run", judging: "Judging | None") -> None:
-    from smoothctl.evaluation.image_quality import Judging
+def _check_comparable(run: "Run", comparison: "ImageComparison | None") -> None:
+    from smoothctl.evaluation.image_quality import ImageComparison
     from smoothctl.sampling.draw import is_image_run
 
-    if judging not in (None, Judging()) and not is_image_run(run):
+    if comparison not in (None, ImageComparison()) and not is_image_run(run):
         raise UsageError(f"{run.path} models vectors: --features and --reference are for images.")
 
 
@@ -182,7 +182,7 @@ def _held(run: "Run", kept: "PartialResults | None", notes: Notes) -> Iterator[N
 
 def _score_images(
     target: str,
-    judging: "Judging",
+    comparison: "ImageComparison",
     named: ReferenceImages,
     seed: int,
     device: str,
@@ -194,10 +194,10 @@ def _score_images(
     from smoothctl.evaluation.scores import FLOOR
     from smoothctl.reporting.scores import print_quality
 
-    assert judging.reference is not None
+    assert comparison.reference is not None
     images, test = named.open_judged(target), named.open_test()
     floor = {} if test is None else {FLOOR: test.pick(len(images), seed)}
-    by = judging.judge(judging.reference, device_name(device), named.notes.note)
+    by = comparison.extractor(comparison.reference, device_name(device), named.notes.note)
     with named.notes.work() as progress:
         quality = score_images({**floor, images.name: images}, by, test, seed, progress)
     record = plain(quality)

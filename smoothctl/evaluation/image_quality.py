@@ -19,10 +19,17 @@ from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.metrics.kernel_distance import kernel_distance
 from smoothctl.metrics.manifold import manifold_scores
 from smoothctl.metrics.moments import Moments
-from smoothctl.metrics.neighbours import data_copying, nearest
+from smoothctl.metrics.neighbours import Copying, data_copying, nearest
 from smoothctl.rng import generator
 
-__all__ = ["DEFAULT_FEATURES", "Judge", "Judging", "Quality", "QualityRow", "score_images"]
+__all__ = [
+    "DEFAULT_FEATURES",
+    "Extractor",
+    "ImageComparison",
+    "Quality",
+    "QualityRow",
+    "score_images",
+]
 
 DEFAULT_FEATURES = ("inception", "classifier", "pixels")
 """The first of these that can be had is taken where none is named."""
@@ -38,7 +45,7 @@ class QualityRow:
     """The figures of one set of images; None where not available.
 
     Args:
-        samples: what was judged.
+        samples: what was compared.
         count: how many images.
         sha256: of their pixels.
         frechet_distance: of the features (FID where they are Inception's); lower is better.
@@ -95,8 +102,8 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How images shall be judged.
+class ImageComparison:
+    """How images shall be compared.
 
     Args:
         features: a registered extractor; the best that can be had if None.
@@ -112,9 +119,9 @@ class Judging:
     sha256: str | None = None
     download: bool = False
 
-    def judge(
+    def extractor(
         self, reference: ImageSet, device: str = "cpu", note: Note = lambda _: None
-    ) -> "Judge":
+    ) -> "Extractor":
         """Makes the extractor for a reference.
 
         Args:
@@ -145,21 +152,21 @@ class Judging:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Extractor:
     """An extractor by its registered name, made for one reference."""
 
     name: str
-    extractor: Features
+    features: Features
     request: Request
 
 
-def _made(name: str, request: Request) -> Judge:
-    return Judge(name, registry.load(name)(request), request)
+def _made(name: str, request: Request) -> Extractor:
+    return Extractor(name, registry.load(name)(request), request)
 
 
 def score_images(
     sets: Mapping[str, ImageSet],
-    by: Judge,
+    by: Extractor,
     test: ImageSet | None = None,
     seed: int = 0,
     progress: Callable[[str], Progress | None] = lambda _: None,
@@ -167,7 +174,7 @@ def score_images(
     """Compares sets of images with the reference that an extractor was made for.
 
     Args:
-        sets: what to judge, by name; each has at least two images of the reference's shape.
+        sets: what to compare, by name; each has at least two images of the reference's shape.
         by: the extractor and the reference.
         test: images that no model was fitted to, for the memorisation figures; None without.
         seed: of the subsets of the kernel distance.
@@ -183,20 +190,21 @@ def score_images(
             raise DataError(f"{images.name} holds fewer than two images: draw more to compare.")
     note = by.request.note
     fresh = None if test is None else _distances(test, reference)
-    about = cached(reference, by.extractor, progress("reference features"), note)
+    about = cached(reference, by.features, progress("reference features"), note)
     rows = []
     for name, images in sets.items():
         work = progress(f"features: {name}")
         if images.lasting:
-            found = cached(images, by.extractor, work, note)
+            statistics = cached(images, by.features, work, note)
         else:
-            found = extract(images, by.extractor, work)
-        rows.append(_row(name, images, found, about, reference, fresh, seed))
+            statistics = extract(images, by.features, work)
+        near = None if fresh is None else data_copying(_distances(images, reference), fresh)
+        rows.append(_row(name, images, statistics, about, near, seed))
     return Quality(
         features=by.name,
-        features_sha256=by.extractor.sha256,
-        preprocessing=by.extractor.preprocessing,
-        details=by.extractor.details,
+        features_sha256=by.features.sha256,
+        preprocessing=by.features.preprocessing,
+        details=by.features.details,
         width=about.moments.width,
         reference=reference.name,
         reference_sha256=reference.sha256,
@@ -212,26 +220,24 @@ def score_images(
 def _row(
     name: str,
     images: ImageSet,
-    found: Statistics,
+    mine: Statistics,
     about: Statistics,
-    reference: ImageSet,
-    fresh: Tensor | None,
+    near: Copying | None,
     seed: int,
 ) -> QualityRow:
-    kernel = kernel_distance(found.features, about.features, seed)
-    n = min(len(found.features), len(about.features))
-    mine, others = (_some(each.features, n, seed) for each in (found, about))
-    manifold = manifold_scores(mine, others, _NEIGHBOURS) if n > _NEIGHBOURS else None
-    near = None if fresh is None else data_copying(_distances(images, reference), fresh)
+    kernel = kernel_distance(mine.features, about.features, seed)
+    n = min(len(mine.features), len(about.features))
+    x, y = (_some(each.features, n, seed) for each in (mine, about))
+    manifold = manifold_scores(x, y, _NEIGHBOURS) if n > _NEIGHBOURS else None
     return QualityRow(
         samples=name,
         count=len(images),
         sha256=images.sha256,
-        frechet_distance=frechet_between(found.moments, about.moments),
+        frechet_distance=frechet_between(mine.moments, about.moments),
         kernel_distance=kernel.value,
         kernel_distance_error=kernel.standard_error,
-        inception_score=found.score and found.score.value,
-        inception_score_deviation=found.score and found.score.deviation,
+        inception_score=mine.score and mine.score.value,
+        inception_score_deviation=mine.score and mine.score.deviation,
         precision=manifold and manifold.precision,
         recall=manifold and manifold.recall,
         density=manifold and manifold.density,
@@ -258,30 +264,30 @@ def _warnings(features: str, rows: list[QualityRow], about: Moments) -> list[str
     """Returns what a reader must know of the numbers of images."""
     name = "FID" if features == "inception" else "Fréchet distance"
     fewest = min([about.count, *(row.count for row in rows)])
-    found = []
+    sentences = []
     if fewest < _ENOUGH:
-        found.append(
+        sentences.append(
             f"The {name} of {fewest} images is biased upwards: take at least {_ENOUGH}, and "
             "compare only equal numbers."
         )
     if fewest < 2 * about.width:
-        found.append(
+        sentences.append(
             f"{fewest} images are fewer than twice the {about.width} features: their covariance "
             "is hardly determined."
         )
-    return found
+    return sentences
 
 
 def _missing(features: str, rows: list[QualityRow], test: ImageSet | None) -> dict[str, str]:
     """Returns why some of the figures are not there."""
-    found = {}
+    reasons = {}
     if any(row.inception_score is None for row in rows):
-        found["inception score"] = (
+        reasons["inception score"] = (
             f"it needs class probabilities, which not all features give ('{features}' were "
             f"taken), and at least {SPLITS} images"
         )
     if any(row.precision is None for row in rows):
-        found["precision to coverage"] = f"they need more than {_NEIGHBOURS} images"
+        reasons["precision to coverage"] = f"they need more than {_NEIGHBOURS} images"
     if test is None:
-        found["memorisation"] = "there are no test images to compare with"
-    return found
+        reasons["memorisation"] = "there are no test images to compare with"
+    return reasons

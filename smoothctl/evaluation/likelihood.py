@@ -113,15 +113,15 @@ def latent_bounds(
         progress: told (bounds done, bounds).
     """
     counts = sorted({1, *([draws] if isinstance(draws, int) else draws)})
-    found = []
+    estimates = []
     for done, count in enumerate(counts, start=1):
         bound = partial(density.bound, draws=count, generator=generator(seed, "latent", count))
         values = evaluate(bound, max(1, _LATENT_ROWS // count), x)
         name = "bound, 1 draw" if count == 1 else _tighter(count)
-        found.append(_estimate(model, name, -values, _bit_dims(density)))
+        estimates.append(_estimate(model, name, -values, _bit_dims(density)))
         if progress is not None:
             progress(done, len(counts))
-    return found
+    return estimates
 
 
 @torch.no_grad()
@@ -156,14 +156,14 @@ def bounds(
     stream = generator(seed, "weights")
     tighter = method.importance_weighted_bounds(x, counts, labels, stream, execution)
     dims = None if method.denoiser is None else _bit_dims(method.denoiser)
-    found: Sequence[tuple[str, Tensor]] = [
+    named: Sequence[tuple[str, Tensor]] = [
         ("bound, 1 draw", terms.total),
         ("  prior term", terms.prior),
         ("  kernel entropy", terms.entropy),
         ("  denoiser term", terms.denoiser),
         *((_tighter(k), each) for k, each in zip(counts, tighter, strict=True)),
     ]
-    return [_estimate(model, name, -values, dims) for name, values in found], tighter[-1]
+    return [_estimate(model, name, -values, dims) for name, values in named], tighter[-1]
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from smoothctl.architectures.base import Density, Progress
 from smoothctl.datasets.base import Dataset, Domain, Note
 from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import NotAvailable, UsageError
-from smoothctl.evaluation.image_quality import Judge, Judging, Quality, score_images
+from smoothctl.evaluation.image_quality import Extractor, ImageComparison, Quality, score_images
 from smoothctl.evaluation.likelihood import (
     Estimate,
     bounds,
@@ -60,7 +60,7 @@ class Effort:
     Args:
         limit: test examples; all if None.
         draws: the K of the importance-weighted bounds.
-        samples: samples to judge; 0 leaves them out.
+        samples: samples to compare; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
     """
 
@@ -79,7 +79,7 @@ EFFORTS: dict[Domain, Effort] = {
 FLOOR = "test images (floor)"
 """The row of what perfect samples would get."""
 
-_BY_DEFAULT = Judging()
+_BY_DEFAULT = ImageComparison()
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def score_run(
     run: Run,
     effort: Effort | None = None,
     seed: int = 0,
-    judging: Judging | None = _BY_DEFAULT,
+    comparison: ImageComparison | None = _BY_DEFAULT,
     progress: ProgressFor = lambda _: None,
     note: Note = lambda _: None,
     execution: Execution = AT_ONCE,
@@ -150,7 +150,7 @@ def score_run(
         run: an opened run.
         effort: how much work is done; that of the domain (`effort_for`) if None.
         seed: seed of noise, samples, projections and subsets.
-        judging: how images are judged; None leaves it out.
+        comparison: how images are judged; None leaves it out.
         progress: makes progress callbacks.
         note: told what a person should know.
         execution: whose processes share likelihoods and samples, of which the first alone judges
@@ -161,7 +161,9 @@ def score_run(
         DataError: drawn samples are not finite, or are not images of the reference's shape.
         NotAvailable: the named features cannot be had.
     """
-    return _Scoring(run, effort or effort_for(run), seed, progress, note, execution).scores(judging)
+    return _Scoring(run, effort or effort_for(run), seed, progress, note, execution).scores(
+        comparison
+    )
 
 
 def effort_for(
@@ -177,7 +179,7 @@ def effort_for(
         run: an opened run.
         limit: test examples to use, the first ones; 0: all. Here and below, None is the domain's.
         draws: K of the importance-weighted bounds.
-        samples: samples to draw and judge; 0 leaves them out.
+        samples: samples to draw and compare; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
 
     Raises:
@@ -237,9 +239,9 @@ class _Scoring:
         self.missing: dict[str, str] = {}
         self.x = self.dataset.test.head(effort.limit).to(run.device)
 
-    def scores(self, judging: Judging | None) -> Scores:
+    def scores(self, comparison: ImageComparison | None) -> Scores:
         """Returns all figures."""
-        judge = self._judge(judging)  # what cannot be had is said before the work
+        extractor = self._extractor(comparison)  # what cannot be had is said before the work
         likelihood, gain = self._likelihood(), self._gain()
         if gain is not None and (said := gain_note(gain.nats, self.dataset.event_shape)):
             self.note(said)
@@ -264,7 +266,7 @@ class _Scoring:
             likelihood=likelihood,
             gain=gain,
             samples=statistics,
-            quality=self._quality(judge, samples),
+            quality=self._quality(extractor, samples),
             not_available=self.missing,
         )
 
@@ -350,27 +352,29 @@ class _Scoring:
             for name, x in every.items()
         ]
 
-    def _judge(self, judging: Judging | None) -> Judge | None:
+    def _extractor(self, comparison: ImageComparison | None) -> Extractor | None:
         """Makes the extractor for the reference, the run's training images if none is given."""
         wanted = self.effort.samples and self.dataset.domain == "image"
-        if judging is None or not wanted or not self.execution.processes.is_first:
+        if comparison is None or not wanted or not self.execution.processes.is_first:
             return None
         name = Path(self.dataset.name).name
         train = of_view(f"{name} (train)", self.dataset, self.dataset.train)
-        reference = judging.reference or train
+        reference = comparison.reference or train
         train.check_comparable(reference)
-        return judging.judge(reference, str(self.run.device), self.note)
+        return comparison.extractor(reference, str(self.run.device), self.note)
 
-    def _quality(self, judge: Judge | None, samples: Mapping[str, Tensor]) -> Quality | None:
+    def _quality(
+        self, extractor: Extractor | None, samples: Mapping[str, Tensor]
+    ) -> Quality | None:
         """Judges samples and, for a floor, as many test images."""
-        if judge is None or not samples:
+        if extractor is None or not samples:
             return None
         name = Path(self.dataset.name).name
         test = of_view(f"{name} (test)", self.dataset, self.dataset.test)
         n = len(next(iter(samples.values())))
         floor = test.pick(n, self.seed)
         sets = {FLOOR: floor, **{key: of_tensor(key, x) for key, x in samples.items()}}
-        return score_images(sets, judge, test, self.seed, self.progress)
+        return score_images(sets, extractor, test, self.seed, self.progress)
 
 
 def _sample_score(

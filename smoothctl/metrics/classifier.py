@@ -189,12 +189,12 @@ def _judged(reference: ImageSet) -> _Fitted:
     n, shape = len(part.images), part.images.shape[1:]
     count = min(_MOST_HELD_OUT, max(1, round(_HELD_OUT * n)))
     order = torch.randperm(n, generator=generator(_SEED, "held out", n))
-    fitted, judging = (ImageView(part, index) for index in (order[count:], order[:count]))
+    fitted, held_out = (ImageView(part, index) for index in (order[count:], order[:count]))
     model = _fit(fitted, shape, reference.classes, _SEED, lambda step: 2e-3 * (1 - step / _STEPS))
     with torch.no_grad():
         parts = (torch.arange(start, stop) for start, stop in spans(count, 1024))
-        guesses = torch.cat([model(judging.rows(rows)).argmax(1) for rows in parts])
-    accuracy = float((guesses == judging.head_labels()).double().mean())
+        guesses = torch.cat([model(held_out.rows(rows)).argmax(1) for rows in parts])
+    accuracy = float((guesses == held_out.head_labels()).double().mean())
     return _Fitted(model, accuracy, count, _sha256(model))
 
 

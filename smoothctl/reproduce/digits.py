@@ -57,26 +57,26 @@ def _likelihoods(run: Run, scale: Scale) -> dict[str, dict[str, float]]:
     assert method is not None
     x = run.dataset().test.head(scale.examples)
     plain = plain_likelihood("plain", run.density("baseline"), x)
-    found, _ = bounds("two-step", method, x, scale.draws or _DRAWS, seed=0)
+    estimates, _ = bounds("two-step", method, x, scale.draws or _DRAWS, seed=0)
     assert plain.bits_per_dim is not None
-    assert found[0].bits_per_dim is not None
-    assert found[-1].bits_per_dim is not None
+    assert estimates[0].bits_per_dim is not None
+    assert estimates[-1].bits_per_dim is not None
     return {
         "plain": {"bits/dim": plain.bits_per_dim},
-        "two-step": {"bits/dim": found[-1].bits_per_dim, "1 draw": found[0].bits_per_dim},
+        "two-step": {"bits/dim": estimates[-1].bits_per_dim, "1 draw": estimates[0].bits_per_dim},
     }
 
 
 def _qualities(run: Run, scale: Scale, seed: int) -> dict[str, dict[str, float]]:
     """Returns how near samples are to test images by a classifier, and how sure it is of them."""
     dataset = run.dataset()
-    judge = fit_classifier(dataset)
-    test = judge.features(dataset.test.head())
+    classifier = fit_classifier(dataset)
+    test = classifier.features(dataset.test.head())
 
     def quality(images: Tensor) -> dict[str, float]:
         images = to_grid(images, dataset.levels or 256)
-        distance = frechet_distance(judge.features(images), test)
-        return {"Fréchet": distance, "sure, %": 100 * _sure(judge.confidence(images))}
+        distance = frechet_distance(classifier.features(images), test)
+        return {"Fréchet": distance, "sure, %": 100 * _sure(classifier.confidence(images))}
 
     n = min(_SAMPLES, max(2, scale.examples))
     drawn = draw_all(run, ["baseline", "single-step", "two-step"], n, seed)

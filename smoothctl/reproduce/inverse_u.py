@@ -51,7 +51,7 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
             size = parameters(runs[0], "prior", "denoiser")
         figures[kernel] = collect(curves)
     rows = [
-        Row(sigma, size, {kernel: found[sigma] for kernel, found in figures.items()})
+        Row(sigma, size, {kernel: by_sigma[sigma] for kernel, by_sigma in figures.items()})
         for sigma in figures[_KERNELS[0]]
     ]
     plain_nats = [evaluate_baseline(run, scale)["nats"] for run in plain]
@@ -93,8 +93,8 @@ def _inverse_u(kernel: str, figures: dict[str, list[float]]) -> Claim:
 
 def _ranking(figures: dict[str, dict[str, list[float]]]) -> Claim:
     best = {
-        kernel: [min(values) for values in zip(*found.values(), strict=True)]
-        for kernel, found in figures.items()
+        kernel: [min(values) for values in zip(*by_sigma.values(), strict=True)]
+        for kernel, by_sigma in figures.items()
     }
     shown = "; ".join(
         f"{kernel} {mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"

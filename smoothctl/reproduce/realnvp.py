@@ -49,7 +49,7 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
         names = f"{dataset}: RealNVP", f"{dataset}: two-step RealNVP"
         figures = collect(plain), collect(smoothed)
         both = zip(names, sizes, figures, _PAPER[dataset], strict=True)
-        rows += [Row(name, size, found, paper) for name, size, found, paper in both]
+        rows += [Row(name, size, figures, paper) for name, size, figures, paper in both]
         claims.append(better(names[1], figures[1]["nats"], "the plain one", figures[0]["nats"]))
         truth[f"{dataset}, true entropy, nats"] = open_dataset(dataset).true_entropy()
     return Result("realnvp", list(seeds), truth, rows, claims)

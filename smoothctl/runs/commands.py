@@ -88,7 +88,7 @@ def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> l
         "--draws": ",".join(map(str, draws)) if isinstance(draws, list) else draws,
         "--samples": scores.get("samples_each"),
         "--quadrature": scores.get("quadrature"),
-        **(_judging(scores, quality) if isinstance(quality, dict) else {}),
+        **(_comparing(scores, quality) if isinstance(quality, dict) else {}),
         "--seed": scores.get("seed"),
         "--weights": scores.get("weights"),
     }
@@ -208,7 +208,7 @@ def _path(path: str | Path) -> str:
     return f"./{text}" if text.startswith("-") else text
 
 
-def _judging(scores: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
+def _comparing(scores: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the features, and the reference where it is not the run's own training images."""
     reference, own = str(quality.get("reference")), Path(str(scores.get("dataset"))).name
     flags = {"--features": quality.get("features")}

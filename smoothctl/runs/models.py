@@ -188,13 +188,13 @@ def _numbers(shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _difference(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+    given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
 ) -> str:
     """Returns the first tensor that differs, and how."""
-    name = next(n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n))
+    name = next(n for n in sorted({*given, *expected}) if given.get(n) != expected.get(n))
     have, want = (
         "no such tensor" if shape is None else f"shape {'×'.join(map(str, shape)) or 'of a number'}"
-        for shape in (found.get(name), expected.get(name))
+        for shape in (given.get(name), expected.get(name))
     )
     return f"{name:.80} is given as {have} and described as {want}."
 

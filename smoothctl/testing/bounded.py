@@ -71,9 +71,9 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
             mass = density.bound(points, None, None, 16, generator("contract")).exp() * volumes
         for direction in torch.randn(4, self.dims, dtype=x.dtype, generator=generator("waves")):
             for wave in (torch.cos, torch.sin):
-                expected, found = (mass * wave(points @ direction)).sum(), wave(x @ direction)
-                error = found.std().item() / len(x) ** 0.5
-                assert found.mean().item() == pytest.approx(expected.item(), abs=5 * error + 0.05)
+                expected, waves = (mass * wave(points @ direction)).sum(), wave(x @ direction)
+                error = waves.std().item() / len(x) ** 0.5
+                assert waves.mean().item() == pytest.approx(expected.item(), abs=5 * error + 0.05)
 
     def test_the_context_changes_the_bound(self) -> None:
         """Another context gives another density."""

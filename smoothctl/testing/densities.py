@@ -106,9 +106,9 @@ class DensityContract(OfVectors, _ExactContract):
         assert drawn.mean().item() == pytest.approx(entropy.item(), abs=5 * error + 0.02)
         for direction in torch.randn(4, self.dims, dtype=x.dtype, generator=generator("waves")):
             for wave in (torch.cos, torch.sin):
-                expected, found = (mass * wave(points @ direction)).sum(), wave(x @ direction)
-                error = found.std().item() / math.sqrt(len(x))
-                assert found.mean().item() == pytest.approx(expected.item(), abs=5 * error + 0.01)
+                expected, waves = (mass * wave(points @ direction)).sum(), wave(x @ direction)
+                error = waves.std().item() / math.sqrt(len(x))
+                assert waves.mean().item() == pytest.approx(expected.item(), abs=5 * error + 0.01)
 
     def test_joint_or_a_reason(self) -> None:
         """`joint` gives a prior and a denoiser that add up, or says why not."""

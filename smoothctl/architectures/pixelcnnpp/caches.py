@@ -87,9 +87,9 @@ def matrix_kernel(matrix: Tensor) -> Tensor:
 
 def bias(layer: nn.Module | None) -> Tensor:
     """Returns a layer's bias, (out,)."""
-    found = getattr(layer, "bias", None)
-    assert isinstance(found, Tensor)
-    return found
+    values = getattr(layer, "bias", None)
+    assert isinstance(values, Tensor)
+    return values
 
 
 def convolve(x: Tensor, weight: Tensor, offset: Tensor | None = None, reach: int = 1) -> Tensor:

@@ -93,10 +93,10 @@ class Scale(nn.Module):
         self, blocks: int, up: bool, filters: int, dropout: float, classes: int | None
     ) -> None:
         super().__init__()
-        rest = (filters, int(up), dropout, classes)
-        self.vertical = nn.ModuleList(Block("vertical", *rest) for _ in range(blocks))
-        rest = (filters, 1 + int(up), dropout, classes)
-        self.horizontal = nn.ModuleList(Block("horizontal", *rest) for _ in range(blocks))
+        self.vertical, self.horizontal = (
+            nn.ModuleList(Block(stream, filters, skips, dropout, classes) for _ in range(blocks))
+            for stream, skips in (("vertical", int(up)), ("horizontal", 1 + int(up)))
+        )
 
 
 class Resample(nn.Module):

@@ -92,8 +92,8 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
     for seed in seeds:
         runs = _fits(folder, seed, scale, reporter)
         dataset = runs["ncsn"].dataset()
-        judge = fit_classifier(dataset)
-        test = judge.features(dataset.test.head())
+        classifier = fit_classifier(dataset)
+        test = classifier.features(dataset.test.head())
         found = {"training data": dataset.train.head(n)}
         for name, run in runs.items():
             for method, drawn in draw_all(run, list(_NAMES[name]), n, seed).items():
@@ -102,8 +102,8 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
                 sizes[row] = parameters(run, *_STAGES[method])
         for row, samples in found.items():
             images = to_grid(samples, dataset.levels or 256)
-            sure = float((judge.confidence(images) >= 0.95).float().mean())
-            distance = frechet_distance(judge.features(images), test)
+            sure = float((classifier.confidence(images) >= 0.95).float().mean())
+            distance = frechet_distance(classifier.features(images), test)
             figures.setdefault(row, []).append({"Fréchet": distance, "sure, %": 100 * sure})
         shown = shown or found
     picture = folder / "ncsn-digits.png"
