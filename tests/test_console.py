@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from smoothctl.cli import app, console
 from smoothctl.cli.console import Notes
+from smoothctl.reporting import flags
 from smoothctl.runs.config import Unit
 from smoothctl.training.reporter import Plan
 
@@ -133,14 +134,14 @@ def test_a_score_has_no_unit() -> None:
     ],
 )
 def test_arguments_in_messages_become_flags(message: str, typed: str | None) -> None:
-    assert console.with_flags(message) == (message if typed is None else typed)
+    assert flags.with_flags(message) == (message if typed is None else typed)
 
 
 def test_every_flag_in_a_message_is_one() -> None:
     root = get_command(app)
     options = {o for verb in root.commands.values() for p in verb.params for o in p.opts}
-    for name in console._NAMES.split("|"):
-        assert console.with_flags(f"`{name}`").split()[0] in options, name
+    for name in flags._NAMES.split("|"):
+        assert flags.with_flags(f"`{name}`").split()[0] in options, name
 
 
 def test_notes_are_told_with_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ class TestFits:
         assert "nats (50 examples, higher is better)" in out
         assert "does not use x̃ yet" in err
         cli("report", "run")
-        page = Path("run/report.html").read_text()
+        page = unescape(Path("run/report.html").read_text())
         assert "does not use x̃ yet" in page
         assert "Gain from x̃, an example's own against another's" in page
 

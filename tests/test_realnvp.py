@@ -48,7 +48,7 @@ def test_samples_are_the_inverse_of_the_noise(dims: int, couplings: int, context
     """Pushing samples forward gives back the standard normals that they were made from."""
     flow = _flow(dims, context, couplings)
     c = torch.randn(6, dims, dtype=torch.float64) if context else None
-    x = flow.sample(6, c, generator("noise"))
+    x = flow.sample(6, c, None, generator("noise"))
     z = torch.randn(6, dims, generator=generator("noise"), dtype=torch.float64)
     code = _forward(flow, x, c)
     halves = [z[:, ::2], z[:, 1::2]]

@@ -1,7 +1,6 @@
 """What a person sees: results on stdout; notes, warnings and progress bars on stderr."""
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,46 +20,18 @@ from rich.progress import (
 from rich.text import Text
 
 from smoothctl.distributed.processes import is_first
+from smoothctl.reporting.flags import with_flags
 from smoothctl.reporting.tables import duration
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.scores import ProgressFor
     from smoothctl.training.reporter import Plan
 
-__all__ = ["Notes", "print_json", "with_flags"]
+__all__ = ["Notes", "print_json"]
 
 _REDRAW, _FIRST, _OFTEN, _EVERY = 0.25, 4.0, 15.0, 60.0
 """Seconds: between updates of a bar; until the time that a fit takes is told; at least between
 lines of validations, and at most between any lines."""
-
-_NAMES = (
-    "architecture|batch_size|compile|config|data|dataset|device|download|draws|feature_sha256|"
-    "feature_weights|features|frames|init_from|kernel|label|learning_rate|limit|mask|method|n|"
-    "number|on_nan|out|overwrite|precision|preset|quadrature|reference|samples|seed|sigma|"
-    "skip_corrupt|split|standardise|steps|weights"
-)
-_ARGUMENT = re.compile(rf"`(?:(training|options|data)\.(\w+)|({_NAMES}))(?:=([^`]*))?`")
-_TABLES = {"training": "--set training.", "options": "--set ", "data": "--data "}
-_SPELT = {"architecture": "--arch", "n": "--number", "standardise": "--set standardise"}
-_VALUES = {"True": "true", "False": "false"}
-
-
-def with_flags(message: str) -> str:
-    """Puts flags in the place of the arguments that a library's message names in backquotes.
-
-    `out` becomes --out, `on_nan=skip` --on-nan skip, `training.accumulate=2` --set
-    training.accumulate=2, and `data.size=32` --data size=32. Other backquotes stay.
-    """
-    return _ARGUMENT.sub(_flag, message)
-
-
-def _flag(argument: re.Match[str]) -> str:
-    table, key, name, value = argument.groups()
-    flag = f"--{name}".replace("_", "-") if name else _TABLES[table] + key
-    flag = _SPELT.get(name, flag)
-    if value is None:
-        return flag
-    return f"{flag}{'=' if ' ' in flag else ' '}{_VALUES.get(value, value)}"
 
 
 def print_json(value: Any) -> None:

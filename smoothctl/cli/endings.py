@@ -11,9 +11,9 @@ from functools import wraps
 from types import FrameType
 from typing import Any, NoReturn
 
-from smoothctl.cli.console import with_flags
 from smoothctl.distributed.processes import PATIENCE, is_first, joined, lost, started, this_process
 from smoothctl.errors import Interrupted, SmoothctlError, UsageError
+from smoothctl.reporting.flags import with_flags
 
 __all__ = ["Stopped", "by_first", "by_one", "fail", "raised_signals"]
 

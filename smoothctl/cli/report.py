@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, with_flags
+from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.targets import open_run
 from smoothctl.errors import RunError, UsageError
 
@@ -60,7 +60,6 @@ def command(
             progress=progress("samples"),
             note=missing.append,
         )
-    missing = [with_flags(sentence) for sentence in missing]
     for sentence in missing:
         notes.note(sentence)
     if as_json:

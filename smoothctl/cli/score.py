@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import Notes, print_json, with_flags
+from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.references import (
     ReferenceImages,
     is_run,
@@ -20,6 +20,7 @@ from smoothctl.cli.references import (
 from smoothctl.cli.targets import device_name, open_run, sampler_settings, stoppable
 from smoothctl.distributed.processes import is_first
 from smoothctl.errors import UsageError
+from smoothctl.reporting.flags import with_flags
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.image_quality import ImageComparison

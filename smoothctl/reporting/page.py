@@ -12,6 +12,7 @@ from smoothctl.errors import NotAvailable, SmoothctlError
 from smoothctl.evaluation.compare import of_records
 from smoothctl.evaluation.measurements import ScoreRecord, latest
 from smoothctl.evaluation.records import read_scores
+from smoothctl.reporting.flags import with_flags
 from smoothctl.reporting.pictures import Pictures, pictures_of
 from smoothctl.reporting.scores import comparison_table, gain_sentence, likelihood_table, shown
 from smoothctl.reporting.stages import stage_views, stages_table
@@ -63,6 +64,8 @@ def report(
     pictures = Pictures([], reason="No samples were asked for.")
     if samples:
         pictures = pictures_of(run, number, seed, missing, progress)
+    pictures = pictures._replace(reason=with_flags(pictures.reason))
+    missing = [with_flags(sentence) for sentence in missing]
     for sentence in missing:
         note(sentence)
     drawn = (number, seed, run.weights)

@@ -26,7 +26,7 @@ def test_another_kernel_is_refused(cli) -> None:
     fit = ["fit-prior", "--arch", "ncsn-mlp", "--dataset", "rings", "--kernel", "laplace"]
     code, _, err = cli(*fit, "--out", "r", *FAST)
     assert code == 2
-    assert "Gaussian" in err
+    assert "take --kernel gaussian" in err
 
 
 def test_images_are_drawn_and_filled_in(cli) -> None:

@@ -48,8 +48,11 @@ class ZukoDensity(StandardisedDensity):
     def build(self, features: int, context: int) -> LazyDistribution:
         """Returns zuko's distribution of so many coordinates, given so many of context."""
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        self.check_labels(labels, len(x))
         z, given = self.to_standard(x, context)
         log_density: Tensor = self.zuko(given).log_prob(z)
         return log_density - self.log_volume
