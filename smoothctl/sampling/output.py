@@ -9,10 +9,9 @@ from torch import Tensor
 
 from smoothctl.datasets.pictures import to_uint8, write_png
 from smoothctl.errors import RunError, UsageError
-from smoothctl.sampling.draw import Samples
 from smoothctl.storage.files import MANIFEST, new_folder, write_bytes
 
-__all__ = ["check_folder", "check_target", "save_arrays", "save_samples", "write_folder"]
+__all__ = ["check_folder", "check_target", "save_arrays", "write_folder"]
 
 
 def check_target(
@@ -41,15 +40,6 @@ def check_target(
             raise RunError(f"{file} is a folder: choose another `out`.")
         if file.exists() and not overwrite:
             raise RunError(f"{file} is there already: choose another `out`, or `overwrite` it.")
-
-
-def save_samples(path: Path, drawn: Samples) -> None:
-    """Writes an .npz file with `samples` and, where there are any, `smoothed` and `labels`.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    save_arrays(path, drawn._asdict())
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Tensor | None]) -> None:

