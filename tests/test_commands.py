@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smoothctl.cli import main
 from smoothctl.errors import RunError
 from smoothctl.runs import commands
 from smoothctl.runs.commands import fit_command, sample_command, score_command, shell
 from smoothctl.runs.config import StageConfig, to_toml
 from smoothctl.runs.run import Run
+from smoothctl.testing import CommandLine
 from smoothctl.training import fit
 from smoothctl.training.settings import FitPlan
 from smoothctl.training.settings import resolve as resolve_settings
@@ -48,24 +48,21 @@ def write(config: StageConfig, out: Path) -> None:
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, in_tmp: Path):
+def typed(monkeypatch: pytest.MonkeyPatch, cli: CommandLine):
     """Returns a function that gives the configuration which a typed command resolves to."""
-    found: list[StageConfig] = []
+    configs: list[StageConfig] = []
 
     def only_resolve(name: Any, settings: fit.FitSettings, reporter: Any) -> FitPlan:
         plan = resolve_settings(name, settings, reporter)
-        found.append(plan.config)
+        configs.append(plan.config)
         return plan
 
     monkeypatch.setattr(fit, "fit_stage", only_resolve)
     monkeypatch.setattr("smoothctl.cli.fit.print_result", lambda *_: None)
 
     def run(arguments: list[str]) -> StageConfig:
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        assert not stopped.value.code
-        return found.pop()
+        cli.output(*arguments[1:])
+        return configs.pop()
 
     return run
 

@@ -2,16 +2,13 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from smoothctl.cli import compare as verb
-from smoothctl.errors import RunError, UsageError
+from smoothctl.errors import RunError
 from smoothctl.evaluation.compare import compare, of_records
 from smoothctl.evaluation.measurements import Measure, Measurement, latest
 from smoothctl.evaluation.published import PUBLISHED
@@ -287,25 +284,13 @@ class TestVerb:
     """The verb prints tables, Markdown and JSON."""
 
     @pytest.fixture
-    def cli(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-        app = typer.Typer()
-        app.command()(verb.command)
-
-        def run(*arguments: str | Path) -> str:
-            monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments)])
-            app(standalone_mode=False)
-            return capsys.readouterr().out
-
-        return run
-
-    @pytest.fixture
     def runs(self, make: Make) -> list[Path]:
         a = entry([estimate("baseline", "exact", 3.0)], [statistics("two-step", 0.2)])
         b = entry([estimate("baseline", "exact", 2.0)], [statistics("two-step", 0.3)])
         return [make("first_run|x", a).path, make("second", b).path]
 
     def test_a_table(self, cli, runs) -> None:
-        out = cli(*runs)
+        out = cli.output("compare", *runs)
         assert "two-moons" in out
         assert "2.000 ± 0.010" in out
         assert "not compared" not in out
@@ -313,17 +298,18 @@ class TestVerb:
     def test_many_columns_come_in_parts(self, cli, make: Make) -> None:
         figures = ("recall", "density", "coverage", "copies", "nearer_than_test")
         row = {**dict.fromkeys(figures, 0.5), "kernel_distance": 1e-3, "inception_score": 7}
-        out = cli(make("a", entry(quality=quality(2.0, row=row))).path)
+        out = cli.output("compare", make("a", entry(quality=quality(2.0, row=row))).path)
         assert "(continued)" in out
         tables = [line for line in out.splitlines() if line[:1] in "┏┃┡│└"]
         assert max(map(len, tables)) <= 100
         assert all(line[-1] in "┓┃┩│┘" for line in tables)
         assert "Inception" in out
         assert "0.5 is ideal" in out
-        assert "0.5 is ideal" not in cli(make("b", entry(quality=quality(2, row=row))).path, "-q")
+        again = make("b", entry(quality=quality(2, row=row))).path
+        assert "0.5 is ideal" not in cli.output("compare", again, "-q")
 
     def test_markdown(self, cli, runs) -> None:
-        out = cli(*runs, "--markdown")
+        out = cli.output("compare", *runs, "--markdown")
         assert "| second | baseline | **2.000 ± 0.010** |" in out
         assert "| first\\_run\\|x |" in out
         rows = [line for line in out.splitlines() if line.startswith("|")]
@@ -333,15 +319,17 @@ class TestVerb:
         )
 
     def test_json(self, cli, runs) -> None:
-        (table,) = json.loads(cli(*runs, "--json"))
+        (table,) = json.loads(cli.output("compare", *runs, "--json"))
         rows = {(row["run"], row["model"]): row["cells"] for row in table["rows"]}
         cell = rows["second", "baseline"]["nats"]
         assert (cell["value"], cell["best"], cell["bound"]) == (2.0, True, 0)
 
     def test_one_form_at_a_time(self, cli, runs) -> None:
-        with pytest.raises(UsageError, match="exclude each other"):
-            cli(*runs, "--json", "--markdown")
+        code, _, err = cli("compare", *runs, "--json", "--markdown")
+        assert code == 2
+        assert "exclude each other" in err
 
     def test_runs_without_scores_are_named(self, cli, runs, make: Make) -> None:
-        with pytest.raises(RunError, match="bare has no scores yet"):
-            cli(*runs, make("bare").path)
+        code, _, err = cli("compare", *runs, make("bare").path)
+        assert code == 1
+        assert "bare has no scores yet" in err

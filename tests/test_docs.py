@@ -2,12 +2,12 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
-from smoothctl.cli import app, main
+from smoothctl.cli import app
+from smoothctl.testing import CommandLine
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,20 +26,17 @@ def _examples(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-def _run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def _run_command(line: str, cli: CommandLine) -> None:
     words = shlex.split(line)
     extra = next((flags for verb, flags in FEWER.items() if words[1].startswith(verb)), "")
     if {"--help", "--reference"} & set(words) or (len(words) == 2 and words[1] == "reproduce"):
         extra = ""
-    monkeypatch.setattr(sys, "argv", [*words, *extra.split()])
-    try:
-        main()
-    except SystemExit as stopped:
-        assert not stopped.code, f"'{line}' exits with {stopped.code}"
+    code, _, err = cli(*words[1:], *extra.split())
+    assert not code, f"'{line}' exits with {code}: {err}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_examples_run(page: Path, in_tmp: Path, monkeypatch, capsys) -> None:
+def test_examples_run(page: Path, cli: CommandLine, capsys) -> None:
     if page.name == "cli.md":
         pytest.skip("usage lines, not examples")
     for kind, code in _examples(page):
@@ -49,7 +46,7 @@ def test_examples_run(page: Path, in_tmp: Path, monkeypatch, capsys) -> None:
             continue
         for line in code.splitlines():
             if line.startswith("$ smoothctl"):
-                _run_command(line.removeprefix("$ "), monkeypatch)
+                _run_command(line.removeprefix("$ "), cli)
     capsys.readouterr()
 
 

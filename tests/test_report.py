@@ -17,11 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image as Pictures
 
-from smoothctl.cli import report as verb
-from smoothctl.errors import NotAvailable, RunError, UsageError
+from smoothctl.errors import NotAvailable
 from smoothctl.reporting.figures import Frame, curves, panel, svg
 from smoothctl.reporting.page import report, write_report
 from smoothctl.runs.run import Run, load_run
@@ -515,47 +513,37 @@ class TestCharts:
 class TestVerb:
     """smoothctl report."""
 
-    @pytest.fixture
-    def cli(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-        app = typer.Typer()
-        app.command()(verb.command)
-
-        def run(*arguments: str | Path) -> tuple[str, str]:
-            monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
-            app(standalone_mode=False)
-            return tuple(capsys.readouterr())
-
-        return run
-
     def test_its_own_page_is_replaced(self, cli, scored: Run) -> None:
         few = ["-n", "9", "--device", "cpu"]
         target = scored.path / "report.html"
-        assert cli(scored.path, *few)[0].strip() == str(target)
+        assert cli.output("report", scored.path, *few).strip() == str(target)
         first = target.read_bytes()
-        cli(scored.path, *few, "--seed", "1")
+        cli.output("report", scored.path, *few, "--seed", 1)
         assert target.read_bytes() != first
 
     def test_another_file_is_not(self, cli, scored: Run, tmp_path: Path) -> None:
         target = tmp_path / "mine.html"
         target.write_text("mine")
-        with pytest.raises(RunError, match="--overwrite"):
-            cli(scored.path, "--out", target, "--no-samples")
-        cli(scored.path, "--out", target, "--no-samples", "--overwrite")
+        code, _, err = cli("report", scored.path, "--out", target, "--no-samples")
+        assert code == 1
+        assert "--overwrite" in err
+        cli.output("report", scored.path, "--out", target, "--no-samples", "--overwrite")
         assert "<h1>copy</h1>" in target.read_text()
 
     def test_json_and_quiet(self, cli, trained_run: Run, tmp_path: Path) -> None:
         where = ["--out", tmp_path / "a.html", "--no-samples"]
-        out, err = cli(trained_run.path, *where, "--json", "--quiet")
+        _, out, err = cli("report", trained_run.path, *where, "--json", "--quiet")
         result = json.loads(out)
         assert result["report"] == str(tmp_path / "a.html")
         assert any("No scores yet" in sentence for sentence in result["missing"])
         assert err == ""
-        assert "No scores yet" in cli(trained_run.path, *where, "--overwrite")[1]
+        assert "No scores yet" in cli("report", trained_run.path, *where, "--overwrite")[2]
 
     @pytest.mark.parametrize("name", ["a.pdf", "a"])
     def test_only_html(self, cli, trained_run: Run, tmp_path: Path, name: str) -> None:
-        with pytest.raises(UsageError, match=r"\.html"):
-            cli(trained_run.path, "--out", tmp_path / name)
+        code, _, err = cli("report", trained_run.path, "--out", tmp_path / name)
+        assert code == 2
+        assert ".html" in err
 
 
 class Browser:
