@@ -284,15 +284,14 @@ def _moved(request: _Request, drawn: "dict[str, Samples]") -> "dict[float, Tenso
 
 def _all_methods(run: "Run", notes: Notes) -> list[str]:
     """Returns all methods that the run allows, in the order of the picture."""
-    from smoothctl.sampling.draw import available_methods, best_method, usable_methods
+    from smoothctl.sampling.draw import best_method, shown_methods
 
     best_method(run)  # there is one
     missing: dict[str, str] = {}
-    usable = [*usable_methods(run, missing)]
+    methods: list[str] = [*shown_methods(run, missing)]
     for reason in missing.values():
         notes.note(reason)
-    usable += [name for name in available_methods(run) if name == "smoothed"]
-    return [name for name in _TITLES if name in usable]
+    return methods
 
 
 def _dataset(run: "Run", notes: Notes) -> "Dataset | None":

@@ -13,12 +13,11 @@ from smoothctl.metrics.image_sets import of_tensor, of_view
 from smoothctl.metrics.neighbours import gather, nearest
 from smoothctl.reporting.figures import Frame, grid, img, neighbour_rows, panel, svg
 from smoothctl.runs.run import Run
-from smoothctl.sampling.draw import available_methods, draw_all, usable_methods
+from smoothctl.sampling.draw import draw_all, shown_methods
 from smoothctl.smoothing.batching import Execution
 
 __all__ = ["Picture", "Pictures", "pictures_of"]
 
-_ORDER = ("smoothed", "single-step", "two-step", "baseline")
 _TITLES = {
     "data": "test data",
     "smoothed": "smoothed x̃ ~ p(x̃)",
@@ -88,10 +87,7 @@ def _samples(
     run: Run, number: int, seed: int, missing: list[str], progress: Progress | None
 ) -> dict[str, Tensor]:
     reasons: dict[str, str] = {}
-    usable: set[str] = {*usable_methods(run, reasons)}
-    if "smoothed" in available_methods(run):
-        usable.add("smoothed")
-    methods = [name for name in _ORDER if name in usable]
+    methods = shown_methods(run, reasons)
     drawn = draw_all(run, methods, number, seed, execution=Execution(progress=progress))
     missing += reasons.values()
     return {name: drawn[name].samples.detach().cpu() for name in methods}

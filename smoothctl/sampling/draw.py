@@ -37,6 +37,7 @@ __all__ = [
     "is_image_run",
     "samples_key",
     "shard_size",
+    "shown_methods",
     "unsmoothed_single_steps",
     "usable_methods",
 ]
@@ -119,6 +120,15 @@ def usable_methods(run: Run, missing: dict[str, str]) -> list[Method]:
         missing["single-step"] = str(error)
         methods.remove("single-step")
     return methods
+
+
+def shown_methods(run: Run, missing: dict[str, str]) -> list[Method]:
+    """Returns all usable methods and that of x̃, in the order of ARDS figure 6."""
+    usable = usable_methods(run, missing)
+    if "smoothed" in available_methods(run):
+        usable.append("smoothed")
+    order: tuple[Method, ...] = ("smoothed", "single-step", "two-step", "baseline")
+    return [method for method in order if method in usable]
 
 
 def draw(
