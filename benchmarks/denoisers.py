@@ -65,7 +65,7 @@ def steps_in(seconds: float, dataset: str, sigma: float | None, settings: Mappin
 
 def figures(run: Run) -> tuple[float, float, int]:
     """Returns bits/dim of the denoiser term, the gain from x̃, and the number of weights."""
-    method, x = run.method(), run.dataset().test.head(_IMAGES)
+    method, x = run.two_step(), run.dataset().test.head(_IMAGES)
     assert method is not None
     assert method.denoiser is not None
     denoiser = method.denoiser

@@ -60,7 +60,7 @@ class TestFits:
         assert gains[-1] > 1
 
     def test_it_is_that_of_the_weights(self, trained_run: Run) -> None:
-        method = trained_run.method()
+        method = trained_run.two_step()
         assert method is not None
         x = trained_run.dataset().test.head(1000)
         estimate = gain_estimate("two-step", method, x, seed=0)
@@ -102,7 +102,7 @@ class TestFits:
     def test_classes_go_with_their_images(self, class_run: Run) -> None:
         run = class_run
         assert "gain" in run.stage("denoiser").log()[-1]
-        method, data = run.method(), run.dataset().test
+        method, data = run.two_step(), run.dataset().test
         assert method is not None
         assert gain_estimate("two-step", method, data.head(5), 0, data.head_labels(5)) is not None
 

@@ -67,7 +67,7 @@ def test_half_a_denoiser_is_the_denoisers_fault(
         "The denoiser of half stopped at step 0 of 60; the same fit-denoiser command finishes it."
     )
     assert f"Error: {said}" in err
-    assert load_run("half").method() is not None
+    assert load_run("half").two_step() is not None
 
 
 def test_the_command_finishes_it(cli, half: Run) -> None:

@@ -147,6 +147,6 @@ def test_precisions_mix(tmp_path: Path) -> None:
     """A denoiser of another precision than its prior's still takes its samples."""
     fit(tmp_path, precision="float64")
     run = fit_denoiser(out=tmp_path, training=TRAINING, device="cpu")
-    method = run.method()
+    method = run.two_step()
     assert method is not None
     assert method.sample(2).shape == (2, 1, 8, 8)

@@ -118,7 +118,7 @@ class TestScores:
     """All figures of a run."""
 
     def test_estimates(self, trained_run: Run) -> None:
-        method, x = trained_run.method(), trained_run.dataset().test.head(400)
+        method, x = trained_run.two_step(), trained_run.dataset().test.head(400)
         assert method is not None
         estimates, tighter = bounds("m", method, x, 32, seed=0)
         by_name = {e.quantity.strip(): e for e in estimates}

@@ -35,7 +35,7 @@ def test_each_kind_of_stage_samples_as_before(run: Run) -> None:
 
 def test_each_kind_of_stage_has_the_bound_that_it_had(run: Run) -> None:
     expected = np.load(run.path / "expected.npz")
-    method = run.method()
+    method = run.two_step()
     assert method is not None
     terms = method.bound(run.dataset().test.head(3), generator=generator("fixture"))
     assert np.allclose(terms.prior, expected["bound_prior"], rtol=1e-5)
@@ -65,7 +65,7 @@ def test_a_stacked_denoiser_samples_as_before(stacked: Run) -> None:
 
 def test_its_likelihoods_are_the_same(stacked: Run) -> None:
     expected = np.load(stacked.path / "expected.npz")
-    method = stacked.method()
+    method = stacked.two_step()
     assert method is not None
     terms = method.bound(stacked.dataset().test.head(4), generator=generator("fixture"))
     assert np.allclose(terms.prior, expected["prior"], rtol=1e-5)

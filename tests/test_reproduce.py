@@ -7,14 +7,14 @@ import pytest
 
 from smoothctl import reproduce
 from smoothctl.errors import UsageError
-from smoothctl.reproduce.base import Claim, Result, Scale, at_most, better
+from smoothctl.reproduce.base import Budget, Claim, Result, at_most, better
 from smoothctl.training.fit import Quiet
 
 SEEDS = (0, 1, 2)
 
 
 def _result(name: str, folder: Path) -> Result:
-    return reproduce.load(name).run(folder / name, SEEDS, Scale(), Quiet())
+    return reproduce.load(name).run(folder / name, SEEDS, Budget(), Quiet())
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def copy(trained_run: Run, tmp_path: Path) -> Run:
 
 def test_load_run_gives_the_method(trained_run: Run) -> None:
     run = load_run(trained_run.path)
-    method = run.method()
+    method = run.two_step()
     assert run.stages() == ["baseline", "prior", "denoiser"]
     assert method is not None
     assert method.kernel.sigma == 0.3
@@ -160,12 +160,12 @@ class TestDamage:
         tensors, metadata = read_weights(file)
         write_weights(file, tensors, {**metadata, "sigma": 5.0})
         with pytest.raises(RunError, match=r"prior has sigma 0.3 and the denoiser 5.0"):
-            copy.method()
+            copy.two_step()
 
     def test_the_weights_own_sigma_counts(self, copy: Run) -> None:
         config = copy.stage("prior").config_file
         config.write_text(config.read_text().replace("sigma = 0.3", "sigma = 5.0"))
-        method = copy.method()
+        method = copy.two_step()
         assert method is not None
         assert method.kernel.sigma == 0.3
 

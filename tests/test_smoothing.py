@@ -58,7 +58,7 @@ def _moons(n: int) -> Tensor:
 
 @pytest.fixture
 def method(trained_run: Run) -> TwoStep:
-    found = trained_run.method()
+    found = trained_run.two_step()
     assert found is not None
     return found
 

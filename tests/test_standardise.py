@@ -136,7 +136,7 @@ class TestFits:
         for name, file in [("a", table), ("b", other)]:
             run = self.fit(file, tmp_path / name, precision="float64", sigma=0.5)
             fit_denoiser(out=run.path, training=TINY, device="cpu")
-            methods.append(load_run(run.path).method())
+            methods.append(load_run(run.path).two_step())
         x = torch.from_numpy(np.load(table)[:50])
         bounds = [
             method.bound(y, generator=generator("bound")).total
@@ -150,7 +150,7 @@ class TestFits:
     def test_samples_are_in_data_units(self, table: Path, tmp_path: Path) -> None:
         run = self.fit(table, tmp_path / "a")
         fit_denoiser(out=run.path, training={**TINY, "steps": 200}, device="cpu")
-        drawn = load_run(run.path).method().sample(2000, generator=generator("draw"))
+        drawn = load_run(run.path).two_step().sample(2000, generator=generator("draw"))
         ratio = drawn.std(0)[:3] / torch.tensor(spreads(open_dataset(str(table)))[:3])
         assert ((ratio > 0.6) & (ratio < 1.7)).all(), ratio
 

@@ -369,7 +369,7 @@ def test_precisions(tmp_path: Path, precision: str) -> None:
 def test_joint_factorises(tmp_path: Path) -> None:
     common = {"out": tmp_path, "training": TINY, "device": "cpu", "options": SMALL}
     run = fit_joint(dataset="two-moons", sigma=0.3, **common)
-    method = run.method()
+    method = run.two_step()
     assert method is not None
     assert method.denoiser is not None
     x = torch.randn(6, 2)

@@ -103,7 +103,7 @@ class TestScoreModels:
             fit_denoiser(architecture="walk", out="a", device="cpu")
         run = fit_denoiser(out="a", training={"steps": 5}, device="cpu")
         assert run.stage("denoiser").config().architecture == "made"
-        method = run.method()
+        method = run.two_step()
         assert method.sample(4, generator=generator(1)).shape == (4, 2)
 
     def test_settings_of_the_sampler(self, in_tmp: Path) -> None:
@@ -256,7 +256,7 @@ class TestLatentModels:
             ("two-step", "bound, 8 draws"),
         ]
         with pytest.raises(NotAvailable, match="sums its latent coordinate"):
-            load_run("a").method().check_single_step()
+            load_run("a").two_step().check_single_step()
 
 
 def test_shapes_may_be_chosen_from_data(tmp_path: Path) -> None:

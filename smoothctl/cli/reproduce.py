@@ -59,12 +59,12 @@ def command(
         return
     entry = registry.find(name)
     experiment: Experiment = registry.load_entry(entry)
-    from smoothctl.reproduce.base import Scale
+    from smoothctl.reproduce.base import Budget
     from smoothctl.storage.files import write_json
 
     folder = out / entry.name
-    scale = Scale(steps_factor, examples, draws)
-    result = experiment.run(folder, _seeds(seeds), scale, Notes(quiet))
+    budget = Budget(steps_factor, examples, draws)
+    result = experiment.run(folder, _seeds(seeds), budget, Notes(quiet))
     write_json(folder / "result.json", result.to_dict())
     print_json(result.to_dict()) if as_json else _print_result(result, experiment.source)
 

@@ -235,7 +235,7 @@ class _Scoring:
         self.run, self.effort, self.seed = run, effort, seed
         self.progress, self.note, self.execution = progress, note, execution
         self.dataset = run.dataset()
-        self.two_step = run.method()
+        self.two_step = run.two_step()
         self.missing: dict[str, str] = {}
         self.x = self.dataset.test.head(effort.limit).to(run.device)
 

@@ -12,11 +12,11 @@ from smoothctl.runs.run import Run
 from smoothctl.training.reporter import Reporter
 
 __all__ = [
+    "Budget",
     "Claim",
     "Experiment",
     "Result",
     "Row",
-    "Scale",
     "at_most",
     "better",
     "collect",
@@ -30,7 +30,7 @@ _DRAWS = 256
 
 
 @dataclass(frozen=True)
-class Scale:
+class Budget:
     """How much of an experiment to run.
 
     Args:
@@ -98,21 +98,21 @@ class Experiment:
         name: on the command line.
         summary: what it compares, on which data, for the list.
         source: paper, section, table.
-        run: fits and scores it: (folder, seeds, scale, reporter) -> result.
+        run: fits and scores it: (folder, seeds, budget, reporter) -> result.
     """
 
     name: str
     summary: str
     source: str
-    run: Callable[[Path, Sequence[int], Scale, Reporter], Result]
+    run: Callable[[Path, Sequence[int], Budget, Reporter], Result]
 
 
-def evaluate_baseline(run: Run, scale: Scale) -> dict[str, float]:
+def evaluate_baseline(run: Run, budget: Budget) -> dict[str, float]:
     """Returns a baseline's exact −log p(x) in nats and its share of samples off the support."""
     from smoothctl.evaluation.likelihood import plain_likelihood
 
     dataset, density = run.dataset(), run.density("baseline")
-    x = dataset.test.head(scale.examples)
+    x = dataset.test.head(budget.examples)
     samples = density.sample(len(x), generator=generator(0, "baseline"))
     return {
         "nats": plain_likelihood("baseline", density, x).nats,
@@ -120,14 +120,14 @@ def evaluate_baseline(run: Run, scale: Scale) -> dict[str, float]:
     }
 
 
-def evaluate_two_step(run: Run, scale: Scale) -> dict[str, float]:
+def evaluate_two_step(run: Run, budget: Budget) -> dict[str, float]:
     """Returns both bounds of −log p(x) in nats and the share of samples off the support."""
     from smoothctl.evaluation.likelihood import bounds
 
-    dataset, method = run.dataset(), run.method()
+    dataset, method = run.dataset(), run.two_step()
     assert method is not None
-    x = dataset.test.head(scale.examples)
-    estimates, _ = bounds("two-step", method, x, scale.draws or _DRAWS, seed=0)
+    x = dataset.test.head(budget.examples)
+    estimates, _ = bounds("two-step", method, x, budget.draws or _DRAWS, seed=0)
     samples = method.sample(len(x), generator=generator(0, "two-step"))
     return {
         "nats": estimates[-1].nats,

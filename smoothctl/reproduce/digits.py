@@ -12,11 +12,11 @@ from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.reporting.figures import columns, save
 from smoothctl.reproduce.base import (
+    Budget,
     Claim,
     Experiment,
     Result,
     Row,
-    Scale,
     better,
     collect,
     parameters,
@@ -41,23 +41,23 @@ _TRAINING = {"batch_size": 16, "learning_rate": 4e-3, "clip": 10.0}
 _DRAWS, _SAMPLES = 16, 10_000
 
 
-def _fit(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> Run:
+def _fit(folder: Path, seed: int, budget: Budget, reporter: Reporter) -> Run:
     out = folder / f"digits-seed{seed}"
     common = {"dataset": _DATASET, "architecture": "pixelcnnpp", "out": out, "seed": seed}
-    training = {stage: {**_TRAINING, "steps": scale.of(n)} for stage, n in _STEPS.items()}
+    training = {stage: {**_TRAINING, "steps": budget.of(n)} for stage, n in _STEPS.items()}
     fit_baseline(reporter, **common, options=_PLAIN, training=training["baseline"])
     fit_prior(reporter, **common, options=_TWO_STEP, training=training["prior"])
     fit_denoiser(reporter, **common, options=_TWO_STEP, training=training["denoiser"])
     return load_run(out, "best")
 
 
-def _likelihoods(run: Run, scale: Scale) -> dict[str, dict[str, float]]:
+def _likelihoods(run: Run, budget: Budget) -> dict[str, dict[str, float]]:
     """Returns bits/dim on the test view: exact for the plain model, bounds for the two-step one."""
-    method = run.method()
+    method = run.two_step()
     assert method is not None
-    x = run.dataset().test.head(scale.examples)
+    x = run.dataset().test.head(budget.examples)
     plain = plain_likelihood("plain", run.density("baseline"), x)
-    estimates, _ = bounds("two-step", method, x, scale.draws or _DRAWS, seed=0)
+    estimates, _ = bounds("two-step", method, x, budget.draws or _DRAWS, seed=0)
     assert plain.bits_per_dim is not None
     assert estimates[0].bits_per_dim is not None
     assert estimates[-1].bits_per_dim is not None
@@ -67,7 +67,7 @@ def _likelihoods(run: Run, scale: Scale) -> dict[str, dict[str, float]]:
     }
 
 
-def _qualities(run: Run, scale: Scale, seed: int) -> dict[str, dict[str, float]]:
+def _qualities(run: Run, budget: Budget, seed: int) -> dict[str, dict[str, float]]:
     """Returns how near samples are to test images by a classifier, and how sure it is of them."""
     dataset = run.dataset()
     classifier = fit_classifier(dataset)
@@ -78,7 +78,7 @@ def _qualities(run: Run, scale: Scale, seed: int) -> dict[str, dict[str, float]]
         distance = frechet_distance(classifier.features(images), test)
         return {"Fréchet": distance, "sure, %": 100 * _sure(classifier.confidence(images))}
 
-    n = min(_SAMPLES, max(2, scale.examples))
+    n = min(_SAMPLES, max(2, budget.examples))
     drawn = draw_all(run, ["baseline", "single-step", "two-step"], n, seed)
     return {
         "plain": quality(drawn.pop("baseline").samples),
@@ -101,12 +101,12 @@ def _sure(confidence: Tensor) -> float:
     return float((confidence >= 0.95).float().mean())
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     names = ("plain", "two-step", "single-step", "training data")
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    runs = [_fit(folder, seed, scale, reporter) for seed in seeds]
+    runs = [_fit(folder, seed, budget, reporter) for seed in seeds]
     for seed, run in zip(seeds, runs, strict=True):
-        likelihoods, qualities = _likelihoods(run, scale), _qualities(run, scale, seed)
+        likelihoods, qualities = _likelihoods(run, budget), _qualities(run, budget, seed)
         seconds = {
             "plain": _seconds(run, "baseline"),
             "two-step": _seconds(run, "prior", "denoiser"),

@@ -9,11 +9,11 @@ from typing import Any
 from smoothctl.datasets import open_dataset
 from smoothctl.reporting.figures import save, sigma_curves
 from smoothctl.reproduce.base import (
+    Budget,
     Claim,
     Experiment,
     Result,
     Row,
-    Scale,
     collect,
     evaluate_baseline,
     evaluate_two_step,
@@ -35,11 +35,11 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
-    training = {"steps": scale.of(3_000), "learning_rate": 1e-2, "warmup": 200}
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
+    training = {"steps": budget.of(3_000), "learning_rate": 1e-2, "warmup": 200}
     plain = [_plain(folder, seed, training, reporter) for seed in seeds]
     figures: dict[str, dict[str, list[float]]] = {}
-    one_draw = replace(scale, draws=1)
+    one_draw = replace(budget, draws=1)
     size = 0
     for kernel in _KERNELS:
         curves = []
@@ -54,7 +54,7 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
         Row(sigma, size, {kernel: by_sigma[sigma] for kernel, by_sigma in figures.items()})
         for sigma in figures[_KERNELS[0]]
     ]
-    plain_nats = [evaluate_baseline(run, scale)["nats"] for run in plain]
+    plain_nats = [evaluate_baseline(run, budget)["nats"] for run in plain]
     rows.append(Row("plain", parameters(plain[0], "baseline"), {"no kernel": plain_nats}))
     claims = [*(_inverse_u(kernel, figures[kernel]) for kernel in _KERNELS), _ranking(figures)]
     truth = open_dataset(_DATASET).true_entropy()

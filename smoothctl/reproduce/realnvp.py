@@ -5,11 +5,11 @@ from pathlib import Path
 
 from smoothctl.datasets import open_dataset
 from smoothctl.reproduce.base import (
+    Budget,
     Claim,
     Experiment,
     Result,
     Row,
-    Scale,
     better,
     collect,
     evaluate_baseline,
@@ -28,12 +28,12 @@ _STAGE = {"couplings": 8, "width": 44}
 """Two of these together have about as many parameters, and steps, as one plain flow."""
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     rows: list[Row] = []
     claims: list[Claim] = []
     truth: dict[str, float] = {}
-    training = {"steps": scale.of(10_000), "warmup": 200}
-    twice = {"steps": scale.of(20_000), "warmup": 200}
+    training = {"steps": budget.of(10_000), "warmup": 200}
+    twice = {"steps": budget.of(20_000), "warmup": 200}
     for dataset, sigma in _SIGMA.items():
         plain, smoothed, sizes = [], [], (0, 0)
         common = {"dataset": dataset, "architecture": "realnvp"}
@@ -43,8 +43,8 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
             stage = {"out": out, "seed": seed, "options": _STAGE, "training": training}
             fit_prior(reporter, **common, **stage, sigma=sigma)
             run = fit_denoiser(reporter, **stage)
-            plain.append(evaluate_baseline(run, scale))
-            smoothed.append(evaluate_two_step(run, scale))
+            plain.append(evaluate_baseline(run, budget))
+            smoothed.append(evaluate_two_step(run, budget))
             sizes = parameters(run, "baseline"), parameters(run, "prior", "denoiser")
         names = f"{dataset}: RealNVP", f"{dataset}: two-step RealNVP"
         figures = collect(plain), collect(smoothed)

@@ -7,10 +7,10 @@ from typing import Any
 
 from smoothctl.datasets import open_dataset
 from smoothctl.reproduce.base import (
+    Budget,
     Claim,
     Result,
     Row,
-    Scale,
     collect,
     evaluate_baseline,
     evaluate_two_step,
@@ -53,24 +53,24 @@ class SmoothedMADE:
     references: Mapping[str, str] = field(default_factory=dict)
     starts: Mapping[str, int] = field(default_factory=dict)
 
-    def run(self, folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+    def run(self, folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
         """Fits and scores every row; see `Experiment`."""
         figures: dict[str, list[dict[str, float]]] = {row: [] for row in ROWS}
         sizes: dict[str, int] = {}
         for row in ROWS:
             for seed in seeds:
                 out = folder / f"{self.dataset}-{row.split(',')[0].lower()}-seed{seed}"
-                run = self._fit(row, out, seed, scale, reporter)
+                run = self._fit(row, out, seed, budget, reporter)
                 evaluate = evaluate_baseline if row in _BASELINES else evaluate_two_step
-                figures[row].append(evaluate(run, scale))
+                figures[row].append(evaluate(run, budget))
                 sizes[row] = parameters(run, *run.stages())
         rows = [Row(r, sizes[r], collect(figures[r]), self.references.get(r, "")) for r in ROWS]
         truth = {"true entropy, nats": open_dataset(self.dataset).true_entropy()}
         claims = self.claims({row.model: row.figures for row in rows})
         return Result(self.dataset, list(seeds), truth, rows, claims)
 
-    def _fit(self, row: str, out: Path, seed: int, scale: Scale, reporter: Reporter) -> Run:
-        long, short = _training(scale, 16_000), _training(scale, 8_000)
+    def _fit(self, row: str, out: Path, seed: int, budget: Budget, reporter: Reporter) -> Run:
+        long, short = _training(budget, 16_000), _training(budget, 8_000)
         smoothed: dict[str, Any] = {"dataset": self.dataset, "sigma": self.sigma}
         where: dict[str, Any] = {"out": out, "seed": seed}
         if row == "joint, 3 logistics":
@@ -92,5 +92,5 @@ class SmoothedMADE:
         return min(fitted, key=lambda run: run.stage("baseline").log()[-1]["validation"])
 
 
-def _training(scale: Scale, steps: int) -> dict[str, Any]:
-    return {"steps": scale.of(steps), "batch_size": 1024, "warmup": 200}
+def _training(budget: Budget, steps: int) -> dict[str, Any]:
+    return {"steps": budget.of(steps), "batch_size": 1024, "warmup": 200}

@@ -207,7 +207,7 @@ class Run:
             raise RunError(f"{file} holds a {config.stage}, not a {name}.")
         return density.to(self.device), config
 
-    def method(self) -> "TwoStep | None":
+    def two_step(self) -> "TwoStep | None":
         """Returns kernel, prior and (where fitted) denoiser.
 
         A joint stage gives both where the run does not hold both as stages of their own.

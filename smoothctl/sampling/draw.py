@@ -112,7 +112,7 @@ def usable_methods(run: Run, missing: dict[str, str]) -> list[Method]:
     methods = available_methods(run)
     if "smoothed" in methods:
         methods.remove("smoothed")
-    two_step = run.method()
+    two_step = run.two_step()
     try:
         if two_step is not None:
             two_step.check_single_step()
@@ -229,7 +229,7 @@ def draw_all(
 
 def _models(run: Run, methods: Sequence[str]) -> tuple[TwoStep | None, Density | None]:
     """Loads what the methods draw from: kernel and stages, and the baseline."""
-    two_step = run.method() if set(methods) - {"baseline"} else None
+    two_step = run.two_step() if set(methods) - {"baseline"} else None
     if two_step is not None and "single-step" in methods:
         two_step.check_single_step()
     return two_step, run.density("baseline") if "baseline" in methods else None

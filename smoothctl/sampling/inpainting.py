@@ -159,7 +159,7 @@ def _smoothed(run: Run, method: str) -> TwoStep:
     """Returns the model for two-step or single-step inpainting, checked before any work."""
     if method == "two-step":
         return _two_step(run)
-    model = run.method()
+    model = run.two_step()
     if model is None:
         raise RunError(run.stage("prior").lacking())
     model.check_single_step()
@@ -169,7 +169,7 @@ def _smoothed(run: Run, method: str) -> TwoStep:
 def _two_step(run: Run) -> TwoStep:
     if "two-step" not in available_methods(run):
         run.check("prior", "denoiser")
-    method = run.method()
+    method = run.two_step()
     assert method is not None
     return method
 

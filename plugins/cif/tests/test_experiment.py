@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from smoothctl_cif import experiment as module
 
-from smoothctl.reproduce.base import Scale
+from smoothctl.reproduce.base import Budget
 from smoothctl.training.fit import Quiet
 
 
@@ -13,7 +13,9 @@ def test_all_models_have_as_many_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SIGMA", {"rings": 0.3})
-    result = module.experiment.run(tmp_path, [0], Scale(steps=0.001, examples=20, draws=2), Quiet())
+    result = module.experiment.run(
+        tmp_path, [0], Budget(steps=0.001, examples=20, draws=2), Quiet()
+    )
     assert len(result.rows) == 8
     assert len(result.claims) == 4
     for size in (result.rows[:4], result.rows[4:]):

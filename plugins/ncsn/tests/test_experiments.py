@@ -8,11 +8,11 @@ from smoothctl_ncsn.experiments.regions import _regions
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 
 from smoothctl import reproduce
-from smoothctl.reproduce.base import Scale
+from smoothctl.reproduce.base import Budget
 from smoothctl.rng import generator
 from smoothctl.training.fit import Quiet
 
-TINY = Scale(steps=0.001, examples=40)
+TINY = Budget(steps=0.001, examples=40)
 
 
 def test_weights_of_the_modes() -> None:
@@ -35,7 +35,7 @@ def test_regions_part_the_plane() -> None:
 
 def test_only_annealing_gets_the_weights_right(tmp_path: Path) -> None:
     """NCSN figure 3, with the exact scores: both claims hold."""
-    result = reproduce.load("ncsn-mixture").run(tmp_path, [0], Scale(), Quiet())
+    result = reproduce.load("ncsn-mixture").run(tmp_path, [0], Budget(), Quiet())
     assert all(claim.holds for claim in result.claims), result.claims
     assert Path(result.pictures[0]).is_file()
 
@@ -60,5 +60,5 @@ def test_images_run_as_well(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_scores_are_wrong_between_the_modes(tmp_path: Path) -> None:
     """NCSN figure 2: both claims hold."""
-    result = reproduce.load("ncsn-regions").run(tmp_path, [0], Scale(), Quiet())
+    result = reproduce.load("ncsn-regions").run(tmp_path, [0], Budget(), Quiet())
     assert all(claim.holds for claim in result.claims), result.claims

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from smoothctl_zuko import experiment as module
 
-from smoothctl.reproduce.base import Scale
+from smoothctl.reproduce.base import Budget
 from smoothctl.training.fit import Quiet
 
 
@@ -13,7 +13,9 @@ def test_both_sides_have_as_many_parameters_and_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SIGMA", {"rings": 0.3})
-    result = module.experiment.run(tmp_path, [0], Scale(steps=0.001, examples=20, draws=2), Quiet())
+    result = module.experiment.run(
+        tmp_path, [0], Budget(steps=0.001, examples=20, draws=2), Quiet()
+    )
     assert [row.model for row in result.rows[:2]] == ["rings: zuko-maf", "rings: two-step zuko-maf"]
     for plain, smoothed in zip(result.rows[::2], result.rows[1::2], strict=True):
         assert smoothed.parameters == pytest.approx(plain.parameters, rel=0.02)

@@ -8,11 +8,11 @@ from typing import Any
 from smoothctl.datasets import open_dataset
 from smoothctl.evaluation.likelihood import latent_bounds
 from smoothctl.reproduce.base import (
+    Budget,
     Claim,
     Experiment,
     Result,
     Row,
-    Scale,
     better,
     collect,
     evaluate_baseline,
@@ -54,14 +54,14 @@ _FLOWS = {
 }
 
 
-def _evaluate_plain(run: Run, scale: Scale) -> dict[str, float]:
+def _evaluate_plain(run: Run, budget: Budget) -> dict[str, float]:
     """Returns −log p(x) in nats, exact or bounded by many draws and by one."""
     density = run.density("baseline")
     if density.tractable:
-        return evaluate_baseline(run, scale)
+        return evaluate_baseline(run, budget)
     dataset = run.dataset()
-    x = dataset.test.head(scale.examples)
-    found = latent_bounds("baseline", density, x, scale.draws or _DRAWS, seed=0)
+    x = dataset.test.head(budget.examples)
+    found = latent_bounds("baseline", density, x, budget.draws or _DRAWS, seed=0)
     samples = density.sample(len(x), generator=generator(0, "baseline"))
     return {
         "nats": found[-1].nats,
@@ -70,21 +70,23 @@ def _evaluate_plain(run: Run, scale: Scale) -> dict[str, float]:
     }
 
 
-def _fit(where: Path, dataset: str, name: str, seed: int, scale: Scale, reporter: Reporter) -> Run:
+def _fit(
+    where: Path, dataset: str, name: str, seed: int, budget: Budget, reporter: Reporter
+) -> Run:
     """Fits the plain flow and both stages of the smoothed one."""
     flow = _FLOWS[name]
     out = where / f"{dataset}-{name.replace(' ', '-')}-{seed}"
     shared: dict[str, Any] = {"out": out, "seed": seed}
     what = {"dataset": dataset, "architecture": flow.architecture, **shared}
-    training = {"steps": scale.of(_STEPS), "warmup": 200}
-    twice = {"steps": scale.of(2 * _STEPS), "warmup": 200}
+    training = {"steps": budget.of(_STEPS), "warmup": 200}
+    twice = {"steps": budget.of(2 * _STEPS), "warmup": 200}
     fit_baseline(reporter, **what, options=flow.plain, training=twice)
     stage = {"options": flow.stage, "training": training}
     fit_prior(reporter, **what, **stage, sigma=_SIGMA[dataset])
     return fit_denoiser(reporter, **shared, **stage)
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     rows: list[Row] = []
     claims: list[Claim] = []
     truth: dict[str, float] = {}
@@ -92,9 +94,9 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
         truth[f"{dataset}, true entropy, nats"] = open_dataset(dataset).true_entropy()
         nats: dict[str, list[float]] = {}
         for name in _FLOWS:
-            runs = [_fit(folder, dataset, name, seed, scale, reporter) for seed in seeds]
-            plain = collect([_evaluate_plain(run, scale) for run in runs])
-            smoothed = collect([evaluate_two_step(run, scale) for run in runs])
+            runs = [_fit(folder, dataset, name, seed, budget, reporter) for seed in seeds]
+            plain = collect([_evaluate_plain(run, budget) for run in runs])
+            smoothed = collect([evaluate_two_step(run, budget) for run in runs])
             both = parameters(runs[0], "prior", "denoiser")
             rows.append(Row(f"{dataset}: {name}", parameters(runs[0], "baseline"), plain))
             rows.append(Row(f"{dataset}: two-step {name}", both, smoothed))

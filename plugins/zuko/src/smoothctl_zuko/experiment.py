@@ -7,11 +7,11 @@ from typing import Any
 
 from smoothctl.datasets import open_dataset
 from smoothctl.reproduce.base import (
+    Budget,
     Claim,
     Experiment,
     Result,
     Row,
-    Scale,
     better,
     collect,
     evaluate_baseline,
@@ -43,12 +43,12 @@ _STEPS = 2000
 """Of each of the two stages; the plain flow is given both stages' steps."""
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     rows: list[Row] = []
     claims: list[Claim] = []
     truth: dict[str, float] = {}
-    training = {"steps": scale.of(_STEPS), "warmup": 200}
-    twice = {"steps": scale.of(2 * _STEPS), "warmup": 200}
+    training = {"steps": budget.of(_STEPS), "warmup": 200}
+    twice = {"steps": budget.of(2 * _STEPS), "warmup": 200}
     for dataset, sigma in _SIGMA.items():
         truth[f"{dataset}, true entropy, nats"] = open_dataset(dataset).true_entropy()
         for name, pair in _PAIRS.items():
@@ -60,8 +60,8 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
                 stage = {"options": pair.stage, "training": training}
                 fit_prior(reporter, **what, **stage, sigma=sigma)
                 run = fit_denoiser(reporter, **shared, **stage)
-                plain.append(evaluate_baseline(run, scale))
-                smoothed.append(evaluate_two_step(run, scale))
+                plain.append(evaluate_baseline(run, budget))
+                smoothed.append(evaluate_two_step(run, budget))
                 sizes = parameters(run, "baseline"), parameters(run, "prior", "denoiser")
             names = f"{dataset}: {name}", f"{dataset}: two-step {name}"
             figures = collect(plain), collect(smoothed)

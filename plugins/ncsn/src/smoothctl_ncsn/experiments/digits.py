@@ -11,10 +11,10 @@ from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.reporting.figures import columns, save
 from smoothctl.reproduce.base import (
+    Budget,
     Experiment,
     Result,
     Row,
-    Scale,
     better,
     collect,
     parameters,
@@ -60,7 +60,7 @@ _STAGES: dict[str, list[StageName]] = {
 }
 
 
-def _fits(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> dict[str, Run]:
+def _fits(folder: Path, seed: int, budget: Budget, reporter: Reporter) -> dict[str, Run]:
     """Returns the NCSN's run and the PixelCNN++'s; the denoisers of both are alike."""
     data = {"dataset": _DATASET}
 
@@ -68,10 +68,10 @@ def _fits(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> dict[str
         return {"out": folder / f"{name}-seed{seed}", "seed": seed}
 
     def ncsn(stage: str) -> dict[str, Any]:
-        return {"architecture": _NCSN, "training": {"steps": scale.of(_NCSN_STEPS[stage])}}
+        return {"architecture": _NCSN, "training": {"steps": budget.of(_NCSN_STEPS[stage])}}
 
     def pixels(stage: str) -> dict[str, Any]:
-        training = {**_PIXELS_TRAINING, "steps": scale.of(_PIXELS_STEPS[stage])}
+        training = {**_PIXELS_TRAINING, "steps": budget.of(_PIXELS_STEPS[stage])}
         options = _PLAIN if stage == "baseline" else _TWO_STEP
         return {"architecture": "pixelcnnpp", "options": options, "training": training}
 
@@ -84,13 +84,13 @@ def _fits(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> dict[str
     return {name: load_run(folder / f"{name}-seed{seed}", "best") for name in _NAMES}
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     figures: dict[str, list[dict[str, float]]] = {}
     sizes = {"training data": 0}
     shown: dict[str, Tensor] = {}
-    n = min(_SAMPLES, max(2, scale.examples))
+    n = min(_SAMPLES, max(2, budget.examples))
     for seed in seeds:
-        runs = _fits(folder, seed, scale, reporter)
+        runs = _fits(folder, seed, budget, reporter)
         dataset = runs["ncsn"].dataset()
         classifier = fit_classifier(dataset)
         test = classifier.features(dataset.test.head())

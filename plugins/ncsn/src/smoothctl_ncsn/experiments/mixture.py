@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from smoothctl.reporting.figures import panels, save
-from smoothctl.reproduce.base import Claim, Experiment, Result, Row, Scale
+from smoothctl.reproduce.base import Budget, Claim, Experiment, Result, Row
 from smoothctl.rng import generator, uniform
 from smoothctl.training.reporter import Reporter
 from smoothctl_ncsn.experiments.two_modes import TwoModes
@@ -24,19 +24,19 @@ _TOLERANCE = 0.06
 _DATA = TwoModes()
 
 
-def _plain(start: Tensor, scale: Scale, source: Generator) -> Tensor:
+def _plain(start: Tensor, budget: Budget, source: Generator) -> Tensor:
     """Takes as many steps as all levels together, with the score of the data themselves."""
-    steps, last = scale.of(_STEPS * len(_LEVELS)), _LEVELS[-1:]
+    steps, last = budget.of(_STEPS * len(_LEVELS)), _LEVELS[-1:]
     noise = vector_noise(start, source)
     *_, x = langevin(lambda x, _: _DATA.smoothed_score(x), start, last, steps, _STEP_SIZE, noise)
     return x
 
 
-def _annealed(start: Tensor, scale: Scale, source: Generator) -> Tensor:
+def _annealed(start: Tensor, budget: Budget, source: Generator) -> Tensor:
     def score(x: Tensor, level: int) -> Tensor:
         return _DATA.smoothed_score(x, float(_LEVELS[level]))
 
-    steps, noise = scale.of(_STEPS), vector_noise(start, source)
+    steps, noise = budget.of(_STEPS), vector_noise(start, source)
     *_, x = langevin(score, start, _LEVELS, steps, _STEP_SIZE, noise)
     return x
 
@@ -44,7 +44,7 @@ def _annealed(start: Tensor, scale: Scale, source: Generator) -> Tensor:
 _SAMPLERS = {"Langevin": _plain, "annealed Langevin": _annealed}
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     del reporter
     shares: dict[str, list[float]] = {name: [] for name in ("data", *_SAMPLERS)}
     shown: dict[str, Tensor] = {}
@@ -53,7 +53,7 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
         start = uniform((_DRAWS, 2), torch.empty(0), generator(seed, "start"))
         start = _REACH * (2 * start - 1)
         for name, sampler in _SAMPLERS.items():
-            found[name] = sampler(start, scale, generator(seed, name))
+            found[name] = sampler(start, budget, generator(seed, name))
         for name, x in found.items():
             shares[name].append(_DATA.share_of_small(x))
         shown = shown or found

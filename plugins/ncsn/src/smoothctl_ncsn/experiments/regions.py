@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smoothctl.reporting.figures import save
-from smoothctl.reproduce.base import Claim, Experiment, Result, Row, Scale, collect, parameters
+from smoothctl.reproduce.base import Budget, Claim, Experiment, Result, Row, collect, parameters
 from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline
 from smoothctl.training.reporter import Reporter
@@ -76,7 +76,7 @@ def _errors(run: Run, level: int) -> dict[str, float]:
     }
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in _MODELS}
     runs: dict[str, Run] = {}
     for seed in seeds:
@@ -89,7 +89,7 @@ def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -
                 seed=seed,
                 options=options,
                 training={
-                    "steps": scale.of(4000),
+                    "steps": budget.of(4000),
                     "batch_size": 512,
                     "learning_rate": 1e-3,
                     "warmup": 200,

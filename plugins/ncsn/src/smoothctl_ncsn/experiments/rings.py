@@ -9,10 +9,10 @@ from smoothctl.datasets import open_dataset
 from smoothctl.metrics.two_sample import energy_distance, sliced_wasserstein
 from smoothctl.reporting.figures import panels, save
 from smoothctl.reproduce.base import (
+    Budget,
     Experiment,
     Result,
     Row,
-    Scale,
     better,
     collect,
     parameters,
@@ -36,10 +36,12 @@ _ROWS = ("NCSN", "NCSN to σ 0.3, then MADE", "MADE, then MADE")
 _BOTH = 5000
 
 
-def _fits(folder: Path, seed: int, scale: Scale, reporter: Reporter) -> dict[str, tuple[Run, str]]:
+def _fits(
+    folder: Path, seed: int, budget: Budget, reporter: Reporter
+) -> dict[str, tuple[Run, str]]:
     """Returns the run and the method of each row."""
     training = {
-        name: {"steps": scale.of(n), "batch_size": 1024, "warmup": 200}
+        name: {"steps": budget.of(n), "batch_size": 1024, "warmup": 200}
         for name, n in _STEPS.items()
     }
 
@@ -73,14 +75,14 @@ def _distances(x: Tensor, seed: int) -> dict[str, float]:
     }
 
 
-def _run(folder: Path, seeds: Sequence[int], scale: Scale, reporter: Reporter) -> Result:
+def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in (*_ROWS, "data")}
     sizes: dict[str, int] = {"data": 0}
     shown: dict[str, Tensor] = {}
-    n = max(2, scale.examples)
+    n = max(2, budget.examples)
     for seed in seeds:
         found = {"data": open_dataset(_DATASET).reference(n, seed + 1000)}
-        for row, (run, method) in _fits(folder, seed, scale, reporter).items():
+        for row, (run, method) in _fits(folder, seed, budget, reporter).items():
             found[row] = draw(run, method, n, seed).samples
             sizes[row] = parameters(run, *run.stages())
         for row, x in found.items():
