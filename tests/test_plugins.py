@@ -102,7 +102,7 @@ def test_requirements_that_hold(path: Path, requires: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("red\x1b[31m", "red\\x1b[31m"),
+        ("red\x1b[31m", "red\\u001b[31m"),
         ("two words", "two words"),
         ("a:b", "a:b"),
         ("\u202egnp.exe", "\\u202egnp.exe"),
@@ -119,7 +119,7 @@ def test_odd_names_are_escaped_and_refused(path: Path, name: str, shown: str) ->
 def test_a_package_with_an_odd_name_is_escaped(path: Path) -> None:
     info = write_package(path, "theirs", {"theirs.py": KERNEL}, {KERNELS: {"a": "theirs:Mine"}})
     (info / "METADATA").write_text("Name: the\x1birs\nVersion: 1\x9b2\n", encoding="utf-8")
-    assert (_only().package, _only().version) == ("the\\x1birs", "1\\x9b2")
+    assert (_only().package, _only().version) == ("the\\u001birs", "1\\u009b2")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_unreadable_metadata(path: Path, file: str, content: bytes, error: str) 
 
 FAULTS = {
     "a-good": (KERNEL, "ok", ""),
-    "b-raises": ("raise ValueError('boom \\x1b[31m')", "broken", "ValueError: boom \\x1b[31m"),
+    "b-raises": ("raise ValueError('boom \\u001b[31m')", "broken", "ValueError: boom \\u001b[31m"),
     "c-quits": ("import sys; sys.exit(0)", "broken", "cannot be imported (SystemExit: 0)"),
     "d-vanishes": ("import os; os._exit(0)", "broken", "ends the process when it is imported"),
     "e-crashes": ("import os; os.abort()", "broken", "crashes when it is imported (Aborted)"),

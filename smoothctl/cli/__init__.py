@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import typer
@@ -71,12 +72,16 @@ def main() -> None:
 
 def _run() -> None:
     """Runs the verb; of several processes of a launch the first alone prints."""
-    try:
-        if is_first():
-            app()
-        else:
-            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-                app(standalone_mode=False)  # which raises wrong options as errors
-    except SystemExit:
-        sys.stdout.flush()  # here and not later, where nobody could say what went wrong
-        raise
+    with _stdout_of_first():
+        code = app(standalone_mode=False)  # which raises wrong options as errors
+    sys.stdout.flush()  # here and not later, where nobody could say what went wrong
+    sys.exit(code)
+
+
+@contextmanager
+def _stdout_of_first() -> Iterator[None]:
+    if is_first():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield

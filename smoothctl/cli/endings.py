@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from smoothctl.distributed.processes import PATIENCE, is_first, joined, lost, started, this_process
-from smoothctl.errors import Interrupted, SmoothctlError, UsageError
+from smoothctl.errors import Interrupted, SmoothctlError, UsageError, escaped
 from smoothctl.reporting.flags import with_flags
 
 __all__ = ["Stopped", "by_first", "by_one", "fail", "raised_signals"]
@@ -85,13 +85,14 @@ def fail(error: BaseException) -> NoReturn:
     """
     message, code = _ending(error)
     if os.environ.get(DEBUG):
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).split("\n"):
+            sys.stderr.write(f"{escaped(line)}\n")
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to flush goes nowhere
     elif is_first():
-        sys.stderr.write(f"Error: {message}\n")
+        sys.stderr.write(f"Error: {escaped(message)}\n" if message else "")
     elif not _said_by_first(error):
-        sys.stderr.write(f"Error: {this_process()}: {message}\n")
+        sys.stderr.write(f"Error: {this_process()}: {escaped(message)}\n")
     with suppress(OSError):
         sys.stderr.flush()
     sys.exit(code)
@@ -137,11 +138,20 @@ def _ending(error: BaseException) -> tuple[str, int]:
     if "allocate memory" in str(error) or "out of memory" in str(error):
         return _NO_MEMORY, 1
     if (code := getattr(error, "exit_code", None)) is not None:  # typer's, of wrong options
-        return str(error), code
+        return _of_options(error), code
     return (
         f"Internal error, please report it: {type(error).__name__}: {error} "
         f"({DEBUG}=1 shows the traceback)."
     ), 1
+
+
+def _of_options(error: Any) -> str:
+    """Returns what typer says of wrong options; nothing where it has shown all of them."""
+    said = error.format_message()
+    if not said or error.ctx is None:
+        return str(said)
+    usage = " ".join(error.ctx.get_usage().split())
+    return f"{said.rstrip('.')}. {usage}; see '{error.ctx.command_path} --help'."
 
 
 def _stopped(signum: int) -> str:

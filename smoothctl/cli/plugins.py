@@ -48,10 +48,10 @@ def command(
 
 def _print(plugins: list["Plugin"]) -> None:
     """Prints a table, and below it what is wrong, on lines that can be copied whole."""
-    from smoothctl.reporting.tables import Table, left, print_table
+    from smoothctl.reporting.tables import Table, left, print_table, say
 
     rows = [[f"{p.package} {p.version}", p.group, p.name, p.status.value] for p in plugins]
     print_table(Table("plugins", left("package", "group", "name", "status"), [rows]))
     for p in plugins:
         if p.error:
-            print(f"{p.status.value}: {p.package} {p.version}, {p.group} '{p.name}': {p.error}")
+            say(f"{p.status.value}: {p.package} {p.version}, {p.group} '{p.name}': {p.error}")

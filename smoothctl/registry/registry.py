@@ -14,7 +14,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
-from smoothctl.errors import UsageError, near_misses
+from smoothctl.errors import UsageError, escaped, near_misses
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -117,9 +117,8 @@ def is_plain(name: str) -> bool:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Returns foreign text for a terminal: control characters escaped, long text cut."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    """Returns foreign text for a sentence: `escaped`, and cut where it is long."""
+    return escaped(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def reason(error: BaseException) -> str:
