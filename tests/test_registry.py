@@ -96,7 +96,9 @@ def test_requirements_are_checked_before_the_import(install, requires: str, mess
 
 def test_odd_names_are_refused_and_not_offered(install) -> None:
     install("their-kernels", GOOD, **{"the\x1birs": "their_kernels:Mine"})
-    with pytest.raises(UsageError, match=r"'the\\u001birs' of their-kernels 1.2 has a name that is"):
+    with pytest.raises(
+        UsageError, match=r"'the\\u001birs' of their-kernels 1.2 has a name that is"
+    ):
         kernels.load("the\x1birs")
     assert "the\x1birs" not in kernels.names()
     with pytest.raises(UsageError, match=r"There is no kernel 'x\\u001b'"):
