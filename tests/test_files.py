@@ -87,8 +87,8 @@ def test_damage_is_found_and_named(tmp_path: Path, damage, message: str) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret", "/etc/passwd", ".", "..", "", "x" * 5000, "x/" * 5000, "\0", "\ud800", "\udcff"],
-    ids=["out", "root", "self", "parent", "empty", "long", "deep", "NUL", "half", "no text"],
+    ["../secret", "/etc/passwd", ".", "..", "", "x" * 5000, "x/" * 5000, "\0", "\ud800"],
+    ids=["out", "root", "self", "parent", "empty", "long", "deep", "NUL", "half"],
 )
 def test_a_manifest_names_files_of_its_folder_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_text("x")

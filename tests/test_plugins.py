@@ -13,6 +13,8 @@ from smoothctl import reproduce
 from smoothctl.cli.registries import rows_of
 from smoothctl.registry.listing import Plugin, Status, list_plugins
 from smoothctl.registry.registry import ALLOWED_PACKAGES
+from smoothctl.runs.run import Run
+from smoothctl.storage.weights import read_weights
 from tests.packages import write_package
 
 KERNEL = "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian): summary = 'mine'\n"
@@ -150,7 +152,46 @@ def test_one_name_of_two_packages_is_a_duplicate_of_both(path: Path) -> None:
     found = {p.package: p for p in list_plugins() if p.name == "gaussian"}
     assert {p.status for p in found.values()} == {Status.DUPLICATE}
     assert "write theirs:gaussian" in found["theirs"].error
-    assert "write smoothctl:gaussian" in found["smoothctl"].error
+    assert "and 'gaussian' means this one" in found["smoothctl"].error
+
+
+TWINS = KERNEL + (
+    "from smoothctl.datasets.shapes import Rings\nclass Data(Rings): name = 'twins'\n"
+)
+
+
+@pytest.mark.parametrize("recorded", ["theirs:twins", "twins"])
+def test_a_second_plugin_of_a_name_changes_nothing_of_a_run(
+    path: Path, cli, monkeypatch: pytest.MonkeyPatch, recorded: str
+) -> None:
+    """In an older run the plain name stands, which means the one package that has it."""
+    points = {KERNELS: {"twins": "twins:Mine"}, "smoothctl.datasets": {"twins": "twins:Data"}}
+    write_package(path, "theirs", {"twins.py": TWINS}, points)
+    fast = ["--steps", "2", "--batch-size", "16", "--device", "cpu", "--out", "run"]
+    words = [*fast, "--dataset", "twins", "--kernel", "twins"]
+    cli.output("fit-prior", *words, "--sigma", "0.3")
+    file = Path("run/prior/config.toml")
+    assert file.read_text().count('"theirs:twins"') == 2
+    assert read_weights(file.with_name("model.safetensors"))[1]["kernel"] == "theirs:twins"
+    file.write_text(file.read_text().replace("theirs:twins", recorded))
+    assert "already complete" in cli("fit-prior", *words, "--sigma", "0.3")[2]
+    cli.output("fit-denoiser", *words)
+    if recorded != "twins":
+        write_package(path, "others", {"others.py": "raise RuntimeError"}, points)
+        assert "others:twins or theirs:twins" in cli("fit-prior", *words, "--overwrite")[2]
+    cli.output("sample", "run", "-n", "3")
+    page = Path(cli.output("report", "run", "--no-samples").strip()).read_text()
+    assert f"--dataset {recorded} --kernel {recorded}" in page
+
+
+def test_a_plugin_that_also_declares_made_leaves_runs_of_made_alone(
+    trained_run: Run, path: Path, cli
+) -> None:
+    points = {"smoothctl.architectures": {"made": "theirs:Mine"}}
+    write_package(path, "theirs", {"theirs.py": "raise RuntimeError"}, points)
+    cli.output("sample", trained_run.path, "-n", "2", "--out", "a.npz")
+    cli.output("fit-prior", "--arch", "made", "--steps", "1", "--batch-size", "8", "--out", "b")
+    assert 'architecture = "made"' in Path("b/prior/config.toml").read_text()
 
 
 def test_an_installation_that_another_one_shadows_is_no_duplicate(

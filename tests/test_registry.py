@@ -118,12 +118,28 @@ def test_experiments_are_instances_by_the_same_door() -> None:
         assert reproduce.load(name).summary
 
 
-def test_one_name_from_two_packages_needs_the_package(install) -> None:
+def test_a_plain_name_is_smoothctls_own_whoever_else_declares_it(install) -> None:
     install("their-kernels", GOOD, gaussian="their_kernels:Mine")
-    with pytest.raises(UsageError, match="smoothctl:gaussian or their-kernels:gaussian"):
-        kernels.load("gaussian")
+    assert kernels.load("gaussian") is kernels.load("smoothctl:gaussian")
+    assert kernels.load("gaussian").summary != "mine"
     assert kernels.load("their-kernels:gaussian").summary == "mine"
-    assert kernels.load("smoothctl:gaussian").summary != "mine"
+    assert {"gaussian", "their-kernels:gaussian"} <= set(kernels.names())
+    assert kernels.registry.qualified("smoothctl:gaussian") == "gaussian"
+    assert kernels.registry.qualified("Their_Kernels:gaussian") == "their-kernels:gaussian"
+    assert not kernels.registry.same("gaussian", "their-kernels:gaussian")
+
+
+def test_one_name_from_two_packages_needs_the_package(install, monkeypatch) -> None:
+    install("their-kernels", GOOD, mine="their_kernels:Mine")
+    assert kernels.registry.qualified("mine") == "their-kernels:mine"
+    assert kernels.registry.same("mine", "their-kernels:mine")
+    install("other-kernels", GOOD, mine="other_kernels:Mine")
+    said = "write other-kernels:mine or their-kernels:mine, or name one of them in SMOOTHCTL_PLUG"
+    with pytest.raises(UsageError, match=said):
+        kernels.load("mine")
+    assert not kernels.registry.same("mine", "their-kernels:mine")
+    monkeypatch.setenv(ALLOWED_PACKAGES, "their-kernels")
+    assert kernels.registry.qualified("mine") == "their-kernels:mine"
 
 
 def test_the_allow_list_hides_other_packages(install, monkeypatch) -> None:

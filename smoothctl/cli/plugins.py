@@ -36,7 +36,8 @@ def command(
     built-in: smoothctl's own. not checked: its metadata are in order. ok: it was imported and keeps
     its contract. hidden: SMOOTHCTL_PLUGINS, the comma-separated packages that may be used, does not
     name its package. noisy: it works, but prints when it is imported. duplicate: another package
-    declares the same name, so package:name must be written. broken: it cannot be used.
+    declares the same name, so package:name must be written, but of smoothctl's own. broken: it
+    cannot be used.
     """
     from smoothctl.registry.listing import list_plugins
 
