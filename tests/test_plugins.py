@@ -5,14 +5,17 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from smoothctl import reproduce
+from smoothctl import kernels, reproduce
 from smoothctl.cli.registries import rows_of
+from smoothctl.registry import trials
 from smoothctl.registry.listing import Plugin, Status, list_plugins
 from smoothctl.registry.registry import ALLOWED_PACKAGES
+from smoothctl.registry.trials import Trial
 from smoothctl.runs.run import Run
 from smoothctl.storage.weights import read_weights
 from tests.packages import write_package
@@ -260,6 +263,60 @@ def test_check_tells_every_fault_and_goes_on(path: Path) -> None:
     for name, (_, status, error) in FAULTS.items():
         assert found[name].status == status, found[name]
         assert error in found[name].error, found[name]
+
+
+ENDS = {
+    "crashes": ("import os; os.abort()", "crashes when it is imported (Aborted)"),
+    "hangs": ("while True: pass", "takes longer than 1 s to import"),
+}
+
+
+def test_an_import_that_would_end_a_verb_is_a_sentence(path: Path, cli) -> None:
+    files = {"vanishes.py": "import os; os._exit(0)"}
+    write_package(path, "theirs", files, {KERNELS: {"mine": "vanishes:Mine"}})
+    code, out, err = cli("fit-prior", "--kernel", "mine", "--dataset", "rings")
+    assert (code, out) == (2, "")
+    said = "theirs 1.2 ends the process when it is imported (exit code 0)"
+    assert err.endswith(f"Error: The kernel 'mine' of {said}.\n")
+    assert not Path("runs").exists()
+
+
+def test_an_import_that_would_end_a_list_is_a_row(
+    path: Path, cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "_GLANCE", 1)
+    monkeypatch.setattr(trials, "_PATIENCE", 1.0)
+    files = {f"ends/{name}.py": code for name, (code, _) in ENDS.items()}
+    points = {f"x-{name}": f"ends.{name}:Mine" for name in ENDS}
+    write_package(path, "theirs", files, {"smoothctl.experiments": points})
+    rows = json.loads(cli.output("reproduce", "--json"))
+    for name, (_, said) in ENDS.items():
+        assert said in rows[f"x-{name}"]["error"]
+    assert rows["rings"]["error"] is None
+
+
+def test_a_fork_that_does_not_come_back_is_no_proof(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it waits for a lock that a thread of this process holds."""
+    held = threading.Lock()
+    monkeypatch.setattr(trials, "_GLANCE", 1)
+    monkeypatch.setattr(trials, "held", held, raising=False)
+    monkeypatch.setattr(trials, "try_entries", lambda entries, _: [Trial(None) for _ in entries])
+    code = f"from smoothctl.registry import trials\nwith trials.held: pass\n{KERNEL}"
+    write_package(path, "theirs", {"locked.py": code}, {KERNELS: {"mine": "locked:Mine"}})
+    with held:
+        assert trials.fault_of_import(kernels.registry.find("mine")) is None
+
+
+def test_what_is_imported_is_not_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(trials, "fault_of_import", lambda entry: tried.append(entry.name))
+    code = {"twice.py": f"{KERNEL}Other = Mine\n"}
+    write_package(path, "theirs", code, {KERNELS: {"a": "twice:Mine", "b": "twice:Other"}})
+    for name in ("gaussian", "a", "a", "b"):
+        kernels.load(name)
+    assert tried == ["a"]
 
 
 def test_a_broken_experiment_is_a_row_and_breaks_no_other(path: Path) -> None:

@@ -344,7 +344,8 @@ class Registry(Generic[T]):
     def load_entry(self, entry: Entry) -> T:
         """Imports and returns what an entry stands for.
 
-        What its package requires is checked before the import.
+        What its package requires is checked before the import, and so is, in another process, that
+        the import comes back, where it is the first one in this process and not smoothctl's own.
 
         Raises:
             UsageError: it cannot be used: the message names the package, its version and the error.
@@ -352,9 +353,23 @@ class Registry(Generic[T]):
         try:
             check_entry(entry)
             check_package(entry)
+            if not entry.built_in and entry.entry_point.module not in sys.modules:
+                self._try(entry)
             return self.resolve(entry, sys.stderr)
         except Fault as fault:
             raise UsageError(f"{_origin(entry, self.noun)} {fault}.") from fault
+
+    def _try(self, entry: Entry) -> None:
+        """Tries the import of an entry in another process.
+
+        Raises:
+            Fault: it ends that process, or takes too long.
+        """
+        from smoothctl.registry.trials import fault_of_import
+
+        self.contract()
+        if fault := fault_of_import(entry):
+            raise Fault(fault)
 
     def resolve(self, entry: Entry, printed: TextIO) -> T:
         """Imports and returns what an entry stands for, its metadata unchecked.
