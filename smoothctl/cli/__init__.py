@@ -25,7 +25,7 @@ from smoothctl.cli import (
 )
 from smoothctl.cli.endings import Stopped, by_first, by_one, fail, raised_signals
 from smoothctl.cli.options import version_option
-from smoothctl.distributed.processes import is_first, leave
+from smoothctl.distributed.processes import check_variables, is_first, leave
 
 __all__ = ["app", "main"]
 
@@ -72,6 +72,7 @@ def main() -> None:
 
 def _run() -> None:
     """Runs the verb; of several processes of a launch the first alone prints."""
+    check_variables()
     with _stdout_of_first():
         code = app(standalone_mode=False)  # which raises wrong options as errors
     sys.stdout.flush()  # here and not later, where nobody could say what went wrong
