@@ -105,7 +105,8 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Licence and known vulnerabilities of all packages that smoothctl needs."""
+    """Unsafe calls in the code; licence and known vulnerabilities of all that smoothctl needs."""
+    _python(session, "ruff", "check", "--select", "S", ".")
     _python(session, "tools.audit", *session.posargs)
 
 

@@ -1,12 +1,17 @@
 """The audit: which packages, which licences, and what it says where nothing could be audited."""
 
+import subprocess
+import sys
 from email.message import Message
 from importlib.metadata import Distribution
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tools import audit
+
+ROOT = Path(__file__).parents[1]
 
 
 class Package(Distribution):
@@ -83,3 +88,13 @@ def test_vulnerabilities(
     answers["a"] = {"skip_reason": "no network"}
     assert not audit.print_vulnerabilities(packages)
     assert "reaches no database" in capsys.readouterr().out
+
+
+def test_unsafe_calls_are_found() -> None:
+    """`nox -s audit`, and lint with all other rules, ask this of the whole repository."""
+    unsafe = "import pickle, subprocess\npickle.loads(a)\neval(b)\nsubprocess.run(c, shell=True)\n"
+    command = [sys.executable, "-m", "ruff", "check", "--select", "S", "--output-format=concise"]
+    command += ["--stdin-filename", "smoothctl/unsafe.py", "-"]
+    done = subprocess.run(command, input=unsafe, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1, done.stderr
+    assert {"S301", "S307", "S602"} <= set(done.stdout.split())

@@ -407,6 +407,11 @@ class TestCorrupt:
         datasets.open_dataset(str(tmp_path / "a.parquet"), {"skip_corrupt": True})
         index = json.loads((next(cache.iterdir()) / "index.json").read_text())
         assert index["splits"]["whole"]["skipped"] == 1
+        stored[7] = None
+        table = hub.Dataset.from_dict({"image": stored}, hub.Features({"image": hub.Image()}))
+        table.to_parquet(tmp_path / "b.parquet")
+        with pytest.raises(DataError, match=r"Row 7 of .*b\.parquet.*the image is missing"):
+            datasets.open_dataset(str(tmp_path / "b.parquet"))
 
     def _bad(self, path: Path, kind: str, images: np.ndarray) -> Path:
         writers: dict[str, Callable[[], object]] = {

@@ -36,6 +36,8 @@ def open_image(content: Content) -> "Image":
 
     if isinstance(content, np.ndarray):
         return Image.fromarray(content)
+    if content in (b"", Path()):
+        raise ValueError("the image is missing")  # as of a row of a table that has none
     if isinstance(content, Path) and content.exists() and not content.is_file():
         raise ValueError("it is no plain file")  # a pipe would keep its reader waiting
     file = io.BytesIO(content) if isinstance(content, bytes) else content

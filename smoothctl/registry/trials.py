@@ -138,7 +138,7 @@ def _run(folder: Path, timeout: float) -> str:
     """Runs the child to its end, or ends it; returns what became of it, as a fault."""
     command = [sys.executable, "-c", _PROGRAM, str(folder / "asked")]
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603, as it runs this Python, on a file of ours
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
         try:
