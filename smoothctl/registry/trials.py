@@ -69,7 +69,8 @@ def _comes_back(load: Callable[[], object]) -> bool:
         if not pid:
             _report(load, came_back)
         try:
-            os.waitpid(pid, 0)
+            with suppress(ChildProcessError):  # who ignores SIGCHLD waits, too, but is told nothing
+                os.waitpid(pid, 0)
         except BaseException:  # a signal to this process
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
