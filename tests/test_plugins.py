@@ -1,11 +1,15 @@
 """`smoothctl plugins` tells every fault in a sentence, and no plugin can harm it."""
 
+import faulthandler
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -265,10 +269,29 @@ def test_check_tells_every_fault_and_goes_on(path: Path) -> None:
         assert error in found[name].error, found[name]
 
 
-ENDS = {
-    "crashes": ("import os; os.abort()", "crashes when it is imported (Aborted)"),
-    "hangs": ("while True: pass", "takes longer than 1 s to import"),
-}
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _crash() -> None:
+    faulthandler.disable()  # pytest's, which would say it at length
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _wait_for_ever() -> None:
+    threading.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("load", "comes_back"),
+    [(dict, True), (_interrupt, True), (sys.exit, True), (partial(os._exit, 0), False),
+     (_crash, False), (_wait_for_ever, False)],
+)  # fmt: skip
+def test_a_fork_tells_what_comes_back(
+    load: Callable[[], object], comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "_GLANCE", 1)
+    assert trials._comes_back(load) == comes_back
 
 
 def test_an_import_that_would_end_a_verb_is_a_sentence(path: Path, cli) -> None:
@@ -286,12 +309,11 @@ def test_an_import_that_would_end_a_list_is_a_row(
 ) -> None:
     monkeypatch.setattr(trials, "_GLANCE", 1)
     monkeypatch.setattr(trials, "_PATIENCE", 1.0)
-    files = {f"ends/{name}.py": code for name, (code, _) in ENDS.items()}
-    points = {f"x-{name}": f"ends.{name}:Mine" for name in ENDS}
-    write_package(path, "theirs", files, {"smoothctl.experiments": points})
+    code = {"hangs.py": "while True: pass"}
+    write_package(path, "theirs", code, {"smoothctl.experiments": {"mine": "hangs:mine"}})
     rows = json.loads(cli.output("reproduce", "--json"))
-    for name, (_, said) in ENDS.items():
-        assert said in rows[f"x-{name}"]["error"]
+    said = "The experiment 'mine' of theirs 1.2 takes longer than 1 s to import."
+    assert rows["mine"]["error"] == said
     assert rows["rings"]["error"] is None
 
 

@@ -1,5 +1,6 @@
 """How a command ends, by itself and in a launch: an error becomes one sentence and an exit code."""
 
+import errno
 import os
 import signal
 import sys
@@ -87,12 +88,9 @@ def fail(error: BaseException) -> NoReturn:
     if os.environ.get(DEBUG):
         for line in "".join(traceback.format_exception(error)).split("\n"):
             sys.stderr.write(f"{escaped(line)}\n")
-    if isinstance(error, BrokenPipeError):
-        pass  # whoever read it has seen enough
-    elif is_first():
-        sys.stderr.write(f"Error: {escaped(message)}\n" if message else "")
-    elif not _said_by_first(error):
-        sys.stderr.write(f"Error: {this_process()}: {escaped(message)}\n")
+    who = "" if is_first() else f"{this_process()}: "
+    if message and (is_first() or not _said_by_first(error)):
+        sys.stderr.write(f"Error: {who}{escaped(message)}\n")
     with suppress(OSError):
         sys.stderr.flush()
     sys.exit(code)
@@ -103,11 +101,12 @@ def _of_stdout(error: BaseException) -> BaseException:
     try:
         sys.stdout.flush()
     except OSError as unwritable:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere
-        if isinstance(error, OSError) and error.errno == unwritable.errno:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for what is left
+        if isinstance(error, OSError) and error.errno == unwritable.errno != errno.EPIPE:
             return RunError(
                 f"stdout cannot be written ({unwritable.strerror}): what was to be printed is "
-                "lost, and no file."
+                "lost, and nothing else."
             )
     return error
 
@@ -137,6 +136,8 @@ def _ending(error: BaseException) -> tuple[str, int]:
             return _stopped(error.signum), 128 + error.signum
         case UnicodeEncodeError():
             return f"{error.object!r} is not valid text: rename it.", 2
+        case BrokenPipeError():
+            return "", 1  # whoever read it has seen enough
         case OSError():
             where = f" ({error.filename})" if error.filename else ""
             return f"{error.strerror or error}{where}.", 1
