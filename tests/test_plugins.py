@@ -191,6 +191,18 @@ def test_a_second_plugin_of_a_name_changes_nothing_of_a_run(
     assert f"--dataset {recorded} --kernel {recorded}" in page
 
 
+def test_an_architecture_with_its_package_has_the_same_folder(path: Path, cli) -> None:
+    code = "from smoothctl.architectures.made import MADE\nclass Mine(MADE): pass\n"
+    points = {"smoothctl.architectures": {"mine": "foldered:Mine"}}
+    write_package(path, "theirs", {"foldered.py": code}, points)
+    fit = ["fit-baseline", "--steps", "1", "--batch-size", "8", "--device", "cpu"]
+    cli.output(*fit, "--arch", "mine")
+    file = Path("runs/rings-mine/baseline/config.toml")
+    assert 'architecture = "theirs:mine"' in file.read_text()
+    assert "already complete" in cli(*fit, "--config", str(file))[2]
+    assert "already complete" in cli(*fit, "--arch", "theirs:mine")[2]
+
+
 def test_a_plugin_that_also_declares_made_leaves_runs_of_made_alone(
     trained_run: Run, path: Path, cli
 ) -> None:

@@ -190,7 +190,8 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
 
 def _run(settings: FitSettings, dataset: Dataset) -> Run:
     """Returns the run folder: the chosen one, or one that is named after data and architecture."""
-    path = RUNS / f"{dataset.slug}-{settings.architecture}".replace(":", "-")
+    architecture = str(settings.architecture).rpartition(":")[2]
+    path = RUNS / f"{dataset.slug}-{architecture}".replace(":", "-")
     if settings.out is not None:
         path = Path(settings.out)
     if not str(path).isprintable():
