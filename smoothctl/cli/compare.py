@@ -42,7 +42,7 @@ def command(
     """
     from smoothctl.evaluation.compare import compare
     from smoothctl.reporting.scores import comparison_table
-    from smoothctl.reporting.tables import markdown, print_table
+    from smoothctl.reporting.tables import markdown, print_table, say
     from smoothctl.runs.run import load_run
 
     if as_json and as_markdown:
@@ -54,7 +54,7 @@ def command(
         return
     tables = [comparison_table(comparison) for comparison in comparisons]
     if as_markdown:
-        print("\n".join(map(markdown, tables)), end="")
+        say(*"\n".join(map(markdown, tables)).removesuffix("\n").split("\n"))
         return
     for table in tables:
         print_table(table, notes=not quiet)

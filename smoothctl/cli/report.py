@@ -9,6 +9,7 @@ from smoothctl.cli import options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.targets import open_run
 from smoothctl.errors import RunError, UsageError
+from smoothctl.reporting.tables import say
 
 __all__ = ["command"]
 
@@ -66,7 +67,7 @@ def command(
     if as_json:
         print_json({"run": str(opened.path), "report": str(path), "missing": missing})
     else:
-        print(path)
+        say(str(path))
 
 
 def _check(path: Path, overwrite: bool) -> None:

@@ -130,10 +130,12 @@ def command(
     with _held(run, kept, notes):
         with notes.work() as progress:
             record = _with_flags(score(progress=progress)).to_dict()
-        print_json(record) if as_json else print_scores(record)
-        append_scores(run.path, record)  # after printing: a full disk loses no figures
-        if kept is not None:
-            kept.done()
+        try:
+            print_json(record) if as_json else print_scores(record)
+        finally:  # a full disk loses no figures, and nor does a stdout that cannot be written
+            append_scores(run.path, record)
+            if kept is not None:
+                kept.done()
 
 
 def _with_flags(scores: "Scores") -> "Scores":

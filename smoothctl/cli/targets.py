@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.endings import Stopped
 from smoothctl.errors import Interrupted, NotAvailable, UsageError
+from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -263,7 +264,7 @@ class Target:
             files = {what: written and str(written), "picture": picture and str(picture)}
             print_json({**result, **files})
         else:
-            print(*filter(None, (written, picture)), sep="\n")
+            say(*map(str, filter(None, (written, picture))))
 
 
 def note_clipping(notes: Notes) -> None:

@@ -25,13 +25,14 @@ names = registry.names
 
 
 def canonical_name(name_or_path: str) -> str:
-    """Returns a registered name or a hub id as it is, and a path as an absolute one.
+    """Returns what a run records: a path is absolute, a registered name `Registry.qualified`.
 
     Raises:
-        UsageError: a path that is not valid text.
+        UsageError: a path that is not valid text, or a name that nobody has registered.
     """
     if not is_local(name_or_path):
-        return name_or_path
+        hub = _HUB.fullmatch(name_or_path)
+        return name_or_path if hub else registry.qualified(name_or_path)
     try:
         name_or_path.encode()
     except UnicodeEncodeError as error:
@@ -104,7 +105,7 @@ def _refuse(options: Mapping[str, Any] | None, name: str) -> None:
 
 def is_local(name: str) -> bool:
     """Returns whether the name of a dataset means files, whether they exist or not."""
-    if any(name == entry.name for entry in registry.entries()):
+    if registry.declares(name):
         return False
     if name.lower().endswith(_FILES) or _matches(name):
         return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smoothctl import __version__
 from smoothctl.architectures.base import Progress
-from smoothctl.errors import NotAvailable, SmoothctlError
+from smoothctl.errors import NotAvailable, SmoothctlError, escaped
 from smoothctl.evaluation.compare import of_records
 from smoothctl.evaluation.measurements import ScoreRecord, latest
 from smoothctl.evaluation.records import read_scores
@@ -106,7 +106,7 @@ def write_report(run: Run, path: Path, **how: Any) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    write_bytes(path, report(run, **how).encode("utf-8", "replace"))
+    write_bytes(path, report(run, **how).encode())
 
 
 def _template() -> "Template":
@@ -120,10 +120,21 @@ def _template() -> "Template":
     except ImportError as error:
         raise NotAvailable("The report needs jinja2: run pip install jinja2.") from error
     environment = Environment(
-        autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_readable,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.tests["bold"] = lambda text: isinstance(text, Bold)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _readable(value: Any) -> Any:
+    """Returns what the page shows of a value: what others wrote `escaped`, lines kept."""
+    if hasattr(value, "__html__"):  # a picture, which is the page's own
+        return value
+    return "\n".join(map(escaped, str(value).split("\n")))
 
 
 def _records(run: Run, missing: list[str]) -> list[ScoreRecord]:

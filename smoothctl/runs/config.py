@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from smoothctl import __version__
 from smoothctl.config import as_dict, build, config
 from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.registry.groups import REGISTRIES
 from smoothctl.storage.files import read_toml, without_folders
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TrainingConfig",
     "Unit",
     "from_toml",
+    "is_same",
     "to_toml",
 ]
 
@@ -167,9 +169,8 @@ class StageConfig:
         Raises:
             RunError: they differ; the message names the key and `where`.
         """
-        same_name = (self.dataset, self.data) == (other.dataset, other.data)
         same_data = self.has_same_data(other)
-        if same_name and not same_data:
+        if (self.dataset, self.data) == (other.dataset, other.data) and not same_data:
             raise RunError(f"{self.dataset} has changed since {where} was fitted to it.")
         mine, others = (stage.options.get("classes") or 0 for stage in (self, other))
         if mine != others:
@@ -182,7 +183,7 @@ class StageConfig:
             keys += ["kernel", "sigma", "scale"]
         for key in keys:
             mine, others = getattr(self, key), getattr(other, key)
-            if mine != others:
+            if not is_same(key, mine, others):
                 raise RunError(
                     f"In {where} the {self.stage} has {key} {mine} and the {other.stage} {others}: "
                     "one run folder holds one; choose another folder, or remove a stage."
@@ -200,7 +201,7 @@ class StageConfig:
     def has_same_data(self, other: "StageConfig") -> bool:
         """Returns whether two stages were fitted to the same data, however called."""
         if self.data_sha256 is None:
-            return (self.dataset, self.data) == (other.dataset, other.data)
+            return is_same("dataset", self.dataset, other.dataset) and self.data == other.data
         return self.data_sha256 == other.data_sha256
 
     def differences(self, other: "StageConfig", longer: bool = False) -> list[str]:
@@ -222,7 +223,7 @@ class StageConfig:
         return [
             f"{key}: {mine.get(key, 'none')} → {others.get(key, 'none')}"
             for key in keys
-            if mine.get(key) != others.get(key) and not _is_newer(key, mine, others)
+            if not is_same(key, mine.get(key), others.get(key)) and not _is_newer(key, mine, others)
         ]
 
 
@@ -284,6 +285,13 @@ def _with_meant(values: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("stage") != "denoiser" or not isinstance(options, Mapping):
         return dict(values)
     return {**values, "options": {**meant, **options}}
+
+
+def is_same(key: str, mine: Any, others: Any) -> bool:
+    """Returns whether two values of a key mean the same, be it an entry's name of older runs."""
+    registry = REGISTRIES.get(f"smoothctl.{key}s")
+    named = registry is not None and isinstance(mine, str) and isinstance(others, str)
+    return registry.same(mine, others) if named else mine == others
 
 
 def _is_newer(key: str, mine: Mapping[str, Any], others: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.kernels.base import Kernel
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.spreads import differ, spreads
-from smoothctl.runs.config import Precision, StageConfig, StageName, TrainingConfig
+from smoothctl.runs.config import Precision, StageConfig, StageName, TrainingConfig, is_same
 from smoothctl.runs.run import RUNS, Run, Stage, place_of
 from smoothctl.training.reporter import Reporter
 
@@ -186,10 +186,10 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
             data_sha256=dataset.fingerprint,
             event_shape=dataset.event_shape,
             levels=dataset.levels,
-            kernel=settings.kernel,
+            kernel=settings.kernel and kernels.registry.qualified(settings.kernel),
             sigma=settings.sigma,
             scale=None if settings.scale is None else tuple(settings.scale),
-            architecture=architecture,
+            architecture=architectures.registry.qualified(architecture),
             preset=settings.preset,
             seed=settings.seed,
             precision=settings.precision,
@@ -221,7 +221,7 @@ def _suited(stage: Stage, model: _Model, examples: int) -> dict[str, Any]:
     suited = dict(model.cls.suited(stage.path.name, epochs, chosen))
     if suited and stage.started and not model.settings.overwrite:
         begun = stage.config()
-        if begun.architecture == model.settings.architecture:
+        if architectures.registry.same(begun.architecture, str(model.settings.architecture)):
             suited |= {key: begun.options[key] for key in suited if key in begun.options}
     return {key: value for key, value in suited.items() if key not in chosen}
 
@@ -313,7 +313,8 @@ def _smoothed(stage: StageName, model: _Model, dataset: Dataset, reporter: Repor
             )
         return model
     kernel = DEFAULT_KERNEL if settings.kernel is None else settings.kernel
-    if stage == "prior" and cls.required_kernel not in (None, kernel):
+    required = cls.required_kernel or kernel
+    if stage == "prior" and not kernels.registry.same(required, kernel):
         raise UsageError(
             f"The noise of {settings.architecture} is {cls.required_kernel}: it cannot be a prior "
             f"of data smoothed by {kernel}; take `kernel={cls.required_kernel}`."
@@ -394,7 +395,8 @@ def _inherit(settings: FitSettings, reporter: Reporter) -> FitSettings:
         default = DEFAULT_ARCHITECTURES[cls.domain]
         reporter.note(f"Takes {default}: the prior's {config.architecture} can be no denoiser.")
         return replace(settings, architecture=default)
-    if settings.architecture not in (None, config.architecture):
+    chosen = settings.architecture or config.architecture
+    if not architectures.registry.same(chosen, config.architecture):
         return settings
     return _inherit_model(settings, config)
 
@@ -452,7 +454,7 @@ def _check_inherited(settings: FitSettings, prior: StageConfig, file: Path) -> N
     chosen["scale"] = None if settings.scale is None else tuple(settings.scale)
     for key, value in chosen.items():
         inherited = getattr(prior, key)
-        if value is not None and value != inherited:
+        if value is not None and not is_same(key, value, inherited):
             raise RunError(
                 f"The denoiser's {key} ({value}) is not its prior's ({inherited} in {file}): leave "
                 "it out, or fit another prior."
