@@ -290,8 +290,9 @@ def _with_meant(values: Mapping[str, Any]) -> dict[str, Any]:
 def is_same(key: str, mine: Any, others: Any) -> bool:
     """Returns whether two values of a key mean the same, be it an entry's name of older runs."""
     registry = REGISTRIES.get(f"smoothctl.{key}s")
-    named = registry is not None and isinstance(mine, str) and isinstance(others, str)
-    return registry.same(mine, others) if named else mine == others
+    if registry is not None and isinstance(mine, str) and isinstance(others, str):
+        return registry.same(mine, others)
+    return bool(mine == others)
 
 
 def _is_newer(key: str, mine: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
