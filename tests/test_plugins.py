@@ -188,7 +188,7 @@ def test_a_second_plugin_of_a_name_changes_nothing_of_a_run(
         assert "others:twins or theirs:twins" in cli("fit-prior", *words, "--overwrite")[2]
     cli.output("sample", "run", "-n", "3")
     page = Path(cli.output("report", "run", "--no-samples").strip()).read_text()
-    assert f"--dataset {recorded} --kernel {recorded}" in page
+    assert "--dataset theirs:twins --kernel theirs:twins" in page
 
 
 def test_an_architecture_with_its_package_has_the_same_folder(path: Path, cli) -> None:

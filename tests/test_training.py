@@ -324,7 +324,7 @@ def test_data_that_changed_is_noticed(tmp_path: Path) -> None:
     settings = {"dataset": str(tmp_path / "d.npy"), "training": {"steps": 3}}
     fit(tmp_path / "a", **settings)
     np.save(tmp_path / "d.npy", np.hstack([rows, rows]))
-    with pytest.raises(RunError, match="has changed since"):
+    with pytest.raises(DataError, match="no longer, what the prior in .* was fitted to"):
         fit_denoiser(out=tmp_path / "a", options=SMALL, training=TINY)
     with pytest.raises(RunError, match="has changed since"):
         load_run(tmp_path / "a").dataset()

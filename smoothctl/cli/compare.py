@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import print_json
+from smoothctl.cli.console import Notes, print_json
 from smoothctl.errors import UsageError
 
 __all__ = ["command"]
@@ -47,7 +47,8 @@ def command(
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other: choose one.")
-    comparisons = compare([load_run(path) for path in runs], published, average)
+    note = Notes(quiet).note
+    comparisons = compare([load_run(path, note=note) for path in runs], published, average)
     if as_json:
         print_json([comparison.to_dict() for comparison in comparisons])
         return

@@ -36,6 +36,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -47,7 +48,7 @@ def command(
     from smoothctl.reporting.page import write_report
 
     notes = Notes(quiet)
-    opened = open_run(run, weights, device, notes)
+    opened = open_run(run, weights, device, notes, dataset=dataset)
     path = out or opened.path / "report.html"
     _check(path, overwrite or out is None)
     missing: list[str] = []

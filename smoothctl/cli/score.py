@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _NONE = "none"
-_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments")
+_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments", "dataset")
 """Options that mean nothing for a set of images."""
 
 
@@ -86,6 +86,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -115,7 +116,7 @@ def command(
         return
     processes, sampler = launched(device), sampler_settings(assignments)
     path = None if target is None else Path(target)
-    run = open_run(path, weights, device, notes, sampler)
+    run = open_run(path, weights, device, notes, sampler, dataset)
     _check_comparable(run, comparison)
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)

@@ -101,6 +101,7 @@ def open_run(
     device: str,
     notes: Notes,
     sampler: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
 ) -> "Run":
     """Opens a run folder, the newest under runs/ if none is named, and says which."""
     from smoothctl.runs.run import load_run, newest_run
@@ -108,7 +109,7 @@ def open_run(
     if path is None:
         path = newest_run()
         notes.note(f"Takes the newest run, {path}.")
-    return load_run(path, weights, device_name(device), sampler)
+    return load_run(path, weights, device_name(device), sampler, dataset, notes.note)
 
 
 def read_input(

@@ -13,7 +13,7 @@ from smoothctl.registry.registry import Registry
 if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
 
-__all__ = ["canonical_name", "is_local", "load", "names", "open_dataset", "registry"]
+__all__ = ["canonical_name", "is_local", "is_packaged", "load", "names", "open_dataset", "registry"]
 
 _TABLES = (".csv", ".tsv")
 _FILES = (*_TABLES, ".npy", ".npz", ".parquet", ".arrow", "-ubyte", "-ubyte.gz")
@@ -115,6 +115,19 @@ def is_local(name: str) -> bool:
     except (OSError, ValueError):
         return False
     return name.startswith((".", "/")) or name.count("/") > 1
+
+
+def is_packaged(name: str) -> bool:
+    """Returns whether a dataset comes with an installed package, as a run may name it.
+
+    Opening one that does not reads a user's files or asks a host.
+
+    Raises:
+        UsageError: it is called as a package's, and no package has it.
+    """
+    if name.startswith("./") or Path(name).is_absolute() or _HUB.fullmatch(name):
+        return False
+    return not load(name).remote
 
 
 def _matches(pattern: str) -> bool:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tomllib
 import uuid
@@ -28,7 +29,9 @@ __all__ = [
     "read_toml",
     "remove",
     "remove_leftovers",
+    "said_without_folders",
     "verify_manifest",
+    "without_folders",
     "write_bytes",
     "write_json",
 ]
@@ -165,6 +168,9 @@ def _check(value: Any, deepest: int = _DEEPEST) -> None:
         _check(item, deepest - 1)
 
 
+_FOLDERS = re.compile(r"(?<![^\s('\"=])/(?:[^/\s]+/)+")
+"""The folders of an absolute path in a sentence."""
+
 MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 2**20
 
@@ -245,6 +251,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         with suppress(RunError):
             remove(beside)
             remove(old)
+
+
+def without_folders(name: str) -> str:
+    """Returns what may be given to others of a name: of an absolute path ./NAME, else all of it."""
+    path = Path(name)
+    return f"./{path.name}" if path.is_absolute() else name
+
+
+def said_without_folders(sentence: str) -> str:
+    """Returns a sentence that names files by ./NAME, and not the folders above them."""
+    return _FOLDERS.sub("./", sentence)
 
 
 def verify_manifest(folder: Path, *required: str) -> None:
