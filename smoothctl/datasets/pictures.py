@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from smoothctl.datasets.array_files import is_array_file, load, reason, stored
-from smoothctl.datasets.pixels import FORMATS, open_image, to_array
+from smoothctl.datasets.pixels import open_image, to_array
 from smoothctl.errors import DataError, UsageError, near_misses
 from smoothctl.storage.files import write_bytes
 
@@ -175,21 +175,22 @@ def _middle(length: int) -> slice:
 
 def _read_image(path: Path, event_shape: Sequence[int]) -> Tensor:
     """Reads one image as float32 (C, H, W) in [−1, 1]; its size is checked before its pixels."""
-    from PIL import Image
-
     channels, height, width = event_shape
+
+    def check(size: tuple[int, int]) -> None:
+        if size != (width, height):
+            raise DataError(
+                f"{path} is {size[0]}×{size[1]}, and this run models {width}×{height}: resize it."
+            )
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                size = image.size
-            pixels = _pixels(open_image(path), channels) if size == (width, height) else None
+            pixels = _pixels(open_image(path, check), channels)
+    except DataError:
+        raise
     except Exception as error:  # Pillow's readers raise whatever their formats do
         raise DataError(f"{path} cannot be read as an image: {reason(error)}.") from error
-    if pixels is None:
-        raise DataError(
-            f"{path} is {size[0]}×{size[1]}, and this run models {width}×{height}: resize it."
-        )
     return torch.from_numpy(pixels).float() / 127.5 - 1
 
 
