@@ -118,7 +118,7 @@ def test_what_is_no_file_is_left_out_or_refused(tmp_path: Path) -> None:
     assert read_events(tmp_path, SHAPE).shape[0] == 1
     os.mkfifo(tmp_path / "pipe.png")
     assert read_events(tmp_path, SHAPE).shape[0] == 1
-    with pytest.raises(DataError, match="neither a file nor a folder"):
+    with pytest.raises(DataError, match="no plain file"):
         read_events(tmp_path / "pipe.png", SHAPE)
     with pytest.raises(DataError, match="holds no images"):
         read_events(tmp_path / "folder.png", SHAPE)

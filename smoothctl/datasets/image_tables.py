@@ -17,9 +17,6 @@ __all__ = ["TABLE_SUFFIXES", "HubSource", "TableSource", "Where", "table_files"]
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
 _LABELS = ("label", "labels", "fine_label")
-_ROWS = 32
-"""Rows of a Parquet file that are in memory at once, whatever its row groups are."""
-
 _OFFLINE = (
     "without the Hugging Face hub, a folder of images, an .npz or a .parquet file serves, as in "
     "`dataset=FOLDER`"
@@ -139,7 +136,7 @@ class TableSource(_Tables):
     def _load(self) -> Mapping[str, Any]:
         kinds = {file.suffix.lower() for file in self._files}
         if len(kinds) > 1 or not kinds <= set(TABLE_SUFFIXES):
-            held = ", ".join(sorted(kinds))
+            held = ", ".join(sorted(kind or "others" for kind in kinds))[:100]
             raise DataError(f"{self.name} must hold .parquet or .arrow files alone, not {held}.")
         splits: dict[str, list[str]] = {}
         for file in self._files:
@@ -148,8 +145,7 @@ class TableSource(_Tables):
             splits.setdefault(name or "train", []).append(str(file))
         with quietly(self.name, "restore it, or choose another") as datasets:
             builder = kinds.pop().removeprefix(".")
-            how = {"batch_size": _ROWS} if builder == "parquet" else {}
-            loaded = datasets.load_dataset(builder, data_files=splits, streaming=True, **how)
+            loaded = datasets.load_dataset(builder, data_files=splits, streaming=True)
         return dict(loaded)
 
 

@@ -67,6 +67,7 @@ class _Search:
 
     def __init__(self, name: str, note: Note | None) -> None:
         self._name, self._note, self._seen = name, note, 0
+        self._left_out: set[Path] = set()
 
     def below(self, folder: Path) -> Iterator[Path]:
         """Yields the files of a folder at any depth."""
@@ -151,7 +152,9 @@ class _Search:
             raise DataError(
                 f"{said}: get the right to read it, or leave it out with `skip_corrupt`."
             ) from error
-        self._note(f"Leaves out what is in {path}: it cannot be read ({error.strerror}).")
+        if path not in self._left_out:
+            self._left_out.add(path)
+            self._note(f"Leaves out what is in {path}: it cannot be read ({error.strerror}).")
 
 
 def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from smoothctl.datasets.array_files import is_array_file, load, reason, stored
+from smoothctl.datasets.listing import is_folder
 from smoothctl.datasets.pixels import open_image, to_array
 from smoothctl.errors import DataError, UsageError, near_misses
 from smoothctl.storage.files import write_bytes
@@ -91,17 +92,19 @@ def read_events(
     Raises:
         DataError: missing, damaged, empty, or of another shape; the message names the file.
     """
-    if not path.exists():
+    folder = is_folder(str(path))
+    if folder is None:
         raise DataError(f"There is no file or folder {path}.")
-    if path.is_file() and is_array_file(path):
+    if not folder and is_array_file(path):
         return _from_array(path, read_array(path, keys), tuple(event_shape), reach)
     if len(event_shape) != 3:
         raise DataError(f"{path} must be an .npz, .npy or idx file: this run models vectors.")
-    if path.is_file():
+    if not folder:
         return _read_image(path, event_shape)[None]
-    if not path.is_dir():
-        raise DataError(f"{path} is neither a file nor a folder.")
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+    try:
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
     files = [file for file in files if not file.name.startswith(".")]
     if not files:
         raise DataError(f"{path} holds no images ({', '.join(_SUFFIXES)}).")
