@@ -121,7 +121,9 @@ def test_the_first_bytes_say_what_a_file_is(tmp_path: Path) -> None:
 def test_plain_goes_before_gzipped(tmp_path: Path) -> None:
     for ending in (".gz", ""):
         put(tmp_path / f"raw/train-images-idx3-ubyte{ending}", pictures())
-    assert idx_files(str(tmp_path), listed(str(tmp_path))) == {"images": tmp_path / "raw/train-images-idx3-ubyte"}
+    assert idx_files(str(tmp_path), listed(str(tmp_path))) == {
+        "images": tmp_path / "raw/train-images-idx3-ubyte"
+    }
 
 
 def test_several_sets_are_told_apart_by_a_glob(tmp_path: Path) -> None:

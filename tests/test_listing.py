@@ -1,4 +1,4 @@
-"""What a name means is found as a shell finds it, within bounds, and nothing is left out silently."""
+"""What a name means is found as Python finds it, within bounds; nothing is left out silently."""
 
 import os
 from glob import glob
@@ -64,9 +64,7 @@ def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["", "/**/*", "/*/*", "/**/nothing", "/**/**/**/nothing"])
-def test_a_search_has_an_end(
-    tmp_path: Path, pattern: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_has_an_end(tmp_path: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in range(10):
         (tmp_path / str(folder)).mkdir()
         for file in range(10):
@@ -123,4 +121,6 @@ class TestUnreadable:
             listed(f"{root}{pattern}")
         said: list[str] = []
         assert listed(f"{root}{pattern}", said.append) == [root / "good/x.parquet"]
-        assert said == [f"Leaves out what is in {root}/shut: it cannot be read (Permission denied)."]
+        assert said == [
+            f"Leaves out what is in {root}/shut: it cannot be read (Permission denied)."
+        ]

@@ -81,11 +81,12 @@ def decoded(opened: Callable[[], Source], settings: Decoding, note: Note) -> Dec
             )
         _check_ours(folder)
         remove(folder)
-        _make(folder, again, settings, note)
+        _make(folder, again, settings, note, damaged=True)
 
     cache = _read(folder, restore)
     if cache is None:
-        _make(folder, source, settings, note)
+        _check_ours(folder)
+        _make(folder, source, settings, note, damaged=folder.exists())
         cache = _read(folder, restore)
         if cache is None:
             raise DataError(f"The decoded images in {folder} were removed meanwhile: try again.")
@@ -104,10 +105,9 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _make(folder: Path, source: Source, settings: Decoding, note: Note) -> None:
+def _make(folder: Path, source: Source, settings: Decoding, note: Note, damaged: bool) -> None:
     """Decodes the images of a source into a folder, in the place of what is damaged there."""
-    _check_ours(folder)
-    again = ", again, as what is there is damaged" if folder.exists() else ", once"
+    again = ", again, as what is there is damaged" if damaged else ", once"
     note(f"Decodes the images of {source.name} into {folder}{again}.")
     with _made(folder) as beside:
         index = {"format": _FORMAT, **decode(source, settings, beside)}
