@@ -1,5 +1,7 @@
 """The errors that a user can cause, each one sentence that says what, where and what to do."""
 
+import json
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -11,6 +13,7 @@ __all__ = [
     "SmoothctlError",
     "TrainingError",
     "UsageError",
+    "escaped",
     "near_misses",
 ]
 
@@ -54,6 +57,21 @@ class Interrupted(SmoothctlError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+def escaped(text: str) -> str:
+    """Returns text as one line that changes nothing but what is read, whoever wrote it.
+
+    What is no letter, mark, sign or space, such as a control character, one that turns the
+    direction of writing, or half a character, stands as JSON writes it: \\u001b.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def near_misses(name: str, known: Iterable[str]) -> str:

@@ -184,7 +184,8 @@ def test_both_must_fit_the_same(outcomes: dict[str, Any]) -> None:
 def test_both_must_see_one_folder(outcomes: dict[str, Any]) -> None:
     assert outcomes["folder"]["codes"] == [1, 1]
     assert "Process 1 on " in outcomes["folder"]["said"][0]
-    assert "finds no config.toml there" in outcomes["folder"]["said"][0]
+    assert "finds no config.toml in " in outcomes["folder"]["said"][0]
+    assert "where process 0 finds config.toml and no checkpoint" in outcomes["folder"]["said"][0]
 
 
 def test_both_find_a_complete_stage_complete(outcomes: dict[str, Any]) -> None:

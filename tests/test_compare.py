@@ -16,6 +16,7 @@ from smoothctl.evaluation.records import read_scores
 from smoothctl.reporting.scores import comparison_table, shown
 from smoothctl.reporting.tables import markdown
 from smoothctl.runs.run import Run, load_run
+from smoothctl.storage.weights import read_weights, write_weights
 
 Make = Callable[..., Run]
 
@@ -45,16 +46,15 @@ def quality(fid: float | None, features: str = "inception", **more: Any) -> dict
 
 @pytest.fixture
 def make(trained_run: Run, tmp_path: Path) -> Make:
-    """Makes a run with given scores; configurations may be changed as text."""
+    """Makes a run with given scores; configurations may be changed."""
 
-    def of(name: str, *entries: dict[str, Any], **changes: str) -> Run:
+    def of(name: str, *entries: dict[str, Any], **changes: Any) -> Run:
         folder = tmp_path / name
         shutil.copytree(trained_run.path, folder)
-        for file in folder.glob("*/config.toml"):
-            text = file.read_text()
-            for old, new in changes.items():
-                text = text.replace(f'"{old}"' if old != "seed" else "\nseed = 0", new)
-            file.write_text(text)
+        for file in folder.glob("*/model.safetensors"):
+            tensors, config = read_weights(file)
+            changed = {key: value for key, value in changes.items() if key in config}
+            write_weights(file, tensors, config | changed)
         if entries:
             (folder / "scores.json").write_text(json.dumps(entries))
         return load_run(folder)
@@ -209,14 +209,14 @@ class TestData:
 
     def test_a_section_for_each_dataset(self, make: Make) -> None:
         scores = entry([estimate("baseline", "exact", 3.0)])
-        runs = [make("a", scores), make("b", scores, **{"two-moons": '"rings"'}), make("c", scores)]
+        runs = [make("a", scores), make("b", scores, dataset="rings"), make("c", scores)]
         first, second = compare(runs)
         assert (first.dataset, [row.run for row in first.rows]) == ("two-moons", ["a", "c"])
         assert (second.dataset, [row.run for row in second.rows]) == ("rings", ["b"])
 
     def test_published_rows_stand_below_and_are_not_compared(self, make: Make) -> None:
         runs = [
-            make(name, entry(quality=quality(fid)), **{"two-moons": '"cifar10"'})
+            make(name, entry(quality=quality(fid)), dataset="cifar10")
             for name, fid in [("a", 20.0), ("b", 90.0)]
         ]
         (table,) = compare(runs)
@@ -230,7 +230,7 @@ class TestData:
 
     def test_no_published_rows_beside_other_features(self, make: Make) -> None:
         scores = entry(quality=quality(9.0, "pixels"))
-        (table,) = compare([make("a", scores, **{"two-moons": '"cifar10"'})])
+        (table,) = compare([make("a", scores, dataset="cifar10")])
         assert not [row for row in table.rows if row.kind == "published"]
 
     def test_every_published_figure_has_a_source(self) -> None:
@@ -241,10 +241,10 @@ class TestData:
 
     def test_the_mean_of_seeds(self, make: Make) -> None:
         runs = [
-            make(f"s{seed}", entry([estimate("baseline", "exact", nats)]), seed=f"\nseed = {seed}")
+            make(f"s{seed}", entry([estimate("baseline", "exact", nats)]), seed=seed)
             for seed, nats in [(0, 3.0), (1, 4.0)]
         ]
-        runs += [make("other", entry([estimate("baseline", "exact", 9.0)]), gaussian='"laplace"')]
+        runs += [make("other", entry([estimate("baseline", "exact", 9.0)]), kernel="laplace")]
         (table,) = compare(runs, average=True)
         mean = cells(table, "baseline", "s0 and 1 more")["nats"]
         assert (mean.value, mean.error) == (3.5, 0.5)

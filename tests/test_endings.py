@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 from smoothctl.cli import endings
 from smoothctl.cli.endings import Stopped, fail, raised_signals
 from smoothctl.errors import RunError
+from smoothctl.evaluation.records import read_scores
+from smoothctl.runs.run import Run
 
 SMOOTHCTL = [sys.executable, "-m", "smoothctl"]
 
@@ -120,6 +123,37 @@ class TestOutput:
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
         assert (done.returncode, done.stderr) == (1, "Error: No space left on device.\n")
+
+    def test_a_closed_one_is_said_and_costs_no_file(self, trained_run: Run, in_tmp: Path) -> None:
+        shutil.copytree(trained_run.path, "run")
+        few = "--limit 20 --draws 1 --quadrature 0 --samples 20"
+        done = _closing(">&-", f"score run {few}")
+        assert (done.returncode, done.stderr) == (1, NOT_PRINTED)
+        assert read_scores(Path("run"))
+        done = _closing(">&-", "--version")
+        assert (done.returncode, done.stderr) == (1, NOT_PRINTED)
+
+    def test_without_any_a_fit_is_the_same(self, in_tmp: Path) -> None:
+        """No file takes a stream's number; and ranks that no launcher has set change nothing."""
+        fit = "fit-prior --dataset rings --steps 3 --batch-size 8 --device cpu --out"
+        ranks = {"RANK": "1", "LOCAL_RANK": "1"}
+        done = [_closing("", f"{fit} a"), _closing(">&- 2>&- <&-", f"{fit} b", **ranks)]
+        assert [(each.returncode, each.stdout) for each in done] == [(0, done[0].stdout), (1, "")]
+        a, b = (Path(run, "prior/model.safetensors").read_bytes() for run in "ab")
+        assert a == b
+
+
+NOT_PRINTED = (
+    "Error: stdout cannot be written (Bad file descriptor): what was to be printed is lost, and "
+    "no file.\n"
+)
+
+
+def _closing(streams: str, words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a command whose streams a shell closes."""
+    command = f'exec "{sys.executable}" -m smoothctl {words} {streams}'
+    environment = os.environ | variables
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment)
 
 
 class TestErrors:

@@ -60,16 +60,21 @@ def _replace(path: Path, make) -> None:
     ("damage", "message"),
     [
         (lambda f: (f / "data").write_text("flip"), "damaged"),
-        (lambda f: (f / "data").unlink(), "data is missing"),
+        (lambda f: (f / "data").unlink(), "no file 'data' of its manifest"),
         (lambda f: (f / "manifest.json").write_text("["), "manifest.json is damaged"),
         (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
         (lambda f: (f / "manifest.json").write_text(""), "manifest.json is empty"),
         (lambda f: (f / "manifest.json").write_text("[" * 10**5), "nested too deeply"),
         (lambda f: (f / "manifest.json").write_text(" " * 2**21), "larger than 1,048,576"),
         (lambda f: (f / "manifest.json").write_text("[]"), "lists no files"),
+        (lambda f: _replace(f / "manifest.json", os.mkdir), "manifest.json is no plain file"),
+        (lambda f: _replace(f / "manifest.json", os.mkfifo), "manifest.json is no plain file"),
         (lambda f: (f / "manifest.json").write_text(NEWER), "newer smoothctl: .* upgrade"),
         (lambda f: _replace(f / "data", lambda p: p.symlink_to("/etc/passwd")), "a link out of"),
-        (lambda f: _replace(f / "data", os.mkfifo), "data is missing"),
+        (lambda f: _replace(f / "data", lambda p: p.symlink_to("data")), "no file 'data'"),
+        (lambda f: _replace(f / "data", lambda p: p.symlink_to("/dev/zero")), "no file 'data'"),
+        (lambda f: _replace(f / "data", os.mkfifo), "no file 'data'"),
+        (lambda f: _replace(f / "data", os.mkdir), "no file 'data'"),
     ],
 )
 def test_damage_is_found_and_named(tmp_path: Path, damage, message: str) -> None:
@@ -80,15 +85,20 @@ def test_damage_is_found_and_named(tmp_path: Path, damage, message: str) -> None
         verify_manifest(tmp_path / "f")
 
 
-def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["../secret", "/etc/passwd", ".", "..", "", "x" * 5000, "x/" * 5000, "\0", "\ud800"],
+    ids=["out", "root", "self", "parent", "empty", "long", "deep", "NUL", "half"],
+)
+def test_a_manifest_names_files_of_its_folder_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_text("x")
     with new_folder(tmp_path / "f") as folder:
         (folder / "data").write_text("good")
-    for name in ("../secret", "/etc/passwd", "..", ""):
-        content = {"format": 1, "sha256": {name: "0"}}
-        (tmp_path / "f/manifest.json").write_text(json.dumps(content))
-        with pytest.raises(RunError, match="is damaged: its manifest lists"):
-            verify_manifest(tmp_path / "f")
+    content = {"format": 1, "sha256": {name: "0"}}
+    (tmp_path / "f/manifest.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match="is incomplete: it has no file '") as raised:
+        verify_manifest(tmp_path / "f")
+    assert len(str(raised.value)) < 300
 
 
 def test_weights_are_readable_by_the_group_like_other_files(tmp_path: Path) -> None:

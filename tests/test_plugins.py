@@ -5,14 +5,19 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from smoothctl import reproduce
+from smoothctl import kernels, reproduce
 from smoothctl.cli.registries import rows_of
+from smoothctl.registry import trials
 from smoothctl.registry.listing import Plugin, Status, list_plugins
 from smoothctl.registry.registry import ALLOWED_PACKAGES
+from smoothctl.registry.trials import Trial
+from smoothctl.runs.run import Run
+from smoothctl.storage.weights import read_weights
 from tests.packages import write_package
 
 KERNEL = "from smoothctl.kernels.gaussian import Gaussian\nclass Mine(Gaussian): summary = 'mine'\n"
@@ -102,7 +107,7 @@ def test_requirements_that_hold(path: Path, requires: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("red\x1b[31m", "red\\x1b[31m"),
+        ("red\x1b[31m", "red\\u001b[31m"),
         ("two words", "two words"),
         ("a:b", "a:b"),
         ("\u202egnp.exe", "\\u202egnp.exe"),
@@ -119,7 +124,7 @@ def test_odd_names_are_escaped_and_refused(path: Path, name: str, shown: str) ->
 def test_a_package_with_an_odd_name_is_escaped(path: Path) -> None:
     info = write_package(path, "theirs", {"theirs.py": KERNEL}, {KERNELS: {"a": "theirs:Mine"}})
     (info / "METADATA").write_text("Name: the\x1birs\nVersion: 1\x9b2\n", encoding="utf-8")
-    assert (_only().package, _only().version) == ("the\\x1birs", "1\\x9b2")
+    assert (_only().package, _only().version) == ("the\\u001birs", "1\\u009b2")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,46 @@ def test_one_name_of_two_packages_is_a_duplicate_of_both(path: Path) -> None:
     found = {p.package: p for p in list_plugins() if p.name == "gaussian"}
     assert {p.status for p in found.values()} == {Status.DUPLICATE}
     assert "write theirs:gaussian" in found["theirs"].error
-    assert "write smoothctl:gaussian" in found["smoothctl"].error
+    assert "and 'gaussian' means this one" in found["smoothctl"].error
+
+
+TWINS = KERNEL + (
+    "from smoothctl.datasets.shapes import Rings\nclass Data(Rings): name = 'twins'\n"
+)
+
+
+@pytest.mark.parametrize("recorded", ["theirs:twins", "twins"])
+def test_a_second_plugin_of_a_name_changes_nothing_of_a_run(
+    path: Path, cli, monkeypatch: pytest.MonkeyPatch, recorded: str
+) -> None:
+    """In an older run the plain name stands, which means the one package that has it."""
+    points = {KERNELS: {"twins": "twins:Mine"}, "smoothctl.datasets": {"twins": "twins:Data"}}
+    write_package(path, "theirs", {"twins.py": TWINS}, points)
+    fast = ["--steps", "2", "--batch-size", "16", "--device", "cpu", "--out", "run"]
+    words = [*fast, "--dataset", "twins", "--kernel", "twins"]
+    cli.output("fit-prior", *words, "--sigma", "0.3")
+    file = Path("run/prior/config.toml")
+    assert file.read_text().count('"theirs:twins"') == 2
+    assert read_weights(file.with_name("model.safetensors"))[1]["kernel"] == "theirs:twins"
+    file.write_text(file.read_text().replace("theirs:twins", recorded))
+    assert "already complete" in cli("fit-prior", *words, "--sigma", "0.3")[2]
+    cli.output("fit-denoiser", *words)
+    if recorded != "twins":
+        write_package(path, "others", {"others.py": "raise RuntimeError"}, points)
+        assert "others:twins or theirs:twins" in cli("fit-prior", *words, "--overwrite")[2]
+    cli.output("sample", "run", "-n", "3")
+    page = Path(cli.output("report", "run", "--no-samples").strip()).read_text()
+    assert "--dataset theirs:twins --kernel theirs:twins" in page
+
+
+def test_a_plugin_that_also_declares_made_leaves_runs_of_made_alone(
+    trained_run: Run, path: Path, cli
+) -> None:
+    points = {"smoothctl.architectures": {"made": "theirs:Mine"}}
+    write_package(path, "theirs", {"theirs.py": "raise RuntimeError"}, points)
+    cli.output("sample", trained_run.path, "-n", "2", "--out", "a.npz")
+    cli.output("fit-prior", "--arch", "made", "--steps", "1", "--batch-size", "8", "--out", "b")
+    assert 'architecture = "made"' in Path("b/prior/config.toml").read_text()
 
 
 def test_an_installation_that_another_one_shadows_is_no_duplicate(
@@ -193,7 +237,7 @@ def test_unreadable_metadata(path: Path, file: str, content: bytes, error: str) 
 
 FAULTS = {
     "a-good": (KERNEL, "ok", ""),
-    "b-raises": ("raise ValueError('boom \\x1b[31m')", "broken", "ValueError: boom \\x1b[31m"),
+    "b-raises": ("raise ValueError('boom \\u001b[31m')", "broken", "ValueError: boom \\u001b[31m"),
     "c-quits": ("import sys; sys.exit(0)", "broken", "cannot be imported (SystemExit: 0)"),
     "d-vanishes": ("import os; os._exit(0)", "broken", "ends the process when it is imported"),
     "e-crashes": ("import os; os.abort()", "broken", "crashes when it is imported (Aborted)"),
@@ -219,6 +263,60 @@ def test_check_tells_every_fault_and_goes_on(path: Path) -> None:
     for name, (_, status, error) in FAULTS.items():
         assert found[name].status == status, found[name]
         assert error in found[name].error, found[name]
+
+
+ENDS = {
+    "crashes": ("import os; os.abort()", "crashes when it is imported (Aborted)"),
+    "hangs": ("while True: pass", "takes longer than 1 s to import"),
+}
+
+
+def test_an_import_that_would_end_a_verb_is_a_sentence(path: Path, cli) -> None:
+    files = {"vanishes.py": "import os; os._exit(0)"}
+    write_package(path, "theirs", files, {KERNELS: {"mine": "vanishes:Mine"}})
+    code, out, err = cli("fit-prior", "--kernel", "mine", "--dataset", "rings")
+    assert (code, out) == (2, "")
+    said = "theirs 1.2 ends the process when it is imported (exit code 0)"
+    assert err.endswith(f"Error: The kernel 'mine' of {said}.\n")
+    assert not Path("runs").exists()
+
+
+def test_an_import_that_would_end_a_list_is_a_row(
+    path: Path, cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "_GLANCE", 1)
+    monkeypatch.setattr(trials, "_PATIENCE", 1.0)
+    files = {f"ends/{name}.py": code for name, (code, _) in ENDS.items()}
+    points = {f"x-{name}": f"ends.{name}:Mine" for name in ENDS}
+    write_package(path, "theirs", files, {"smoothctl.experiments": points})
+    rows = json.loads(cli.output("reproduce", "--json"))
+    for name, (_, said) in ENDS.items():
+        assert said in rows[f"x-{name}"]["error"]
+    assert rows["rings"]["error"] is None
+
+
+def test_a_fork_that_does_not_come_back_is_no_proof(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it waits for a lock that a thread of this process holds."""
+    held = threading.Lock()
+    monkeypatch.setattr(trials, "_GLANCE", 1)
+    monkeypatch.setattr(trials, "held", held, raising=False)
+    monkeypatch.setattr(trials, "try_entries", lambda entries, _: [Trial(None) for _ in entries])
+    code = f"from smoothctl.registry import trials\nwith trials.held: pass\n{KERNEL}"
+    write_package(path, "theirs", {"locked.py": code}, {KERNELS: {"mine": "locked:Mine"}})
+    with held:
+        assert trials.fault_of_import(kernels.registry.find("mine")) is None
+
+
+def test_what_is_imported_is_not_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(trials, "fault_of_import", lambda entry: tried.append(entry.name))
+    code = {"twice.py": f"{KERNEL}Other = Mine\n"}
+    write_package(path, "theirs", code, {KERNELS: {"a": "twice:Mine", "b": "twice:Other"}})
+    for name in ("gaussian", "a", "a", "b"):
+        kernels.load(name)
+    assert tried == ["a"]
 
 
 def test_a_broken_experiment_is_a_row_and_breaks_no_other(path: Path) -> None:

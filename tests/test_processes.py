@@ -64,6 +64,34 @@ def test_one_process_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         check_launch(1)
 
 
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"])
+@pytest.mark.parametrize("text", ["", "abc", "1.5", "-2", "9" * 5000], ids=ascii)
+def test_what_is_no_number_of_a_launcher_is_told(
+    variable: str, text: str, monkeypatch: pytest.MonkeyPatch, cli
+) -> None:
+    monkeypatch.setenv(variable, text)
+    code, out, err = cli("--version")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: The environment variable {variable} is '")
+    assert err.count("\n") == 1
+
+
+def test_a_rank_beyond_the_launch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="RANK is 2"):
+        launched("cpu")
+
+
+@pytest.mark.parametrize("size", [None, "1"])
+def test_a_rank_alone_is_one_process(size: str | None, monkeypatch, cli) -> None:
+    monkeypatch.setenv("RANK", "1")
+    if size:
+        monkeypatch.setenv("WORLD_SIZE", size)
+    assert "gaussian" in cli.output("kernels", "list")
+    assert cli("score", "nowhere")[2].startswith("Error: There is no run folder")
+
+
 def test_half_an_import_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a signal leaves it behind: asking torch anything would import it again, and fail."""
     assert not joined()

@@ -96,10 +96,12 @@ def test_requirements_are_checked_before_the_import(install, requires: str, mess
 
 def test_odd_names_are_refused_and_not_offered(install) -> None:
     install("their-kernels", GOOD, **{"the\x1birs": "their_kernels:Mine"})
-    with pytest.raises(UsageError, match=r"'the\\x1birs' of their-kernels 1.2 has a name that is"):
+    with pytest.raises(
+        UsageError, match=r"'the\\u001birs' of their-kernels 1.2 has a name that is"
+    ):
         kernels.load("the\x1birs")
     assert "the\x1birs" not in kernels.names()
-    with pytest.raises(UsageError, match=r"There is no kernel 'x\\x1b'"):
+    with pytest.raises(UsageError, match=r"There is no kernel 'x\\u001b'"):
         kernels.load("x\x1b")
 
 
@@ -116,12 +118,28 @@ def test_experiments_are_instances_by_the_same_door() -> None:
         assert reproduce.load(name).summary
 
 
-def test_one_name_from_two_packages_needs_the_package(install) -> None:
+def test_a_plain_name_is_smoothctls_own_whoever_else_declares_it(install) -> None:
     install("their-kernels", GOOD, gaussian="their_kernels:Mine")
-    with pytest.raises(UsageError, match="smoothctl:gaussian or their-kernels:gaussian"):
-        kernels.load("gaussian")
+    assert kernels.load("gaussian") is kernels.load("smoothctl:gaussian")
+    assert kernels.load("gaussian").summary != "mine"
     assert kernels.load("their-kernels:gaussian").summary == "mine"
-    assert kernels.load("smoothctl:gaussian").summary != "mine"
+    assert {"gaussian", "their-kernels:gaussian"} <= set(kernels.names())
+    assert kernels.registry.qualified("smoothctl:gaussian") == "gaussian"
+    assert kernels.registry.qualified("Their_Kernels:gaussian") == "their-kernels:gaussian"
+    assert not kernels.registry.same("gaussian", "their-kernels:gaussian")
+
+
+def test_one_name_from_two_packages_needs_the_package(install, monkeypatch) -> None:
+    install("their-kernels", GOOD, mine="their_kernels:Mine")
+    assert kernels.registry.qualified("mine") == "their-kernels:mine"
+    assert kernels.registry.same("mine", "their-kernels:mine")
+    install("other-kernels", GOOD, mine="other_kernels:Mine")
+    said = "write other-kernels:mine or their-kernels:mine, or name one of them in SMOOTHCTL_PLUG"
+    with pytest.raises(UsageError, match=said):
+        kernels.load("mine")
+    assert not kernels.registry.same("mine", "their-kernels:mine")
+    monkeypatch.setenv(ALLOWED_PACKAGES, "their-kernels")
+    assert kernels.registry.qualified("mine") == "their-kernels:mine"
 
 
 def test_the_allow_list_hides_other_packages(install, monkeypatch) -> None:

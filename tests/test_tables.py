@@ -153,7 +153,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "texts": (table(r4c1="cat", r0c2="x"), r"\(columns b, c\), such as 'cat' in line 6.*=a`\."),
     "no names": (table(names=None, r4c1="cat"), r"\(column 2\), such as 'cat' in line 5.*=1,3`\."),
     "all text": (table(r0c0="x", r0c1="y", r0c2="z"), "a column of numbers is needed"),
-    "escapes": (table(r4c1="\x1b[31m"), r"such as '\\x1b\[31m' in line 6"),
+    "escapes": (table(r4c1="\x1b[31m"), r"such as '\\u001b\[31m' in line 6"),
     "underscore": (table(r4c1="1_000"), "such as '1_000'"),
     "decimals": (table(";", r4c1="1,5"), "'1,5' in line 6: write decimals with a point"),
     "missing": (table(r4c1=""), r"1 row with missing or infinite values \(line 6; column b\)"),

@@ -130,6 +130,20 @@ def test_a_damaged_checkpoint_is_skipped_by_name(tmp_path: Path) -> None:
     assert same(weights(run), whole)
 
 
+def test_a_checkpoint_whose_manifest_is_absurd_is_skipped_too(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "cut", reporter=StopAt(45))
+    newest = sorted((tmp_path / "cut/prior/checkpoints").glob("step-*"))[-1]
+    manifest = newest / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["sha256"]["x" * 5000] = "0" * 64
+    manifest.write_text(json.dumps(content))
+    witness = StopAt(0)
+    fit(tmp_path / "cut", reporter=witness)
+    assert any("Skipped the checkpoint step-00000045" in note for note in witness.notes)
+    assert any("at step 40" in note for note in witness.notes)
+
+
 def test_only_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     run = fit(tmp_path / "a", training={"keep": 2, "checkpoint_every": 10})
     names = [p.name for p in sorted(run.stage("prior").checkpoints.iterdir())]
@@ -310,7 +324,7 @@ def test_data_that_changed_is_noticed(tmp_path: Path) -> None:
     settings = {"dataset": str(tmp_path / "d.npy"), "training": {"steps": 3}}
     fit(tmp_path / "a", **settings)
     np.save(tmp_path / "d.npy", np.hstack([rows, rows]))
-    with pytest.raises(RunError, match="has changed since"):
+    with pytest.raises(DataError, match="no longer, what the prior in .* was fitted to"):
         fit_denoiser(out=tmp_path / "a", options=SMALL, training=TINY)
     with pytest.raises(RunError, match="has changed since"):
         load_run(tmp_path / "a").dataset()

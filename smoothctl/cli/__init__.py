@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import typer
@@ -24,7 +25,7 @@ from smoothctl.cli import (
 )
 from smoothctl.cli.endings import Stopped, by_first, by_one, fail, raised_signals
 from smoothctl.cli.options import version_option
-from smoothctl.distributed.processes import is_first, leave
+from smoothctl.distributed.processes import check_variables, is_first, leave
 
 __all__ = ["app", "main"]
 
@@ -71,12 +72,17 @@ def main() -> None:
 
 def _run() -> None:
     """Runs the verb; of several processes of a launch the first alone prints."""
-    try:
-        if is_first():
-            app()
-        else:
-            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-                app(standalone_mode=False)  # which raises wrong options as errors
-    except SystemExit:
-        sys.stdout.flush()  # here and not later, where nobody could say what went wrong
-        raise
+    check_variables()
+    with _stdout_of_first():
+        code = app(standalone_mode=False)  # which raises wrong options as errors
+    sys.stdout.flush()  # here and not later, where nobody could say what went wrong
+    sys.exit(code)
+
+
+@contextmanager
+def _stdout_of_first() -> Iterator[None]:
+    if is_first():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from smoothctl.cli import options
-from smoothctl.cli.console import print_json
+from smoothctl.cli.console import Notes, print_json
 from smoothctl.errors import UsageError
 
 __all__ = ["command"]
@@ -42,18 +42,19 @@ def command(
     """
     from smoothctl.evaluation.compare import compare
     from smoothctl.reporting.scores import comparison_table
-    from smoothctl.reporting.tables import markdown, print_table
+    from smoothctl.reporting.tables import markdown, print_table, say
     from smoothctl.runs.run import load_run
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other: choose one.")
-    comparisons = compare([load_run(path) for path in runs], published, average)
+    note = Notes(quiet).note
+    comparisons = compare([load_run(path, note=note) for path in runs], published, average)
     if as_json:
         print_json([comparison.to_dict() for comparison in comparisons])
         return
     tables = [comparison_table(comparison) for comparison in comparisons]
     if as_markdown:
-        print("\n".join(map(markdown, tables)), end="")
+        say(*"\n".join(map(markdown, tables)).removesuffix("\n").split("\n"))
         return
     for table in tables:
         print_table(table, notes=not quiet)

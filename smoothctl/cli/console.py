@@ -20,8 +20,9 @@ from rich.progress import (
 from rich.text import Text
 
 from smoothctl.distributed.processes import is_first
+from smoothctl.errors import escaped
 from smoothctl.reporting.flags import with_flags
-from smoothctl.reporting.tables import duration
+from smoothctl.reporting.tables import duration, say
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.scores import ProgressFor
@@ -36,7 +37,7 @@ lines of validations, and at most between any lines."""
 
 def print_json(value: Any) -> None:
     """Prints a value as JSON on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    say(*json.dumps(value, indent=2, ensure_ascii=False).split("\n"))
 
 
 class RateColumn(ProgressColumn):
@@ -50,9 +51,9 @@ class RateColumn(ProgressColumn):
 
 
 def _bar(console: Console, loss: bool) -> Progress:
-    extra = [TextColumn("{task.fields[loss]}")] if loss else []
+    extra = [TextColumn("{task.fields[loss]}", markup=False)] if loss else []
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),
@@ -87,7 +88,7 @@ class Notes:
         self._begun = self._said = self._drawn = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
             self._progress = _bar(self.console, loss=True)
-            title = plan.title.partition(" ")[0]
+            title = escaped(plan.title.partition(" ")[0])
             self._task = self._progress.add_task(
                 title, total=plan.steps, completed=plan.done, loss=""
             )
@@ -126,7 +127,8 @@ class Notes:
 
     def note(self, message: str) -> None:
         """Prints one sentence on stderr."""
-        self.console.print(with_flags(message), markup=False, soft_wrap=True)
+        said = escaped(with_flags(message))
+        self.console.print(said, markup=False, emoji=False, soft_wrap=True)
 
     def finish(self) -> None:
         """Closes the progress bar."""
@@ -143,7 +145,7 @@ class Notes:
         with _bar(self.console, loss=False) as progress:
 
             def begin(title: str) -> Callable[[int, int], None]:
-                task = progress.add_task(title, total=None)
+                task = progress.add_task(escaped(title), total=None)
                 return lambda done, total: progress.update(task, completed=done, total=total)
 
             yield begin

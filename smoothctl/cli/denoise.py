@@ -29,6 +29,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     out: options.OutFile = None,
     overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
@@ -46,7 +47,7 @@ def command(
     from smoothctl.smoothing.batching import Execution
 
     notes = Notes(quiet)
-    opened = open_run(run, weights, device, notes)
+    opened = open_run(run, weights, device, notes, dataset=dataset)
     parts = ("denoised", Path(events).stem, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)

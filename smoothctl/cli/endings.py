@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from smoothctl.distributed.processes import PATIENCE, is_first, joined, lost, started, this_process
-from smoothctl.errors import Interrupted, SmoothctlError, UsageError
+from smoothctl.errors import Interrupted, RunError, SmoothctlError, UsageError, escaped
 from smoothctl.reporting.flags import with_flags
 
 __all__ = ["Stopped", "by_first", "by_one", "fail", "raised_signals"]
@@ -83,18 +83,33 @@ def fail(error: BaseException) -> NoReturn:
 
     Of several processes the first says it, and the others only what it may have had no time for.
     """
-    message, code = _ending(error)
+    message, code = _ending(_of_stdout(error))
     if os.environ.get(DEBUG):
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).split("\n"):
+            sys.stderr.write(f"{escaped(line)}\n")
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to flush goes nowhere
+        pass  # whoever read it has seen enough
     elif is_first():
-        sys.stderr.write(f"Error: {message}\n")
+        sys.stderr.write(f"Error: {escaped(message)}\n" if message else "")
     elif not _said_by_first(error):
-        sys.stderr.write(f"Error: {this_process()}: {message}\n")
+        sys.stderr.write(f"Error: {this_process()}: {escaped(message)}\n")
     with suppress(OSError):
         sys.stderr.flush()
     sys.exit(code)
+
+
+def _of_stdout(error: BaseException) -> BaseException:
+    """Prints what is left to print; returns the error, or one that says it of stdout."""
+    try:
+        sys.stdout.flush()
+    except OSError as unwritable:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere
+        if isinstance(error, OSError) and error.errno == unwritable.errno:
+            return RunError(
+                f"stdout cannot be written ({unwritable.strerror}): what was to be printed is "
+                "lost, and no file."
+            )
+    return error
 
 
 def _said_by_first(error: BaseException) -> bool:
@@ -137,11 +152,20 @@ def _ending(error: BaseException) -> tuple[str, int]:
     if "allocate memory" in str(error) or "out of memory" in str(error):
         return _NO_MEMORY, 1
     if (code := getattr(error, "exit_code", None)) is not None:  # typer's, of wrong options
-        return str(error), code
+        return _of_options(error), code
     return (
         f"Internal error, please report it: {type(error).__name__}: {error} "
         f"({DEBUG}=1 shows the traceback)."
     ), 1
+
+
+def _of_options(error: Any) -> str:
+    """Returns what typer says of wrong options; nothing where it has shown all of them."""
+    said = error.format_message()
+    if not said or error.ctx is None:
+        return str(said)
+    usage = " ".join(error.ctx.get_usage().split())
+    return f"{said.rstrip('.')}. {usage}; see '{error.ctx.command_path} --help'."
 
 
 def _stopped(signum: int) -> str:

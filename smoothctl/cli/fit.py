@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Baseline", "Denoiser", "Joint", "Prior", "verb"]
 
 _TABLES = ("data", "options", "training")
-_INFORMATIVE = {"format", "smoothctl", "stage", "event_shape", "levels", "data_sha256"}
+_DESCRIBED = ("data_sha256", "event_shape", "levels")
+_INFORMATIVE = {"format", "smoothctl", "stage", *_DESCRIBED}
 """What a config.toml says and nobody chooses."""
 
 _LABELS = {
@@ -135,12 +136,15 @@ def _settings(stage: "StageName", chosen: Options) -> dict[str, Any]:
     """
     file, typed = _of_file(stage, chosen.config), _of_flags(chosen)
     values = {**file, **typed}
+    if any(key == ("", "dataset") or key[0] == "data" for key in typed):
+        values.pop(("", "described"), None)  # then they are others
     if values.get(("", "standardise")) is False:
         values.pop(("", "scale"), None)  # of a configuration file
     settings: dict[str, Any] = {table: {} for table in _TABLES}
     for (table, key), value in values.items():
         (settings[table] if table else settings)[key] = value
-    sources = dict.fromkeys(file, str(chosen.config)) | dict.fromkeys(typed, "command line")
+    name = "" if chosen.config is None else chosen.config.name
+    sources = dict.fromkeys(file, name) | dict.fromkeys(typed, "command line")
     return {
         **settings,
         "sources": {".".join(filter(None, key)): source for key, source in sources.items()},
@@ -151,12 +155,20 @@ def _settings(stage: "StageName", chosen: Options) -> dict[str, Any]:
 
 def _of_file(stage: "StageName", config: Path | None) -> dict[tuple[str, str], Any]:
     """Returns (table, key) -> value of a configuration file; "" is the table of the others."""
+    if config is None:
+        return {}
     from smoothctl.runs.config import from_toml
+    from smoothctl.runs.places import recall
+    from smoothctl.storage.files import without_folders
 
-    file = {} if config is None else from_toml(config)
+    file = from_toml(config)
     if file.get("stage", stage) != stage:
         raise UsageError(f"{config} is of a {file['stage']}, not of a {stage}.")
     values = {("", k): v for k, v in file.items() if k not in _INFORMATIVE and k not in _TABLES}
+    values["", "described"] = {key: file[key] for key in _DESCRIBED if key in file}
+    place = recall(file.get("data_sha256"))
+    if place is not None and without_folders(place) == file.get("dataset"):
+        values["", "dataset"] = place
     return values | {(table, k): v for table in _TABLES for k, v in file.get(table, {}).items()}
 
 

@@ -49,6 +49,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     out: options.OutFile = None,
     overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
@@ -66,7 +67,7 @@ def command(
     from smoothctl.smoothing.batching import Execution
 
     notes, sampler = Notes(quiet), sampler_settings(assignments)
-    opened = open_run(run, weights, device, notes, sampler)
+    opened = open_run(run, weights, device, notes, sampler, dataset)
     pictured = is_image_run(opened)
     if mask is None:
         mask = "bottom-half" if pictured else "last-half"

@@ -73,6 +73,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -96,9 +97,9 @@ def command(
 
     notes = Notes(quiet)
     named = ReferenceImages(reference, split, data, skip_corrupt, notes)
-    run = _open_run(target, weights, device, notes)
+    run = _open_run(target, weights, device, dataset, notes)
     if run is None:
-        refuse_options_of_runs(context, str(target), ("method", "label", "weights"))
+        refuse_options_of_runs(context, str(target), ("method", "label", "weights", "dataset"))
     else:
         method = method or best_method(run)
     train, test = _references(named, run, target)
@@ -146,13 +147,16 @@ def _figures(
     }
 
 
-def _open_run(target: str | None, weights: "Weights", device: str, notes: Notes) -> "Run | None":
+def _open_run(
+    target: str | None, weights: "Weights", device: str, dataset: str | None, notes: Notes
+) -> "Run | None":
     """Returns the run that is meant; None where it is a set of images."""
     from smoothctl.sampling.draw import is_image_run
 
     if target is not None and not is_run(target):
         return None
-    run = open_run(None if target is None else Path(target), weights, device, notes)
+    path = None if target is None else Path(target)
+    run = open_run(path, weights, device, notes, dataset=dataset)
     if not is_image_run(run):
         raise NotAvailable(f"{run.path} models vectors: neighbours are of images.")
     return run

@@ -122,6 +122,14 @@ Json = Annotated[bool, _output("--json", help="Print the result as JSON.")]
 RunFolder = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest under runs/ if none.")
 ]
+RunData = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Where the run's data are, if it comes from elsewhere or they have moved.",
+        show_default="where they were named last on this machine",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED_HELP)]
 Device = Annotated[
     Literal["auto", "cpu"],

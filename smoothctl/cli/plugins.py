@@ -36,7 +36,8 @@ def command(
     built-in: smoothctl's own. not checked: its metadata are in order. ok: it was imported and keeps
     its contract. hidden: SMOOTHCTL_PLUGINS, the comma-separated packages that may be used, does not
     name its package. noisy: it works, but prints when it is imported. duplicate: another package
-    declares the same name, so package:name must be written. broken: it cannot be used.
+    declares the same name, so package:name must be written, but of smoothctl's own. broken: it
+    cannot be used.
     """
     from smoothctl.registry.listing import list_plugins
 
@@ -48,10 +49,10 @@ def command(
 
 def _print(plugins: list["Plugin"]) -> None:
     """Prints a table, and below it what is wrong, on lines that can be copied whole."""
-    from smoothctl.reporting.tables import Table, left, print_table
+    from smoothctl.reporting.tables import Table, left, print_table, say
 
     rows = [[f"{p.package} {p.version}", p.group, p.name, p.status.value] for p in plugins]
     print_table(Table("plugins", left("package", "group", "name", "status"), [rows]))
     for p in plugins:
         if p.error:
-            print(f"{p.status.value}: {p.package} {p.version}, {p.group} '{p.name}': {p.error}")
+            say(f"{p.status.value}: {p.package} {p.version}, {p.group} '{p.name}': {p.error}")

@@ -9,6 +9,7 @@ import typer
 from smoothctl.cli import options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.errors import NotAvailable
+from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.scores import Scores
@@ -61,9 +62,9 @@ def command(
         print_json({**summary, "scores": scores.to_dict()})
         return
     _print_comparison(scores)
-    print(f"Run: {run.path}   Seconds: {seconds:.0f}")
+    say(f"Run: {run.path}   Seconds: {seconds:.0f}")
     if picture is not None:
-        print(f"Picture: {picture}")
+        say(f"Picture: {picture}")
 
 
 def _fit_all(dataset: str, factor: float, settings: dict[str, Any], notes: Notes) -> "Run":
@@ -122,4 +123,4 @@ def _print_comparison(scores: "Scores") -> None:
     verdict = f"{'better' if gain > 0 else 'worse'} by {abs(gain):.3f} nats an example"
     entropy = nats.get("true entropy")
     truth = "" if entropy is None else f" (the true entropy is {entropy:.3f})"
-    print(f"Smoothing is {verdict} than the plain model{truth}.")
+    say(f"Smoothing is {verdict} than the plain model{truth}.")

@@ -9,6 +9,7 @@ from smoothctl.cli import options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.targets import open_run
 from smoothctl.errors import RunError, UsageError
+from smoothctl.reporting.tables import say
 
 __all__ = ["command"]
 
@@ -35,6 +36,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     overwrite: options.OverwriteFiles = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -46,7 +48,7 @@ def command(
     from smoothctl.reporting.page import write_report
 
     notes = Notes(quiet)
-    opened = open_run(run, weights, device, notes)
+    opened = open_run(run, weights, device, notes, dataset=dataset)
     path = out or opened.path / "report.html"
     _check(path, overwrite or out is None)
     missing: list[str] = []
@@ -65,7 +67,7 @@ def command(
     if as_json:
         print_json({"run": str(opened.path), "report": str(path), "missing": missing})
     else:
-        print(path)
+        say(str(path))
 
 
 def _check(path: Path, overwrite: bool) -> None:

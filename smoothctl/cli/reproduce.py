@@ -10,6 +10,7 @@ from smoothctl.cli import options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.registries import print_rows, rows_of
 from smoothctl.errors import UsageError
+from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
     from smoothctl.reproduce.base import Experiment, Result, Row
@@ -97,12 +98,12 @@ def _print_result(result: "Result", source: str) -> None:
     seeds = ", ".join(map(str, result.seeds))
     print_table(Table(f"{result.name}: {source}; seeds {seeds}", columns, [rows]))
     for what, value in result.truth.items():
-        print(f"{what}: {value:.3f}")
+        say(f"{what}: {value:.3f}")
     for claim in result.claims:
         verdict = "holds" if claim.holds else "REFUTED"
-        print(f"{verdict}: {claim.statement} ({claim.measured})")
+        say(f"{verdict}: {claim.statement} ({claim.measured})")
     for picture in result.pictures:
-        print(picture)
+        say(str(picture))
 
 
 def _cells(row: "Row", headings: list[str]) -> list[str]:

@@ -109,6 +109,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -131,7 +132,7 @@ def command(
 
     notes, processes = Notes(quiet), launched(device)
     sampler = sampler_settings(assignments)
-    opened = open_run(run, weights, device, notes, sampler)
+    opened = open_run(run, weights, device, notes, sampler, dataset)
     images, method = is_image_run(opened), method or best_method(opened)
     request = _Request(
         run=opened,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _NONE = "none"
-_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments")
+_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments", "dataset")
 """Options that mean nothing for a set of images."""
 
 
@@ -86,6 +86,7 @@ def command(
     seed: options.Seed = 0,
     weights: options.Weights = "last",
     device: options.Device = "auto",
+    dataset: options.RunData = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -115,7 +116,7 @@ def command(
         return
     processes, sampler = launched(device), sampler_settings(assignments)
     path = None if target is None else Path(target)
-    run = open_run(path, weights, device, notes, sampler)
+    run = open_run(path, weights, device, notes, sampler, dataset)
     _check_comparable(run, comparison)
     read_scores(run.path)  # what cannot be added to is said before the work
     _note_limits(run, limit, notes)
@@ -129,10 +130,12 @@ def command(
     with _held(run, kept, notes):
         with notes.work() as progress:
             record = _with_flags(score(progress=progress)).to_dict()
-        print_json(record) if as_json else print_scores(record)
-        append_scores(run.path, record)  # after printing: a full disk loses no figures
-        if kept is not None:
-            kept.done()
+        try:
+            print_json(record) if as_json else print_scores(record)
+        finally:  # a full disk loses no figures, and nor does a stdout that cannot be written
+            append_scores(run.path, record)
+            if kept is not None:
+                kept.done()
 
 
 def _with_flags(scores: "Scores") -> "Scores":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.endings import Stopped
 from smoothctl.errors import Interrupted, NotAvailable, UsageError
+from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,6 +101,7 @@ def open_run(
     device: str,
     notes: Notes,
     sampler: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
 ) -> "Run":
     """Opens a run folder, the newest under runs/ if none is named, and says which."""
     from smoothctl.runs.run import load_run, newest_run
@@ -107,7 +109,7 @@ def open_run(
     if path is None:
         path = newest_run()
         notes.note(f"Takes the newest run, {path}.")
-    return load_run(path, weights, device_name(device), sampler)
+    return load_run(path, weights, device_name(device), sampler, dataset, notes.note)
 
 
 def read_input(
@@ -262,7 +264,7 @@ class Target:
             files = {what: written and str(written), "picture": picture and str(picture)}
             print_json({**result, **files})
         else:
-            print(*filter(None, (written, picture)), sep="\n")
+            say(*map(str, filter(None, (written, picture))))
 
 
 def note_clipping(notes: Notes) -> None:

@@ -13,7 +13,7 @@ from smoothctl.registry.registry import Registry
 if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
 
-__all__ = ["canonical_name", "is_local", "load", "names", "open_dataset", "registry"]
+__all__ = ["canonical_name", "is_local", "is_packaged", "load", "names", "open_dataset", "registry"]
 
 _TABLES = (".csv", ".tsv")
 _FILES = (*_TABLES, ".npy", ".npz", ".parquet", ".arrow", "-ubyte", "-ubyte.gz")
@@ -25,13 +25,14 @@ names = registry.names
 
 
 def canonical_name(name_or_path: str) -> str:
-    """Returns a registered name or a hub id as it is, and a path as an absolute one.
+    """Returns what a run records: a path is absolute, a registered name `Registry.qualified`.
 
     Raises:
-        UsageError: a path that is not valid text.
+        UsageError: a path that is not valid text, or a name that nobody has registered.
     """
     if not is_local(name_or_path):
-        return name_or_path
+        hub = _HUB.fullmatch(name_or_path)
+        return name_or_path if hub else registry.qualified(name_or_path)
     try:
         name_or_path.encode()
     except UnicodeEncodeError as error:
@@ -108,7 +109,7 @@ def is_local(name: str) -> bool:
 
     Nothing is searched for: what has the form of a path, of a glob or of a file's name does.
     """
-    if any(name == entry.name for entry in registry.entries()):
+    if registry.declares(name):
         return False
     if name.startswith((".", "/")) or name.count("/") > 1 or has_magic(name):
         return True
@@ -120,3 +121,16 @@ def is_local(name: str) -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+def is_packaged(name: str) -> bool:
+    """Returns whether a dataset comes with an installed package, as a run may name it.
+
+    Opening one that does not reads a user's files or asks a host.
+
+    Raises:
+        UsageError: it is called as a package's, and no package has it.
+    """
+    if name.startswith("./") or Path(name).is_absolute() or _HUB.fullmatch(name):
+        return False
+    return not load(name).remote

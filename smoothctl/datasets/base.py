@@ -137,6 +137,9 @@ class Dataset(ABC):
     Config: ClassVar[type[Any] | None] = None
     """The settings that `--data` takes; such a dataset is made by cls(options, note)."""
 
+    remote: ClassVar[bool] = False
+    """Whether a host is asked for the examples."""
+
     suggestion: ClassVar[str] = "suggested for this dataset"
     """What `suggested_sigma` is."""
 
@@ -196,7 +199,7 @@ class Dataset(ABC):
             NotAvailable: the density is not known.
         """
         del x
-        raise NotAvailable(f"The true density of {self.name} is not known.")
+        raise NotAvailable(f"The true density of {self.slug} is not known.")
 
     def true_entropy(self) -> float:
         """Returns the differential entropy of the true density in nats.
@@ -204,7 +207,7 @@ class Dataset(ABC):
         Raises:
             NotAvailable: the density is not known.
         """
-        raise NotAvailable(f"The true entropy of {self.name} is not known.")
+        raise NotAvailable(f"The true entropy of {self.slug} is not known.")
 
     def off_support(self, x: Tensor) -> Tensor:
         """Returns which samples lie where true data practically never do: bool, (batch,).
@@ -213,4 +216,4 @@ class Dataset(ABC):
             NotAvailable: the density is not known.
         """
         del x
-        raise NotAvailable(f"The support of {self.name} is not known.")
+        raise NotAvailable(f"The support of {self.slug} is not known.")

@@ -262,6 +262,7 @@ class HubImages(StoredImages):
         DataError: the hub cannot be reached, or the images cannot be decoded.
     """
 
+    remote = True
     summary = "images of the Hugging Face hub"
     source = "https://huggingface.co/datasets"
     licence = "see the dataset's page on the hub"
@@ -290,6 +291,7 @@ class NamedHubImages(StoredImages):
         DataError: the hub cannot be reached, or the images cannot be decoded.
     """
 
+    remote = True
     hub: ClassVar[str]
     """Its id there, owner/name."""
 

@@ -3,8 +3,9 @@
 import os
 
 from accelerate import Accelerator
+from accelerate.utils import patch_environment
 
-from smoothctl.distributed.processes import check_launch
+from smoothctl.distributed.processes import check_launch, started
 from smoothctl.errors import TrainingError
 
 __all__ = ["accelerator_for", "check_strategy"]
@@ -43,6 +44,8 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
         TrainingError: the launcher started several processes that do not see each other.
     """
     mixed = "bf16" if precision == "bf16" else "no"
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    alone = {"LOCAL_RANK": "-1"} if started() == 1 else {}  # whoever has set it is no launcher
+    with patch_environment(**alone):
+        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
     check_launch(accelerator.num_processes)
     return accelerator

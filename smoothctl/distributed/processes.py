@@ -20,6 +20,7 @@ __all__ = [
     "PATIENCE",
     "Processes",
     "check_launch",
+    "check_variables",
     "end",
     "is_first",
     "joined",
@@ -37,6 +38,14 @@ PATIENCE = "SMOOTHCTL_PATIENCE"
 """Environment variable: seconds that a process waits for the others before it gives up."""
 
 _SECONDS = 600.0
+
+_VARIABLES = {
+    "WORLD_SIZE": range(1, 2**31),
+    "RANK": range(2**31),
+    "LOCAL_RANK": range(-1, 2**31),
+    "MASTER_PORT": range(2**16),
+}
+"""What a launcher sets -> the numbers that it may be; −1: there was no launcher."""
 
 _LOST = (
     "Connection closed by peer",
@@ -121,17 +130,45 @@ ALONE = Processes()
 
 def is_first() -> bool:
     """Returns whether this is the process that prints and writes, before they see each other."""
-    return os.environ.get("RANK", "0") == "0"
+    return started() == 1 or _number("RANK", 0) == 0
 
 
 def started() -> int:
     """Returns how many processes the launcher started; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return max(1, _number("WORLD_SIZE", 1))
 
 
 def this_process() -> str:
     """Returns such as 'process 1 on HOST', for messages."""
-    return f"process {os.environ.get('RANK', '0')} on {socket.gethostname()}"
+    return f"process {_number('RANK', 0)} on {socket.gethostname()}"
+
+
+def check_variables() -> None:
+    """Checks the numbers that a launcher puts into the environment.
+
+    Raises:
+        UsageError: one is no such number.
+    """
+    for name, numbers in _VARIABLES.items():
+        text = os.environ.get(name)
+        if text is not None and _number(name, numbers.stop) not in numbers:
+            raise UsageError(
+                f"The environment variable {name} is '{text}' and must be a number that a launcher "
+                "sets: unset it."
+            )
+    if started() > 1 and _number("RANK", 0) >= started():
+        raise UsageError(
+            f"The environment variable RANK is {_number('RANK', 0)}, and the processes of "
+            f"WORLD_SIZE={started()} begin at 0: unset both, or start 'accelerate launch'."
+        )
+
+
+def _number(variable: str, otherwise: int) -> int:
+    """Returns what the environment says; of no number `check_variables` tells."""
+    try:
+        return int(os.environ[variable])
+    except (KeyError, ValueError):
+        return otherwise
 
 
 def patience() -> timedelta:
@@ -185,8 +222,9 @@ def launched(device: str) -> Processes:
 
     Raises:
         TrainingError: several were started that do not see or cannot reach each other.
-        UsageError: the environment's patience is no number of seconds.
+        UsageError: the environment says something else than numbers.
     """
+    check_variables()
     if started() == 1:
         return ALONE
     if "MASTER_ADDR" not in os.environ:
@@ -221,7 +259,7 @@ def _check_gpus(cpu: bool) -> None:
     """
     import torch
 
-    count, index = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    count, index = torch.cuda.device_count(), _number("LOCAL_RANK", 0)
     if not cpu and 0 < count <= index:
         raise TrainingError(
             f"No GPU is left for {this_process()}, which has {count} (CUDA_VISIBLE_DEVICES may "

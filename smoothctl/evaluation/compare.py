@@ -91,7 +91,7 @@ def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _data(run: Run) -> str:
-    config = next(iter(run.configs().values()))
+    config = run.config()
     return json.dumps([config.dataset, config.data, config.data_sha256], sort_keys=True)
 
 

@@ -21,6 +21,7 @@ from smoothctl.metrics.manifold import manifold_scores
 from smoothctl.metrics.moments import Moments
 from smoothctl.metrics.neighbours import Copying, data_copying, nearest
 from smoothctl.rng import generator
+from smoothctl.storage.files import without_folders
 
 __all__ = [
     "DEFAULT_FEATURES",
@@ -206,7 +207,7 @@ def score_images(
         preprocessing=by.features.preprocessing,
         details=by.features.details,
         width=about.moments.width,
-        reference=reference.name,
+        reference=without_folders(reference.name),
         reference_sha256=reference.sha256,
         reference_count=len(reference),
         most_kept=MOST_KEPT,

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.errors import RunError
-from smoothctl.storage.files import check_inside, read_json, remove, write_json
+from smoothctl.storage.files import (
+    check_inside,
+    read_json,
+    remove,
+    said_without_folders,
+    write_json,
+)
 from smoothctl.storage.locks import hold
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ def append_scores(run: Path, entry: Mapping[str, Any]) -> None:
     with hold(run / f".{SCORES}.lock", str(run / SCORES), wait=True):
         for leftover in run.glob(f".{SCORES}.*.tmp"):
             remove(leftover)
-        write_json(run / SCORES, [*read_scores(run), entry])
+        write_json(run / SCORES, [*read_scores(run), _shareable(entry)])
 
 
 def read_scores(run: Path) -> list[Mapping[str, Any]]:
@@ -104,6 +110,15 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[name] = version(name)
     return versions
+
+
+def _shareable(value: Any) -> Any:
+    """Returns an entry whose reasons name no folder of this machine."""
+    if isinstance(value, Mapping):
+        return {key: _shareable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shareable(item) for item in value]
+    return said_without_folders(value) if isinstance(value, str) else value
 
 
 def _finite(value: Any) -> Any:

@@ -36,6 +36,7 @@ from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw_all, is_image_run, samples_key, usable_methods
 from smoothctl.smoothing.batching import AT_ONCE, KEPT_ROWS, Execution
 from smoothctl.smoothing.two_step import TwoStep
+from smoothctl.storage.files import without_folders
 from smoothctl.storage.partial import PartialResults
 
 __all__ = [
@@ -252,8 +253,8 @@ class _Scoring:
             for name in ("true entropy", "off support"):
                 self.missing.pop(name, None)
         return Scores(
-            run=str(self.run.path),
-            dataset=self.dataset.name,
+            run=without_folders(str(self.run.path)),
+            dataset=without_folders(self.dataset.name),
             **stamp(),
             weights=self.run.weights,
             sampler=dict(self.run.sampler),

@@ -98,7 +98,7 @@ def _judge(
 ) -> Plugin:
     """Returns what metadata tell of an entry."""
     group = entry.entry_point.group
-    status, error = Status.BUILT_IN if _built_in(entry) else Status.UNCHECKED, ""
+    status, error = Status.BUILT_IN if entry.built_in else Status.UNCHECKED, ""
     if not allowed(entry.package):
         status = Status.HIDDEN
         error = f"The environment variable {ALLOWED_PACKAGES} does not name its package."
@@ -113,10 +113,6 @@ def _judge(
 def _it(fault: str) -> str:
     """Returns a fault as a sentence."""
     return f"It {fault}" if fault.endswith("?") else f"It {fault}."
-
-
-def _built_in(entry: Entry) -> bool:
-    return entry.package == "smoothctl"
 
 
 def _group_fault(group: str) -> str | None:
@@ -139,15 +135,17 @@ def _rivalry(entry: Entry, packages: list[str]) -> str:
     others = sorted({printable(package) for package in packages if package != entry.package})
     if not others:
         return "Its package declares the name twice; neither can be loaded."
-    name = f"{printable(entry.package)}:{entry.name}"
-    return f"{' and '.join(others)} declares the same name: write {name} for this one."
+    said = f"{' and '.join(others)} declare{'s' * (len(others) == 1)} the same name"
+    if entry.built_in:
+        return f"{said}, and '{entry.name}' means this one."
+    return f"{said}: write {printable(entry.package)}:{entry.name} for this one."
 
 
 def _try(plugins: dict[Entry, Plugin], timeout: float) -> dict[Entry, Plugin]:
     """Returns the entries of other packages that could be tried, as they proved to be."""
     tried = {}
     testable = (Status.UNCHECKED, Status.DUPLICATE)
-    entries = [e for e, plugin in plugins.items() if plugin.status in testable and not _built_in(e)]
+    entries = [e for e, plugin in plugins.items() if plugin.status in testable and not e.built_in]
     for package in dict.fromkeys(entry.package for entry in entries):
         own = [entry for entry in entries if entry.package == package]
         for entry, trial in zip(own, try_entries(own, timeout), strict=True):

@@ -14,7 +14,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
-from smoothctl.errors import UsageError, near_misses
+from smoothctl.errors import UsageError, escaped, near_misses
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -58,6 +58,11 @@ class Entry:
     package: str
     version: str
     entry_point: EntryPoint
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is smoothctl's own."""
+        return canonical(self.package) == "smoothctl"
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,8 @@ def is_plain(name: str) -> bool:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Returns foreign text for a terminal: control characters escaped, long text cut."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    """Returns foreign text for a sentence: `escaped`, and cut where it is long."""
+    return escaped(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def reason(error: BaseException) -> str:
@@ -140,7 +144,7 @@ def check_package(entry: Entry) -> None:
         Fault: the metadata cannot be read, the package was written for another smoothctl, or a
             dependency is missing or has another version than the required ones.
     """
-    if canonical(entry.package) == "smoothctl":
+    if entry.built_in:
         return
     for requirement in _requirements(entry):
         _check_requirement(entry, requirement)
@@ -272,13 +276,22 @@ class Registry(Generic[T]):
         return [e for e in entries if e.entry_point.group == self.group and allowed(e.package)]
 
     def names(self) -> list[str]:
-        """Returns the names that `load` takes; a name of several packages is package:name."""
+        """Returns the names that `load` takes; package:name where the name means another one."""
         entries = [entry for entry in self.entries() if is_plain(entry.name)]
         plain = [entry.name for entry in entries]
-        return [e.name if plain.count(e.name) == 1 else f"{e.package}:{e.name}" for e in entries]
+        return [
+            e.name if e.built_in or plain.count(e.name) == 1 else f"{e.package}:{e.name}"
+            for e in entries
+        ]
+
+    def declares(self, name: str) -> bool:
+        """Returns whether any package declares `name` or `package:name`."""
+        return any(_is_called(entry, name) for entry in self.entries())
 
     def find(self, name: str) -> Entry:
         """Returns the entry called `name` or `package:name`, without importing it.
+
+        A plain name means smoothctl's own entry, whoever else declares it.
 
         Raises:
             UsageError: no package declares it, or several do, or one does so twice.
@@ -287,16 +300,37 @@ class Registry(Generic[T]):
         if not entries:
             missing = f"There is no {self.noun} '{printable(name)}'"
             raise UsageError(f"{missing}{near_misses(name, self.names())}")
+        entries = [entry for entry in entries if entry.built_in] or entries
         packages = dict.fromkeys(printable(entry.package) for entry in entries)
         plain = printable(entries[0].name)
         if len(packages) > 1:
             choices = " or ".join(f"{package}:{plain}" for package in packages)
             raise UsageError(
-                f"Several packages declare the {self.noun} '{plain}': write {choices}."
+                f"Several packages declare the {self.noun} '{plain}': write {choices}, or name one "
+                f"of them in {ALLOWED_PACKAGES}, as for a run in which the plain name stands."
             )
         if len(entries) > 1:
             raise UsageError(f"{_origin(entries[0], self.noun)} is declared twice.")
         return entries[0]
+
+    def qualified(self, name: str) -> str:
+        """Returns what a run records of an entry, so that no package declares it away.
+
+        Returns:
+            The plain name of smoothctl's own, and package:name of another one.
+
+        Raises:
+            UsageError: see `find`.
+        """
+        entry = self.find(name)
+        return entry.name if entry.built_in else f"{canonical(entry.package)}:{entry.name}"
+
+    def same(self, one: str, other: str) -> bool:
+        """Returns whether two recorded names mean one entry; older runs have plain names."""
+        try:
+            return one == other or self.qualified(one) == self.qualified(other)
+        except UsageError:
+            return False
 
     def load(self, name: str) -> T:
         """Imports and returns what is called `name` or `package:name`.
@@ -310,7 +344,8 @@ class Registry(Generic[T]):
     def load_entry(self, entry: Entry) -> T:
         """Imports and returns what an entry stands for.
 
-        What its package requires is checked before the import.
+        What its package requires is checked before the import, and so is, in another process, that
+        the import comes back, where it is the first one in this process and not smoothctl's own.
 
         Raises:
             UsageError: it cannot be used: the message names the package, its version and the error.
@@ -318,9 +353,23 @@ class Registry(Generic[T]):
         try:
             check_entry(entry)
             check_package(entry)
+            if not entry.built_in and entry.entry_point.module not in sys.modules:
+                self._try(entry)
             return self.resolve(entry, sys.stderr)
         except Fault as fault:
             raise UsageError(f"{_origin(entry, self.noun)} {fault}.") from fault
+
+    def _try(self, entry: Entry) -> None:
+        """Tries the import of an entry in another process.
+
+        Raises:
+            Fault: it ends that process, or takes too long.
+        """
+        from smoothctl.registry.trials import fault_of_import
+
+        self.contract()
+        if fault := fault_of_import(entry):
+            raise Fault(fault)
 
     def resolve(self, entry: Entry, printed: TextIO) -> T:
         """Imports and returns what an entry stands for, its metadata unchecked.

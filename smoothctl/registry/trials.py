@@ -1,19 +1,23 @@
 """Tries the entries of a package in child processes, which may crash, hang, exit or print."""
 
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
+from typing import NoReturn
 
 from smoothctl.registry.registry import Entry, printable
 
-__all__ = ["Trial", "try_entries"]
+__all__ = ["Trial", "fault_of_import", "try_entries"]
 
 _PROGRAM = """
 import json, pathlib, sys
@@ -24,6 +28,9 @@ main(asked)
 """
 _START_UP = 120.0
 """Seconds that a child has for importing smoothctl and torch."""
+
+_GLANCE, _PATIENCE = 20, 60.0
+"""Seconds that an import may take in a fork, and then in a fresh process."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,56 @@ class Trial:
 
     fault: str | None
     noisy: bool = False
+
+
+def fault_of_import(entry: Entry) -> str | None:
+    """Returns how the import of an entry would end this process, or keep it waiting for ever.
+
+    A fork of this process tries it first, which takes as long as the import. A fork lacks the
+    threads that may hold a lock here, so that one that does not come back is no proof: then a
+    fresh process has the last word.
+
+    Returns:
+        None where the import comes back, whether it succeeds or not.
+    """
+    if hasattr(os, "fork") and _comes_back(entry.entry_point.load):
+        return None
+    return try_entries([entry], _PATIENCE)[0].fault
+
+
+def _comes_back(load: Callable[[], object]) -> bool:
+    """Returns whether a call returns or raises in a fork of this process."""
+    with mmap.mmap(-1, 1) as came_back, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        pid = os.fork()
+        if not pid:
+            _report(load, came_back)
+        try:
+            os.waitpid(pid, 0)
+        except BaseException:  # a signal to this process
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        finally:
+            with suppress(OSError):  # it has left no process behind
+                os.killpg(pid, signal.SIGKILL)
+        return came_back[0] == 1
+
+
+def _report(load: Callable[[], object], came_back: mmap.mmap) -> NoReturn:
+    """Calls in a fork, which an alarm ends if nothing else does, and marks that it came back."""
+    try:
+        os.setsid()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_GLANCE)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        with suppress(BaseException):
+            load()
+        came_back[0] = 1
+    finally:
+        os._exit(0)
 
 
 def try_entries(entries: Sequence[Entry], timeout: float) -> list[Trial]:

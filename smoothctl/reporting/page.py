@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smoothctl import __version__
 from smoothctl.architectures.base import Progress
-from smoothctl.errors import NotAvailable, SmoothctlError
+from smoothctl.errors import NotAvailable, SmoothctlError, escaped
 from smoothctl.evaluation.compare import of_records
 from smoothctl.evaluation.measurements import ScoreRecord, latest
 from smoothctl.evaluation.records import read_scores
@@ -20,7 +20,7 @@ from smoothctl.reporting.tables import Bold, Table, left, right
 from smoothctl.runs.commands import report_command, sample_command, score_command, shell
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import is_image_run
-from smoothctl.storage.files import write_bytes
+from smoothctl.storage.files import said_without_folders, without_folders, write_bytes
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -68,6 +68,8 @@ def report(
     missing = [with_flags(sentence) for sentence in missing]
     for sentence in missing:
         note(sentence)
+    missing = [_without_places(said, run.path) for said in (*missing, *run.contradictions())]
+    folder = without_folders(str(run.path))
     drawn = (number, seed, run.weights)
     return template.render(
         run=run,
@@ -79,11 +81,18 @@ def report(
         configs=[stage.config for stage in stages],
         stages_table=stages_table(stages),
         pictures=pictures,
-        **_of_scores(run, records),
-        sample_command=shell(sample_command(run.path, *drawn)),
-        report_command=shell(report_command(run.path, *drawn)),
+        **_of_scores(folder, records),
+        sample_command=shell(sample_command(folder, *drawn)),
+        report_command=shell(report_command(folder, *drawn)),
         versions={"smoothctl": __version__, "torch": version("torch")},
     )
+
+
+def _without_places(sentence: str, run: Path) -> str:
+    """Returns a sentence that names files, but not the folders above them."""
+    if run.is_absolute():  # with whatever spaces
+        sentence = sentence.replace(f"{run.parent}/", "./")
+    return said_without_folders(sentence)
 
 
 def write_report(run: Run, path: Path, **how: Any) -> None:
@@ -97,7 +106,7 @@ def write_report(run: Run, path: Path, **how: Any) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    write_bytes(path, report(run, **how).encode("utf-8", "replace"))
+    write_bytes(path, report(run, **how).encode())
 
 
 def _template() -> "Template":
@@ -111,10 +120,21 @@ def _template() -> "Template":
     except ImportError as error:
         raise NotAvailable("The report needs jinja2: run pip install jinja2.") from error
     environment = Environment(
-        autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_readable,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.tests["bold"] = lambda text: isinstance(text, Bold)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _readable(value: Any) -> Any:
+    """Returns what the page shows of a value: what others wrote `escaped`, lines kept."""
+    if hasattr(value, "__html__"):  # a picture, which is the page's own
+        return value
+    return "\n".join(map(escaped, str(value).split("\n")))
 
 
 def _records(run: Run, missing: list[str]) -> list[ScoreRecord]:
@@ -129,7 +149,7 @@ def _records(run: Run, missing: list[str]) -> list[ScoreRecord]:
     return records
 
 
-def _of_scores(run: Run, records: Sequence[ScoreRecord]) -> dict[str, Any]:
+def _of_scores(folder: str, records: Sequence[ScoreRecord]) -> dict[str, Any]:
     """Returns what the page says of scores; where there are many figures, each has a row."""
     newest = {kind: latest(records, kind) or {} for kind in _KINDS}
     scored = [record for record in records if any(record is each for each in newest.values())]
@@ -140,7 +160,7 @@ def _of_scores(run: Run, records: Sequence[ScoreRecord]) -> dict[str, Any]:
     figures = comparison_table(comparison, runs=False)
     if len(comparison.columns) > _MOST_COLUMNS:
         figures = figures.transposed("figure")
-    commands = [score_command(run.path, record) for record in scored or (None,)]
+    commands = [score_command(folder, record) for record in scored or (None,)]
     return {
         "figures": figures,
         "likelihood": likelihood_table(newest["likelihood"], every_unit=True),

@@ -7,7 +7,7 @@ from typing import Any
 
 from smoothctl.evaluation.compare import Comparison, of_records
 from smoothctl.evaluation.measurements import Measure, Measurement, ScoreRecord, dicts_in, number_in
-from smoothctl.reporting.tables import MISSING, Bold, Table, decimals, left, print_table, right
+from smoothctl.reporting.tables import MISSING, Bold, Table, decimals, left, print_table, right, say
 
 __all__ = [
     "comparison_table",
@@ -106,7 +106,7 @@ def print_scores(record: ScoreRecord) -> None:
     """Prints the likelihoods, then the figures of samples, then what is not available."""
     print_table(likelihood_table(record))
     if gain := gain_sentence(record):
-        print(gain)
+        say(gain)
     if record["samples"]:
         print_table(_samples_table(record))
     if record["quality"] is not None:
@@ -119,15 +119,15 @@ def print_quality(quality: Mapping[str, Any]) -> None:
     print_table(_quality_table(quality))
     for name, value in quality["details"].items():
         text = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"{quality['features']}: {name} {text}")
+        say(f"{quality['features']}: {name} {text}")
     for warning in quality["warnings"]:
-        print(f"Note: {warning}")
+        say(f"Note: {warning}")
     _print_missing(quality["not_available"])
 
 
 def _print_missing(reasons: Mapping[str, str]) -> None:
     for name, reason in reasons.items():
-        print(f"{name}: not available: {reason}")
+        say(f"{name}: not available: {reason}")
 
 
 def _samples_table(record: ScoreRecord) -> Table:

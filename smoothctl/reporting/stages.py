@@ -11,8 +11,9 @@ from smoothctl.metrics.gain import gain_note
 from smoothctl.reporting.figures import curves, svg
 from smoothctl.reporting.tables import MISSING, Table, duration, is_number, left, right
 from smoothctl.runs.commands import fit_command, shell
-from smoothctl.runs.config import StageConfig, StageName, Unit
+from smoothctl.runs.config import StageConfig, StageName, Unit, to_toml
 from smoothctl.runs.run import Run, Stage
+from smoothctl.storage.files import without_folders
 
 __all__ = ["StageView", "stage_views", "stages_table"]
 
@@ -32,7 +33,7 @@ class StageView:
         hint: what to do about a denoiser that hardly uses x̃.
         curves: its losses over steps as SVG.
         settings: key, value and source of each line of its config.toml.
-        toml: that file.
+        toml: that file, as the weights say.
         command: fits it.
     """
 
@@ -98,10 +99,13 @@ def _stage(
     stage, config = run.stage(name), configs[name]
     log, unit, state = stage.log(), _unit(config), _state(stage, config, stage.log())
     text = stage.config_file.read_text(encoding="utf-8", errors="replace")
+    made_with = str(tomllib.loads(text).get("smoothctl", ""))
+    sources = {key: without_folders(source) for key, _, source in _settings(text)}
+    text = to_toml(config, sources, made_with)  # as the weights say, and without places
     return StageView(
         name=name,
         config=config,
-        made_with=str(tomllib.loads(text).get("smoothctl", "")),
+        made_with=made_with,
         state=state,
         cells=[
             name,
@@ -120,7 +124,7 @@ def _stage(
         curves=_curves(name, log, unit, missing),
         settings=_settings(text),
         toml=text,
-        command=shell(fit_command(config, run.path, configs.get("prior"))),
+        command=shell(fit_command(config, without_folders(str(run.path)), configs.get("prior"))),
     )
 
 

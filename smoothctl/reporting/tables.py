@@ -1,13 +1,16 @@
-"""Tables for the terminal, Markdown and pages, and how numbers and times are written."""
+"""What is printed: lines, tables for the terminal and Markdown, and how numbers are written."""
 
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+
+from smoothctl.errors import escaped
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -24,6 +27,7 @@ __all__ = [
     "markdown",
     "print_table",
     "right",
+    "say",
 ]
 
 MISSING = "–"
@@ -104,6 +108,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def say(*lines: str) -> None:
+    """Prints lines on stdout, with what others wrote `escaped`."""
+    sys.stdout.write("".join(f"{escaped(line)}\n" for line in lines))
+
+
 def print_table(table: Table, notes: bool = True) -> None:
     """Prints a table on stdout, at least 100 columns wide where stdout is no terminal.
 
@@ -111,31 +120,42 @@ def print_table(table: Table, notes: bool = True) -> None:
         table: what to print; numbers that do not fit beside others come in parts below.
         notes: print its notes, too.
     """
-    console = Console(markup=False)
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(markup=False, width=max(_WIDTH, console.width))
+        console = Console(markup=False, emoji=False, width=max(_WIDTH, console.width))
+    table = _readable(table)
     title = table.title
     for widths in _parts(table, console.width):
         console.print(_shape(table, title, widths))
         title = f"{table.title} (continued)"
-    for note in table.notes if notes else ():
-        print(note)
+    say(*(table.notes if notes else ()))
 
 
 def markdown(table: Table) -> str:
     """Returns a table in Markdown, what is bold between asterisks."""
     rows = [[column.heading for column in table.columns], *_rows(table)]
-    lines = [f"| {' | '.join(map(_escaped, row))} |" for row in rows]
+    lines = [f"| {' | '.join(map(_in_markdown, row))} |" for row in rows]
     rule = " | ".join("---:" if column.right else "---" for column in table.columns)
     body = "\n".join([lines[0], f"| {rule} |", *lines[1:]])
-    notes = "".join(f"\n- {_escaped(note)}" for note in table.notes)
-    return f"### {_escaped(table.title)}\n\n{body}\n" + (f"{notes}\n" if notes else "")
+    notes = "".join(f"\n- {_in_markdown(note)}" for note in table.notes)
+    return f"### {_in_markdown(table.title)}\n\n{body}\n" + (f"{notes}\n" if notes else "")
 
 
-def _escaped(text: str) -> str:
+def _in_markdown(text: str) -> str:
     """Returns text that Markdown shows as it is."""
-    plain = " ".join(re.sub(r"[\\|*_`<[]", r"\\\g<0>", text).split())
+    plain = escaped(" ".join(re.sub(r"[\\|*_`<[]", r"\\\g<0>", text).split()))
     return f"**{plain}**" if isinstance(text, Bold) else plain
+
+
+def _readable(table: Table) -> Table:
+    """Returns a table with all that others wrote `escaped`."""
+    columns = [replace(column, heading=escaped(column.heading)) for column in table.columns]
+    sections = [[list(map(_readable_cell, row)) for row in rows] for rows in table.sections]
+    return Table(escaped(table.title), columns, sections, table.notes)
+
+
+def _readable_cell(text: str) -> str:
+    return Bold(escaped(text)) if isinstance(text, Bold) else escaped(text)
 
 
 def _rows(table: Table) -> Iterator[Sequence[str]]:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from smoothctl import __version__
 from smoothctl.config import as_dict, build, config
 from smoothctl.errors import RunError, UsageError, near_misses
-from smoothctl.storage.files import read_toml
+from smoothctl.registry.groups import REGISTRIES
+from smoothctl.storage.files import read_toml, without_folders
 
 __all__ = [
     "LARGEST_CONFIG",
@@ -20,6 +21,7 @@ __all__ = [
     "TrainingConfig",
     "Unit",
     "from_toml",
+    "is_same",
     "to_toml",
 ]
 
@@ -113,6 +115,12 @@ class StageConfig:
     options: dict[str, Any] = Field(default_factory=dict)
     training: TrainingConfig
 
+    @field_validator("dataset")
+    @classmethod
+    def _without_its_place(cls, name: str) -> str:
+        """Names files without the folders above them, which are nobody's who gets the run."""
+        return without_folders(name)
+
     @model_validator(mode="after")
     def _smoothed_unless_baseline(self) -> "StageConfig":
         if (self.kernel is None or self.sigma is None) != (self.stage == "baseline"):
@@ -161,8 +169,8 @@ class StageConfig:
         Raises:
             RunError: they differ; the message names the key and `where`.
         """
-        same_data = (self.dataset, self.data) == (other.dataset, other.data)
-        if same_data and self.data_sha256 != other.data_sha256:
+        same_data = self.has_same_data(other)
+        if (self.dataset, self.data) == (other.dataset, other.data) and not same_data:
             raise RunError(f"{self.dataset} has changed since {where} was fitted to it.")
         mine, others = (stage.options.get("classes") or 0 for stage in (self, other))
         if mine != others:
@@ -170,16 +178,31 @@ class StageConfig:
                 f"In {where} the {self.stage} has classes={mine} and the {other.stage} "
                 f"classes={others}: condition all stages of a run on the same classes, or none."
             )
-        keys = ["dataset", "data", "event_shape"]
+        keys = ["event_shape"] if same_data else ["dataset", "data", "event_shape"]
         if "baseline" not in (self.stage, other.stage):
             keys += ["kernel", "sigma", "scale"]
         for key in keys:
             mine, others = getattr(self, key), getattr(other, key)
-            if mine != others:
+            if not is_same(key, mine, others):
                 raise RunError(
                     f"In {where} the {self.stage} has {key} {mine} and the {other.stage} {others}: "
                     "one run folder holds one; choose another folder, or remove a stage."
                 )
+
+    def check_data(self, fingerprint: str | None, event_shape: tuple[int, ...], where: str) -> None:
+        """Checks that data which were opened are those that the stage was fitted to.
+
+        Raises:
+            RunError: they are not.
+        """
+        if (self.data_sha256, self.event_shape) != (fingerprint, event_shape):
+            raise RunError(f"{self.dataset} has changed since {where} was fitted to it.")
+
+    def has_same_data(self, other: "StageConfig") -> bool:
+        """Returns whether two stages were fitted to the same data, however called."""
+        if self.data_sha256 is None:
+            return is_same("dataset", self.dataset, other.dataset) and self.data == other.data
+        return self.data_sha256 == other.data_sha256
 
     def differences(self, other: "StageConfig", longer: bool = False) -> list[str]:
         """Returns 'key: mine → other' for each value that differs and matters for the weights.
@@ -192,28 +215,31 @@ class StageConfig:
         """
         mine, others = _flatten(self.to_dict()), _flatten(other.to_dict())
         free = {"smoothctl", "preset", "training.on_nan"}
+        if self.has_same_data(other):
+            free.add("dataset")
         if longer and other.training.steps > self.training.steps:
             free.add("training.steps")
         keys = sorted((mine.keys() | others.keys()) - free)
         return [
             f"{key}: {mine.get(key, 'none')} → {others.get(key, 'none')}"
             for key in keys
-            if mine.get(key) != others.get(key) and not _is_newer(key, mine, others)
+            if not is_same(key, mine.get(key), others.get(key)) and not _is_newer(key, mine, others)
         ]
 
 
-def to_toml(stage: StageConfig, sources: Mapping[str, str]) -> str:
+def to_toml(stage: StageConfig, sources: Mapping[str, str], version: str = __version__) -> str:
     """Returns config.toml: every value, with where it came from as a comment.
 
     Args:
         stage: the configuration.
         sources: dotted key -> "default", "command line", … ; others are "default".
+        version: of the smoothctl that fitted it.
     """
     import tomlkit
 
     document = tomlkit.document()
     document.add(tomlkit.comment(f"smoothctl fit-{stage.stage} --config THIS_FILE recreates it"))
-    for key, value in stage.to_dict().items():
+    for key, value in {**stage.to_dict(), "smoothctl": version}.items():
         if isinstance(value, dict):
             table = tomlkit.table()
             for name, item in value.items():
@@ -259,6 +285,14 @@ def _with_meant(values: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("stage") != "denoiser" or not isinstance(options, Mapping):
         return dict(values)
     return {**values, "options": {**meant, **options}}
+
+
+def is_same(key: str, mine: Any, others: Any) -> bool:
+    """Returns whether two values of a key mean the same, be it an entry's name of older runs."""
+    registry = REGISTRIES.get(f"smoothctl.{key}s")
+    if registry is not None and isinstance(mine, str) and isinstance(others, str):
+        return registry.same(mine, others)
+    return bool(mine == others)
 
 
 def _is_newer(key: str, mine: Mapping[str, Any], others: Mapping[str, Any]) -> bool:

@@ -2,17 +2,19 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from smoothctl import architectures, datasets, kernels
-from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.runs.config import LARGEST_CONFIG, StageConfig, StageName
 from smoothctl.runs.models import build_density, check_sizes, load_density
+from smoothctl.runs.places import recall, remember
 from smoothctl.storage.files import check_format, check_inside, parse_json, read_toml
+from smoothctl.storage.weights import read_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,7 @@ __all__ = [
     "load_density",
     "load_run",
     "newest_run",
+    "place_of",
 ]
 
 Weights = Literal["last", "best"]
@@ -106,11 +109,30 @@ class Stage:
         )
 
     def config(self) -> StageConfig:
-        """Reads config.toml.
+        """Returns what the weights say that they were fitted with; of half a stage, config.toml.
 
         Raises:
             RunError: missing, damaged, of a newer format, or not of a stage that we would fit.
         """
+        written = self._written()
+        if not self.complete:
+            return written
+        file = self.weights_file()
+        config = StageConfig.from_dict(read_metadata(file), str(file))
+        check_sizes(config, str(file))
+        return config
+
+    def contradictions(self) -> list[str]:
+        """Returns a sentence for a config.toml that says something else than the weights."""
+        if not (self.complete and (keys := self._written().differences(self.config()))):
+            return []
+        return [
+            f"{self.config_file} is not what its weights were fitted with, which counts: "
+            f"{'; '.join(keys)}."
+        ]
+
+    def _written(self) -> StageConfig:
+        """Reads config.toml."""
         file = self.config_file
         values = read_toml(file, LARGEST_CONFIG)
         check_format(values.get("format"), str(file))
@@ -139,12 +161,15 @@ class Run:
         weights: "last" (averaged weights at the end) or "best" (lowest validation loss).
         device: where the models go.
         sampler: settings of the stages that change samples alone, chosen anew for sampling.
+        place: where the data are that the stages were fitted to; None: where the user of this
+            machine named them last.
     """
 
     path: Path
     weights: Weights = "last"
     device: "str | torch.device" = "cpu"
     sampler: Mapping[str, Any] = field(default_factory=dict)
+    place: str | None = None
 
     def stage(self, name: StageName) -> Stage:
         """Returns a stage, whether it exists or not."""
@@ -176,17 +201,45 @@ class Run:
         """Returns the configuration of each complete stage."""
         return {name: self.stage(name).config() for name in self.stages()}
 
-    def dataset(self) -> "Dataset":
-        """Opens the dataset that the stages were fitted to.
+    def config(self) -> StageConfig:
+        """Returns a complete stage's configuration: data and smoothing are those of all of them.
 
         Raises:
-            DataError: its files are missing.
-            RunError: its files have changed since.
+            RunError: there is none, or all are damaged.
         """
-        config = next(iter(self.configs().values()))
-        dataset = datasets.open_dataset(config.dataset, config.data)
-        if dataset.fingerprint != config.data_sha256:
-            raise RunError(f"{config.dataset} has changed since {self.path} was fitted to it.")
+        damage = RunError(f"{self.path} holds no complete stage; fit-prior makes one.")
+        for name in reversed(self.stages()):
+            try:
+                return self.stage(name).config()
+            except RunError as error:
+                damage = error
+        raise damage
+
+    def contradictions(self) -> list[str]:
+        """Returns a sentence for each config.toml that says something else than its weights."""
+        said = []
+        for name in self.stages():
+            with suppress(RunError):  # that it is damaged is said where it is needed
+                said += self.stage(name).contradictions()
+        return said
+
+    def dataset(self) -> "Dataset":
+        """Opens the dataset that the stages were fitted to, where the user says that it is.
+
+        Raises:
+            DataError: its files are missing, or nobody has said where they are.
+            RunError: its files have changed since, or no installed package has it.
+        """
+        config = self.config()
+        try:
+            place = self.place or place_of(config, str(self.path))
+            dataset = datasets.open_dataset(place, config.data)
+        except UsageError as error:
+            raise RunError(f"The data of {self.path} cannot be opened: {error}") from error
+        config.check_data(dataset.fingerprint, dataset.event_shape, str(self.path))
+        if self.place is not None:
+            with suppress(RunError):  # then it has to be said again
+                remember(dataset.fingerprint, datasets.canonical_name(self.place))
         return dataset
 
     def density(self, name: StageName) -> "Density":
@@ -244,11 +297,36 @@ class Run:
         return TwoStep(kernel, prior, denoiser)
 
 
+def place_of(config: StageConfig, where: str) -> str:
+    """Returns what to open for the data that a stage was fitted to.
+
+    Args:
+        config: the stage's; it says what the data are, and never where.
+        where: the run, for messages.
+
+    Raises:
+        UsageError: no installed package has the dataset.
+        DataError: nobody has named the data on this machine.
+    """
+    if datasets.is_packaged(config.dataset):
+        return config.dataset
+    place = recall(config.data_sha256)
+    if place is None:
+        there = "PATH" if config.dataset.startswith("./") else config.dataset
+        raise DataError(
+            f"Where the data of {where} are, {config.dataset}, was not said on this machine: add "
+            f"`dataset={there}`."
+        )
+    return place
+
+
 def load_run(
     path: str | Path,
     weights: Weights = "last",
     device: "str | torch.device" = "cpu",
     sampler: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Run:
     """Opens a run folder.
 
@@ -257,12 +335,15 @@ def load_run(
         weights: "last" or "best".
         device: where the models go.
         sampler: settings of the stages that change samples alone (`Density.sampler_settings`).
+        dataset: where the run's data are, if it came from elsewhere or they have moved; what
+            `open_dataset` takes.
+        note: told a sentence for each stage whose config.toml is not what its weights say.
 
     Raises:
         RunError: there is no such folder, or no complete stage in it.
         UsageError: no stage has such a sampler setting, or its value is wrong.
     """
-    run = Run(Path(path), weights, device, sampler or {})
+    run = Run(Path(path), weights, device, sampler or {}, dataset)
     if not run.path.is_dir():
         raise RunError(f"There is no run folder {path}; fit-prior makes one.")
     if not run.stages():
@@ -270,6 +351,9 @@ def load_run(
         if started:
             raise RunError(" ".join(stage.lacking() for stage in started))
         raise RunError(f"{path} holds no complete stage; fit-prior makes one.")
+    if note is not None:
+        for sentence in run.contradictions():
+            note(sentence)
     _check_sampler(run)
     return run
 

@@ -74,7 +74,7 @@ class Samples(NamedTuple):
 
 def event_shape(run: Run) -> tuple[int, ...]:
     """Returns the shape of the events that the run's stages model."""
-    return next(iter(run.configs().values())).event_shape
+    return run.config().event_shape
 
 
 def is_image_run(run: Run) -> bool:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tomllib
 import uuid
@@ -28,7 +29,9 @@ __all__ = [
     "read_toml",
     "remove",
     "remove_leftovers",
+    "said_without_folders",
     "verify_manifest",
+    "without_folders",
     "write_bytes",
     "write_json",
 ]
@@ -165,6 +168,9 @@ def _check(value: Any, deepest: int = _DEEPEST) -> None:
         _check(item, deepest - 1)
 
 
+_FOLDERS = re.compile(r"(?<![^\s('\"=])/(?:[^/\s]+/)+")
+"""The folders of an absolute path in a sentence."""
+
 MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 2**20
 
@@ -247,6 +253,17 @@ def new_folder(path: Path) -> Iterator[Path]:
             remove(old)
 
 
+def without_folders(name: str) -> str:
+    """Returns what may be given to others of a name: of an absolute path ./NAME, else all of it."""
+    path = Path(name)
+    return f"./{path.name}" if path.is_absolute() else name
+
+
+def said_without_folders(sentence: str) -> str:
+    """Returns a sentence that names files by ./NAME, and not the folders above them."""
+    return _FOLDERS.sub("./", sentence)
+
+
 def verify_manifest(folder: Path, *required: str) -> None:
     """Checks every file of a folder against its manifest.
 
@@ -268,17 +285,25 @@ def verify_manifest(folder: Path, *required: str) -> None:
     for name in required:
         if name not in expected:
             raise RunError(f"{folder} is incomplete: its manifest does not list {name}.")
+    there = _files_of(folder)
     for name, value in expected.items():
-        if name in ("", ".", "..") or {"/", "\0"} & set(name):
-            raise RunError(f"{folder} is damaged: its manifest lists {name!r:.80}, no file of it.")
-        if not check_inside(folder / name, folder.parent).is_file():
-            raise RunError(f"{folder} is incomplete: {name} is missing.")
+        if name not in there:
+            raise RunError(f"{folder} is incomplete: it has no file {name!r:.80} of its manifest.")
+        path = check_inside(folder / name, folder.parent)
         try:
-            digest = _sha256(folder / name)
+            digest = _sha256(path)
         except OSError as error:
-            raise RunError(f"{folder / name} cannot be read: {error.strerror}.") from error
+            raise RunError(f"{path} cannot be read: {error.strerror}.") from error
         if digest != value:
-            raise RunError(f"{folder / name} is damaged: its SHA-256 is not the manifest's.")
+            raise RunError(f"{path} is damaged: its SHA-256 is not the manifest's.")
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Returns the names of a folder's files, so that no foreign name is looked up."""
+    try:
+        return {path.name for path in folder.iterdir() if path.is_file()}
+    except OSError as error:
+        raise RunError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from smoothctl.storage.files import check_format, parse_json, write_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METADATA_KEY", "packed", "read_weights", "write_weights"]
+__all__ = ["METADATA_KEY", "packed", "read_metadata", "read_weights", "write_weights"]
 
 METADATA_KEY = "smoothctl"
 """All our metadata is one sorted JSON string under this key, so that files are reproducible."""
@@ -57,22 +58,42 @@ def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
         RunError: missing, empty, truncated, damaged, of another or a newer format, or not
             written by smoothctl; each has its own sentence.
     """
+    with _opened(path) as file:
+        ours = _ours(path, file.metadata() or {})
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    expected = ours.pop(_DIGEST, None)
+    if expected is not None and expected != _sha256(tensors, ours):
+        raise _damaged(path, "its SHA-256 is not the one that was written into it")
+    return tensors, ours
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Returns our metadata alone; their SHA-256 is checked where the tensors are read.
+
+    Raises:
+        RunError: see `read_weights`.
+    """
+    with _opened(path) as file:
+        ours = _ours(path, file.metadata() or {})
+    ours.pop(_DIGEST, None)
+    return ours
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens a safetensors file of full length; what is wrong with it is one sentence."""
     from safetensors import SafetensorError, safe_open
 
     _check_layout(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise _damaged(path, str(error)) from error
-    return tensors, _ours(path, tensors, metadata)
 
 
-def _ours(
-    path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]
-) -> dict[str, Any]:
-    """Returns our metadata without the SHA-256, which has been checked."""
+def _ours(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Returns our metadata, the SHA-256 among them."""
     if METADATA_KEY not in metadata:
         raise RunError(f"{path} was not written by smoothctl: it has no '{METADATA_KEY}' metadata.")
     try:
@@ -82,9 +103,6 @@ def _ours(
     if not isinstance(ours, dict):
         raise _damaged(path, "its metadata are no table")
     check_format(ours.get("format"), str(path))
-    expected = ours.pop(_DIGEST, None)
-    if expected is not None and expected != _sha256(tensors, ours):
-        raise _damaged(path, "its SHA-256 is not the one that was written into it")
     return ours
 
 

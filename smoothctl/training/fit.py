@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from smoothctl import datasets
 from smoothctl.architectures.base import Density
 from smoothctl.datasets.base import Dataset
 from smoothctl.distributed.devices import accelerator_for, check_strategy
 from smoothctl.distributed.processes import launched, lost
-from smoothctl.errors import TrainingError, UsageError
+from smoothctl.errors import RunError, TrainingError, UsageError
 from smoothctl.runs.config import StageName
 from smoothctl.runs.models import build_density, take_weights
+from smoothctl.runs.places import remember
 from smoothctl.runs.run import Run, Stage
 from smoothctl.training.folder import (
     check_same_config,
@@ -106,6 +108,8 @@ def fit_stage(name: StageName, settings: FitSettings, reporter: Reporter | None 
     check_strategy()
     processes = launched(settings.device)
     plan = resolve(name, settings, reporter)
+    if processes.is_first:
+        _remember(plan, reporter)
     stage = plan.stage
     with _lost_noticed(stage), claimed(stage, processes, reporter.note) as lock:
         if processes.first(lock is not None and is_settled(plan)):
@@ -122,6 +126,17 @@ def fit_stage(name: StageName, settings: FitSettings, reporter: Reporter | None 
             clear_replaced(stage)
         processes.first(None)  # and now the weights
     return plan
+
+
+def _remember(plan: FitPlan, reporter: Reporter) -> None:
+    """Keeps where the data are, for the verbs that open the run later."""
+    place = plan.place
+    if datasets.is_packaged(place):
+        return
+    try:
+        remember(plan.config.data_sha256, place)
+    except RunError as error:
+        reporter.note(f"{error} Verbs that need these data take `dataset={place}`.")
 
 
 @contextmanager

@@ -94,15 +94,14 @@ def check_same_folder(processes: Processes, stage: Stage, step: int) -> None:
     Raises:
         TrainingError: one of them sees another folder.
     """
-    checkpoint = f"a checkpoint of step {step}" if step else "no checkpoint"
-    mine = checkpoint if stage.started else "no config.toml"
+    checkpoint = f"the checkpoint of step {step}" if step else "no checkpoint"
+    mine = f"config.toml and {checkpoint}" if stage.started else "no config.toml"
     everyone = processes.gather((processes.name, mine))
     for name, other in everyone:
         if other != everyone[0][1]:
             raise TrainingError(
-                f"{name} does not see the run folder of {stage.path} as process 0 "
-                f"does: it finds {other} there, and not {everyone[0][1]}; all hosts need a folder "
-                "that they share."
+                f"{name} finds {other} in {stage.path}, where process 0 finds {everyone[0][1]}: "
+                "all hosts need a run folder that they share."
             )
 
 

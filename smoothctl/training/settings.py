@@ -10,22 +10,25 @@ from smoothctl import architectures, datasets, kernels
 from smoothctl.architectures.base import Density
 from smoothctl.config import as_dict, build, errors_of
 from smoothctl.datasets.base import Dataset, Domain
-from smoothctl.errors import RunError, UsageError, near_misses
+from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.kernels.base import Kernel
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.spreads import differ, spreads
-from smoothctl.runs.config import Precision, StageConfig, StageName, TrainingConfig
-from smoothctl.runs.run import RUNS, Run, Stage
+from smoothctl.runs.config import Precision, StageConfig, StageName, TrainingConfig, is_same
+from smoothctl.runs.run import RUNS, Run, Stage, place_of
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["FitPlan", "FitSettings", "resolve"]
+__all__ = ["DESCRIBED", "FitPlan", "FitSettings", "resolve"]
 
 DEFAULT_DATASETS: dict[Domain, str] = {"vector": "rings", "image": "digits"}
 DEFAULT_ARCHITECTURES: dict[Domain, str] = {"vector": "made", "image": "pixelcnnpp"}
+DESCRIBED = ("data_sha256", "event_shape", "levels")
+"""What a configuration says of its data."""
+
 DEFAULT_KERNEL = "gaussian"
 _SHA256 = "sha256:"
 _OF_SMOOTHING = ("kernel", "sigma", "standardise", "scale")
-_INHERITED = ("dataset", "data", "kernel", "sigma", "scale")
+_INHERITED = ("data", "kernel", "sigma", "scale")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class FitSettings:
     """What the caller chose; None and missing keys mean the default.
 
     Args:
-        dataset: registered name, path, or id on the Hugging Face hub; see `open_dataset`.
+        dataset: registered name, path, or id on the Hugging Face hub; see `open_dataset`. A
+            denoiser's are its prior's data, which may have moved.
         architecture: registered name.
         kernel: registered name.
         sigma: standard deviation of the smoothing, in data units; where columns are standardised,
@@ -51,6 +55,8 @@ class FitSettings:
         training: settings of `TrainingConfig`.
         init_from: a weights file to start from, of the same architecture and settings; what is
             recorded of it is its SHA-256.
+        described: what `dataset` must turn out to be: `data_sha256`, `event_shape` and `levels` of
+            the configuration that a fit repeats.
         overwrite: replace a stage that was fitted with another configuration.
         sources: dotted key -> where the value came from, for config.toml.
     """
@@ -70,6 +76,7 @@ class FitSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     init_from: str | Path | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,6 +115,11 @@ class FitPlan:
     run: Run
 
     @property
+    def place(self) -> str:
+        """What was opened as the dataset; the configuration names it without its folders."""
+        return _dataset_name(self.settings)
+
+    @property
     def stage(self) -> Stage:
         """The stage's folder."""
         return self.run.stage(self.config.stage)
@@ -128,6 +140,7 @@ def resolve(stage: StageName, settings: FitSettings, reporter: Reporter) -> FitP
     model = None if settings.architecture is None else _model(settings, settings.architecture)
     name = _dataset_name(settings)
     dataset = datasets.open_dataset(name, settings.data, reporter.note)
+    _check_described(settings, name, dataset)
     if model is None:
         model = _model(settings, DEFAULT_ARCHITECTURES[dataset.domain])
     if settings.dataset is None or settings.architecture is None:
@@ -173,10 +186,10 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
             data_sha256=dataset.fingerprint,
             event_shape=dataset.event_shape,
             levels=dataset.levels,
-            kernel=settings.kernel,
+            kernel=settings.kernel and kernels.registry.qualified(settings.kernel),
             sigma=settings.sigma,
             scale=None if settings.scale is None else tuple(settings.scale),
-            architecture=architecture,
+            architecture=architectures.registry.qualified(architecture),
             preset=settings.preset,
             seed=settings.seed,
             precision=settings.precision,
@@ -208,7 +221,7 @@ def _suited(stage: Stage, model: _Model, examples: int) -> dict[str, Any]:
     suited = dict(model.cls.suited(stage.path.name, epochs, chosen))
     if suited and stage.started and not model.settings.overwrite:
         begun = stage.config()
-        if begun.architecture == model.settings.architecture:
+        if architectures.registry.same(begun.architecture, str(model.settings.architecture)):
             suited |= {key: begun.options[key] for key in suited if key in begun.options}
     return {key: value for key, value in suited.items() if key not in chosen}
 
@@ -255,6 +268,22 @@ def _digest(file: str) -> str:
         raise UsageError(f"`init_from={file}`: {error.strerror or error}.") from error
 
 
+def _check_described(settings: FitSettings, name: str, dataset: Dataset) -> None:
+    """Checks that the data are those of the configuration that is repeated.
+
+    Raises:
+        DataError: they are not.
+    """
+    source = settings.sources.get("described", "the configuration")
+    for key, value in settings.described.items():
+        found = dataset.fingerprint if key == "data_sha256" else getattr(dataset, key)
+        if found != (tuple(value) if isinstance(value, list) else value):
+            raise DataError(
+                f"{name} is not, or no longer, what {source} was fitted to ({key} is {found}, not "
+                f"{value}): name the same data by `dataset`."
+            )
+
+
 def _dataset_name(settings: FitSettings) -> str:
     """Returns the chosen dataset, or the embedded one of the architecture's domain."""
     if settings.dataset is not None:  # an empty name is an unknown one
@@ -284,7 +313,8 @@ def _smoothed(stage: StageName, model: _Model, dataset: Dataset, reporter: Repor
             )
         return model
     kernel = DEFAULT_KERNEL if settings.kernel is None else settings.kernel
-    if stage == "prior" and cls.required_kernel not in (None, kernel):
+    required = cls.required_kernel or kernel
+    if stage == "prior" and not kernels.registry.same(required, kernel):
         raise UsageError(
             f"The noise of {settings.architecture} is {cls.required_kernel}: it cannot be a prior "
             f"of data smoothed by {kernel}; take `kernel={cls.required_kernel}`."
@@ -349,17 +379,24 @@ def _inherit(settings: FitSettings, reporter: Reporter) -> FitSettings:
     """
     prior = _prior_of(settings)
     config = prior.config()
+    for sentence in prior.contradictions():
+        reporter.note(sentence)
     _check_inherited(settings, config, prior.config_file)
     inherited = {key: getattr(config, key) for key in _INHERITED}
-    keys = [*_INHERITED, *(f"data.{name}" for name in config.data)]
+    if settings.dataset is None:
+        inherited["dataset"] = place_of(config, str(settings.out))
+    keys = [*inherited, *(f"data.{name}" for name in config.data)]
+    sources = {**dict.fromkeys(keys, "prior"), "described": f"the prior in {settings.out}"}
+    inherited["described"] = {key: getattr(config, key) for key in DESCRIBED}
     inherited["standardise"] = config.scale is not None
-    settings = settings.filled(dict.fromkeys(keys, "prior"), **inherited)
+    settings = settings.filled(sources, **inherited)
     cls = architectures.load(config.architecture)
     if settings.architecture is None and not cls.conditional:
         default = DEFAULT_ARCHITECTURES[cls.domain]
         reporter.note(f"Takes {default}: the prior's {config.architecture} can be no denoiser.")
         return replace(settings, architecture=default)
-    if settings.architecture not in (None, config.architecture):
+    chosen = settings.architecture or config.architecture
+    if not architectures.registry.same(chosen, config.architecture):
         return settings
     return _inherit_model(settings, config)
 
@@ -412,11 +449,12 @@ def _check_inherited(settings: FitSettings, prior: StageConfig, file: Path) -> N
         )
     chosen = {key: getattr(settings, key) for key in _INHERITED}
     chosen["data"] = dict(settings.data) or None
-    chosen["dataset"] = None if settings.dataset is None else _dataset_name(settings)
+    if settings.dataset is not None and prior.data_sha256 is None:  # else that is compared
+        chosen["dataset"] = _dataset_name(settings)
     chosen["scale"] = None if settings.scale is None else tuple(settings.scale)
     for key, value in chosen.items():
         inherited = getattr(prior, key)
-        if value is not None and value != inherited:
+        if value is not None and not is_same(key, value, inherited):
             raise RunError(
                 f"The denoiser's {key} ({value}) is not its prior's ({inherited} in {file}): leave "
                 "it out, or fit another prior."
