@@ -288,13 +288,15 @@ class TestCache:
         assert changed.fingerprint != first.fingerprint
         assert len(list(cache.iterdir())) == 2
 
-    @pytest.mark.parametrize("damage", ["cut", "index", "deep", "old", "gone", "pipe", "labels"])
+    @pytest.mark.parametrize(
+        "damage", ["cut", "index", "deep", "old", "gone", "pipe", "link", "labels"]
+    )
     def test_rebuilt_when_damaged(self, root: Path, cache: Path, damage: str) -> None:
         for split in ("train", "test"):
             _folder(root / split, _images((N, 6, 6)), lambda i: f"{'ab'[i % 2]}/{i}.png")
         before = datasets.open_dataset(str(root))
         folder = next(cache.iterdir())
-        images, labels, index = (folder / f"train.{n}" for n in ("images", "labels", "index"))
+        images, labels = (folder / f"train.{name}" for name in ("images", "labels"))
         index = folder / "index.json"
         written = json.loads(index.read_text())
         written.pop("check")
@@ -304,6 +306,7 @@ class TestCache:
             "deep": lambda: index.write_text("[" * 100_000),
             "old": lambda: index.write_text(json.dumps({**written, "format": 1})),
             "gone": images.unlink,
+            "link": lambda: (images.unlink(), images.symlink_to("nowhere")),
             "pipe": lambda: (labels.unlink(), os.mkfifo(labels)),
             "labels": lambda: labels.write_bytes(labels.read_bytes()[::-1]),
         }
@@ -344,7 +347,7 @@ class TestCache:
         before = datasets.open_dataset(str(root))
         index = next(cache.iterdir()) / "index.json"
         content = index.read_bytes()
-        for at in range(0, len(content), 17):
+        for at in range(0, len(content), 29):
             index.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
             after = datasets.open_dataset(str(root))
             assert (after.fingerprint, after.classes) == (before.fingerprint, before.classes)

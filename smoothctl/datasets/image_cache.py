@@ -153,7 +153,7 @@ def _check_readable(folder: Path) -> None:
     """Checks that this user may read what another one may have made."""
     try:
         for path in folder.iterdir():
-            if not os.access(path, os.R_OK):
+            if path.exists() and not os.access(path, os.R_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileNotFoundError, NotADirectoryError):
         return
