@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from PIL import Image
 
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.pictures import read_events, read_mask
-from smoothctl.errors import DataError, SmoothctlError
+from smoothctl.errors import DataError, SmoothctlError, UsageError
 from smoothctl.metrics.image_sets import open_images
 
 SHAPE = (1, 8, 8)
@@ -118,7 +119,7 @@ def test_what_is_no_file_is_left_out_or_refused(tmp_path: Path) -> None:
     assert read_events(tmp_path, SHAPE).shape[0] == 1
     os.mkfifo(tmp_path / "pipe.png")
     assert read_events(tmp_path, SHAPE).shape[0] == 1
-    with pytest.raises(DataError, match="neither a file nor a folder"):
+    with pytest.raises(DataError, match="no plain file"):
         read_events(tmp_path / "pipe.png", SHAPE)
     with pytest.raises(DataError, match="holds no images"):
         read_events(tmp_path / "folder.png", SHAPE)
@@ -299,3 +300,186 @@ def test_little_data_take_little_memory(tmp_path: Path) -> None:
         assert "read" not in said
         assert seconds < 5
         assert peak < 500
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, which a test may look into."""
+    monkeypatch.setenv("SMOOTHCTL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def pictures(folder: Path, *contents: bytes) -> Path:
+    """A folder of twenty small images after others."""
+    folder.mkdir()
+    for number, content in enumerate([*contents, *[WHOLE] * 20]):
+        (folder / f"{number:02}.png").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("setting", [{"size": 40_000}, {"size": 10**400}, {"crop": 10**6}])
+def test_settings_that_describe_enormous_images_are_refused(
+    tmp_path: Path, cache: Path, setting: dict[str, int]
+) -> None:
+    folder = str(pictures(tmp_path / "pictures"))
+    for read in (open_dataset, lambda path, given: open_images(path, options=given)):
+        with pytest.raises(UsageError, match=f"'{next(iter(setting))}' is wrong: .*less than"):
+            read(folder, setting)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        (png(9000, 9000), {}, "9000×9000 pixels in 1 channel:"),
+        (png(2049, 2048), {}, "2049×2048 pixels in 1 channel:"),
+        (png(3000, 3000), {"crop": 2900}, "2900×2900 pixels in 1 channel:"),
+        (encoded(Image.new("RGB", (1200, 1200))), {}, "1200×1200 pixels in 3 channels:"),
+        (encoded(Image.new("L", (1200, 1200))), {"grey": False}, "1200×1200 pixels in 3"),
+        (WHOLE, {"size": 1200, "grey": False}, "1200×1200 pixels in 3 channels:"),
+    ],
+)
+def test_images_that_are_no_event_are_refused(
+    tmp_path: Path, cache: Path, content: bytes, options: dict, said: str
+) -> None:
+    folder = pictures(tmp_path / "pictures", content)
+    with pytest.raises(DataError, match=rf"00\.png would be {said} .*4,194,304 values"):
+        open_dataset(str(folder), options)
+    assert list(cache.glob("images/*")) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "x.npy", "x-idx3-ubyte", "x.parquet"])
+def test_images_that_do_not_fit_on_the_disk_are_refused(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    images = np.stack([grey(seed) for seed in range(20)])
+    path = tmp_path / kind
+    if kind == "folder":
+        pictures(path)
+    elif kind == "x.npy":
+        np.save(path, images)
+    elif kind == "x-idx3-ubyte":
+        path.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 20, 8, 8) + images.tobytes())
+    else:
+        table(path, [{"bytes": WHOLE, "path": None}] * 20)
+    free = shutil.disk_usage(tmp_path)._replace(free=20 * 2**20 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(DataError, match=rf"{kind} take 20 MiB, and {cache}/images has 20 MiB left"):
+        open_dataset(str(path), {"size": 1024})
+    assert list(cache.glob("images/*")) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=20 * 2**20))
+    assert len(open_dataset(str(path), {"size": 1024}).test) == 2
+
+
+def test_arrays_of_enormous_images_take_no_memory(tmp_path: Path) -> None:
+    with (tmp_path / "x.npy").open("wb") as file:
+        file.write(npy((20, 20_000, 20_000), "|u1"))
+        file.truncate(file.tell() + 20 * 20_000**2)  # takes no disk
+    with pytest.raises(DataError, match="holds images of 400,000,000 bytes: 268,435,456 may be"):
+        open_dataset(str(tmp_path / "x.npy"), {"size": 4})
+
+
+@pytest.mark.parametrize("label", [2**16, 2**40, 2**64 - 1])
+def test_absurd_classes_are_refused(tmp_path: Path, label: int) -> None:
+    images = np.stack([grey(seed) for seed in range(20)])
+    np.savez(tmp_path / "x.npz", images=images, labels=np.full(20, label, np.uint64))
+    with pytest.raises(DataError, match=f"Image 0 of .* is of class {label}: number classes below"):
+        open_dataset(str(tmp_path / "x.npz"))
+    np.savez(tmp_path / "x.npz", images=images, labels=np.arange(20) - 1)
+    assert open_dataset(str(tmp_path / "x.npz")).classes is None  # -1 is no class
+
+
+def test_labels_that_are_too_many_are_not_read(tmp_path: Path) -> None:
+    images = np.stack([grey(seed) for seed in range(20)])
+    labels = npy((2**27,), "<i8", bytes(80))
+    stored = npy(images.shape, "|u1", images.tobytes())
+    (tmp_path / "x.npz").write_bytes(npz(images=stored, y=labels))
+    with pytest.raises(DataError, match="must be 20 whole numbers, one an image, not int64"):
+        open_dataset(str(tmp_path / "x.npz"))
+
+
+def table(path: Path, rows: list[dict]) -> Path:
+    """A Parquet file of a column of images."""
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    path.parent.mkdir(exist_ok=True)
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    write_table(pa.table({"image": pa.array(rows, kind)}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["{outside}/secret.png", "../secret.png", "link.png", "in/../../secret.png", "down/secret.png"],
+)
+def test_rows_open_no_file_elsewhere(tmp_path: Path, cache: Path, named: str) -> None:
+    folder = tmp_path / "table"
+    good = {"bytes": WHOLE, "path": "/etc/hostname"}  # with bytes, it is a name alone
+    rows = [*[good] * 20, {"bytes": None, "path": named.format(outside=tmp_path)}]
+    path = table(folder / "x.parquet", rows)
+    (tmp_path / "secret.png").write_bytes(WHOLE)
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "down").symlink_to(tmp_path)
+    for given in (path, f"{folder}/*.parquet"):
+        for options in ({}, {"skip_corrupt": True}):
+            with pytest.raises(DataError, match=r"Row 20 of .*names the file '.*', which does not"):
+                open_dataset(str(given), options)
+    assert list(cache.glob("images/*")) == []
+
+
+@pytest.mark.parametrize("how", ["beside", "absolute"])
+def test_rows_open_files_beside_their_table(tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "table"
+    rows = [{"bytes": None, "path": f"{i}.png" if how == "beside" else f"{folder}/{i}.png"}
+            for i in range(20)]  # fmt: skip
+    path = table(folder / "x.parquet", rows)
+    for number in range(20):
+        (folder / f"{number}.png").write_bytes(WHOLE)
+    assert len(open_dataset(str(path)).test) == 2
+    (folder / "7.png").unlink()
+    os.mkfifo(folder / "7.png")
+    with pytest.raises(DataError, match=r"Row 7 of .*cannot be decoded .*it is no plain file"):
+        open_dataset(str(path), {"size": 4})
+
+
+@pytest.mark.parametrize("row", [None, {"bytes": None, "path": None}, {"bytes": b"", "path": "x"}])
+def test_a_row_without_an_image_is_called_empty(tmp_path: Path, row: dict | None) -> None:
+    path = table(tmp_path / "x.parquet", [*[{"bytes": WHOLE, "path": None}] * 20, row])
+    with pytest.raises(DataError, match=r"Row 20 of .*cannot be decoded \(ValueError: it is empty"):
+        open_dataset(str(path))
+    assert len(open_dataset(str(path), {"skip_corrupt": True}).test) == 2
+
+
+PIPES = ["x", "x.csv", "x.npy", "x.npz", "x.parquet", "x.arrow", "x-idx3-ubyte", "x.gz", "x.png"]
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_pipes_are_never_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in" / name)
+    for read in (open_dataset, open_images, lambda path: read_events(Path(path), SHAPE)):
+        for path in (tmp_path / "in" / name, f"{tmp_path}/in/x*", tmp_path / "in"):
+            with pytest.raises(
+                SmoothctlError, match="no plain file|holds no|no file|tables? of|alone"
+            ):
+                read(str(path))
+
+
+@pytest.mark.parametrize("name", ["-pictures", "-x.csv", "-y.npy", "-z.parquet", "-i-idx3-ubyte"])
+def test_names_may_begin_with_a_dash(in_tmp: Path, name: str) -> None:
+    images = np.stack([grey(seed) for seed in range(20)])
+    pictures(in_tmp / "-pictures").joinpath("00.png").rename("-pictures/-0.png")
+    Path("-x.csv").write_text("".join(f"{i},{i * i % 7}\n" for i in range(20)))
+    np.save("-y.npy", images)
+    table(in_tmp / "-z.parquet", [{"bytes": WHOLE, "path": None}] * 20)
+    Path("-i-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 20, 8, 8) + images.tobytes())
+    for given in (name, f"./{name}"):
+        assert len(open_dataset(given).test) == 2
+
+
+def test_a_name_that_is_too_long_gets_a_sentence() -> None:
+    for name in ("a" * 5000, "a" * 5000 + ".csv", "./" + "a" * 5000, "a" * 5000 + ".npz:x"):
+        for read in (open_dataset, open_images):
+            with pytest.raises(SmoothctlError):
+                read(name)

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from smoothctl.datasets import is_local, open_dataset
 from smoothctl.datasets.array_files import load, stored
 from smoothctl.datasets.idx_sets import idx_files
+from smoothctl.datasets.listing import listed
 from smoothctl.datasets.pictures import read_events
 from smoothctl.errors import DataError
 from smoothctl.metrics.image_sets import open_images
@@ -120,7 +121,9 @@ def test_the_first_bytes_say_what_a_file_is(tmp_path: Path) -> None:
 def test_plain_goes_before_gzipped(tmp_path: Path) -> None:
     for ending in (".gz", ""):
         put(tmp_path / f"raw/train-images-idx3-ubyte{ending}", pictures())
-    assert idx_files(str(tmp_path)) == {"images": tmp_path / "raw/train-images-idx3-ubyte"}
+    assert idx_files(str(tmp_path), listed(str(tmp_path))) == {
+        "images": tmp_path / "raw/train-images-idx3-ubyte"
+    }
 
 
 def test_several_sets_are_told_apart_by_a_glob(tmp_path: Path) -> None:
@@ -130,7 +133,8 @@ def test_several_sets_are_told_apart_by_a_glob(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"several sets .* such as '{tmp_path}/emnist-a-\\*'"):
         open_dataset(str(tmp_path))
     assert len(open_dataset(f"{tmp_path}/emnist-b-*").test) == 6
-    assert set(idx_files(f"{tmp_path}/emnist-a-*")) == {"x_train", "x_test"}
+    one = f"{tmp_path}/emnist-a-*"
+    assert set(idx_files(one, listed(one))) == {"x_train", "x_test"}
 
 
 def test_labels_that_do_not_fit_get_a_sentence(tmp_path: Path) -> None:

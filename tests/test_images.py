@@ -265,7 +265,8 @@ class TestViews:
         assert data.fingerprint == plain.fingerprint
 
     def test_images_are_read_from_the_disk(self, path: str) -> None:
-        assert isinstance(datasets.open_dataset(path).train._images, np.memmap)
+        stored = datasets.open_dataset(path).train._images[:3]
+        assert isinstance(stored.base.base, np.memmap)
 
 
 class TestCache:
@@ -287,20 +288,92 @@ class TestCache:
         assert changed.fingerprint != first.fingerprint
         assert len(list(cache.iterdir())) == 2
 
-    @pytest.mark.parametrize("damage", ["cut", "index", "gone"])
+    @pytest.mark.parametrize(
+        "damage", ["cut", "index", "deep", "old", "gone", "pipe", "link", "labels"]
+    )
     def test_rebuilt_when_damaged(self, root: Path, cache: Path, damage: str) -> None:
-        before = datasets.open_dataset(str(root)).fingerprint
+        for split in ("train", "test"):
+            _folder(root / split, _images((N, 6, 6)), lambda i: f"{'ab'[i % 2]}/{i}.png")
+        before = datasets.open_dataset(str(root))
         folder = next(cache.iterdir())
-        images = folder / "whole.images"
-        if damage == "cut":
-            images.write_bytes(images.read_bytes()[:-1])
-        elif damage == "index":
-            (folder / "index.json").write_text("{")
-        else:
-            images.unlink()
-        assert datasets.open_dataset(str(root)).fingerprint == before
+        images, labels = (folder / f"train.{name}" for name in ("images", "labels"))
+        index = folder / "index.json"
+        written = json.loads(index.read_text())
+        written.pop("check")
+        how: dict[str, Callable[[], object]] = {
+            "cut": lambda: images.write_bytes(images.read_bytes()[:-1]),
+            "index": lambda: index.write_text("{"),
+            "deep": lambda: index.write_text("[" * 100_000),
+            "old": lambda: index.write_text(json.dumps({**written, "format": 1})),
+            "gone": images.unlink,
+            "link": lambda: (images.unlink(), images.symlink_to("nowhere")),
+            "pipe": lambda: (labels.unlink(), os.mkfifo(labels)),
+            "labels": lambda: labels.write_bytes(labels.read_bytes()[::-1]),
+        }
+        how[damage]()
+        said: list[str] = []
+        after = datasets.open_dataset(str(root), note=said.append)
+        assert said == [
+            f"Decodes the images of {root} into {folder}, again, as what is there is damaged."
+        ]
+        assert after.fingerprint == before.fingerprint
+        assert torch.equal(after.test.head_labels(), before.test.head_labels())
         assert images.stat().st_size == N * 36
         assert [path.name for path in cache.iterdir()] == [folder.name]
+
+    @pytest.mark.parametrize("when", ["before", "while"])
+    def test_pixels_that_are_damaged_are_decoded_again(
+        self, root: Path, cache: Path, when: str
+    ) -> None:
+        whole = datasets.open_dataset(str(root))
+        expected, batch = whole.train.head(), whole.train.batch(1, 2, 0, 9)
+        images = next(cache.iterdir()) / "whole.images"
+        wrong = bytes(byte ^ 255 for byte in images.read_bytes())
+        if when == "before":
+            images.write_bytes(wrong)
+        said: list[str] = []
+        data = datasets.open_dataset(str(root), note=said.append)
+        if when == "while":
+            images.write_bytes(wrong)
+        views = (data.test, data.train, data.validation)
+        shown = [view.rows(torch.tensor([1])) for view in views]
+        assert torch.equal(shown[1], expected[1:2])
+        assert torch.equal(data.train.batch(1, 2, 0, 9), batch)
+        assert len(said) == 1
+        assert "again, as what is there is damaged" in said[0]
+        assert images.read_bytes() != wrong
+
+    def test_each_byte_of_the_index_counts(self, root: Path, cache: Path) -> None:
+        before = datasets.open_dataset(str(root))
+        index = next(cache.iterdir()) / "index.json"
+        content = index.read_bytes()
+        for at in range(0, len(content), 29):
+            index.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+            after = datasets.open_dataset(str(root))
+            assert (after.fingerprint, after.classes) == (before.fingerprint, before.classes)
+            assert torch.equal(after.test.head(), before.test.head())
+
+    def test_damaged_pixels_of_images_that_changed_end_in_a_sentence(
+        self, root: Path, cache: Path
+    ) -> None:
+        data = datasets.open_dataset(str(root))
+        images = next(cache.iterdir()) / "whole.images"
+        images.write_bytes(bytes(N * 36))
+        Image.new("L", (6, 6), 77).save(root / "000.png")
+        with pytest.raises(DataError, match="have changed while they were in use: run the same"):
+            data.train.head()
+
+    def test_a_fit_to_a_damaged_cache_is_the_same_fit(self, cli, root: Path, cache: Path) -> None:
+        small = ["--steps", "2", "--batch-size", "4", "--sigma", "0.3", "--dataset", root]
+        small += ["--set", "filters=4", "--set", "blocks=1", "--device", "cpu"]
+        assert cli("fit-prior", *small, "--out", "a")[0] == 0
+        images = next(cache.iterdir()) / "whole.images"
+        images.write_bytes(bytes(byte ^ 255 for byte in images.read_bytes()))
+        code, _, err = cli("fit-prior", *small, "--out", "b")
+        assert code == 0
+        assert "as what is there is damaged" in err
+        weights = [Path(out, "prior/model.safetensors").read_bytes() for out in "ab"]
+        assert weights[0] == weights[1]
 
     def test_nothing_is_left_after_a_failure(self, root: Path, cache: Path) -> None:
         (root / "bad.png").write_bytes(b"nothing")
@@ -309,12 +382,28 @@ class TestCache:
         assert list(cache.iterdir()) == []
 
     def test_abandoned_files_are_removed(self, root: Path, cache: Path) -> None:
-        for name, age in ((".old.1.tmp", 10**6), (".new.1.tmp", 0)):
+        for name, age in ((".old.1.tmp", 10**6), (".new.1.tmp", 0), (".long.1.tmp", 10**6)):
             (cache / name).mkdir(parents=True)
+            if name == ".long.1.tmp":
+                (cache / name / "whole.images").write_text("still being written")
             then = (cache / name).stat().st_mtime - age
             os.utime(cache / name, (then, then))
         datasets.open_dataset(str(root))
-        assert sorted(p.name for p in cache.glob(".*")) == [".new.1.tmp"]
+        assert sorted(p.name for p in cache.glob(".*")) == [".long.1.tmp", ".new.1.tmp"]
+
+    def test_what_is_another_user_s_stays(self, root: Path, cache: Path, monkeypatch) -> None:
+        datasets.open_dataset(str(root))
+        (cache / ".old.1.tmp").mkdir()
+        os.utime(cache / ".old.1.tmp", (0, 0))
+        index = next(cache.glob("*/index.json"))
+        index.write_text("{")
+        monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+        with pytest.raises(DataError, match=r"are damaged: let their owner .*\$SMOOTHCTL_CACHE"):
+            datasets.open_dataset(str(root))
+        other = datasets.open_dataset(str(root), {"size": 4})
+        assert other.event_shape == (1, 4, 4)
+        assert index.read_text() == "{"
+        assert (cache / ".old.1.tmp").exists()
 
     def test_a_cache_that_cannot_be_written(self, root: Path, monkeypatch, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -360,14 +449,14 @@ class TestCache:
     def test_the_loser_uses_the_winner_s(self, root: Path, cache: Path, monkeypatch) -> None:
         from smoothctl.datasets import image_cache
 
-        write = image_cache._Writer.write
+        decode = image_cache.decode
 
-        def slow(self: image_cache._Writer, source) -> None:
-            monkeypatch.setattr(image_cache._Writer, "write", write)
+        def slow(*given) -> dict:
+            monkeypatch.setattr(image_cache, "decode", decode)
             datasets.open_dataset(str(root))
-            write(self, source)
+            return decode(*given)
 
-        monkeypatch.setattr(image_cache._Writer, "write", slow)
+        monkeypatch.setattr(image_cache, "decode", slow)
         datasets.open_dataset(str(root))
         assert len(list(cache.iterdir())) == 1
 

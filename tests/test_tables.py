@@ -206,8 +206,8 @@ def test_what_is_no_table_gets_a_sentence(
     ("make", "message"),
     [
         (lambda path: path.mkdir(), "holds no images"),
-        (os.mkfifo, "There is no file"),
-        (lambda path: path.symlink_to(path), "There is no file"),
+        (os.mkfifo, "is no plain file"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
         (lambda path: None, "There is no file"),
     ],
 )

@@ -1,8 +1,8 @@
 """Datasets by registered name (`smoothctl.datasets`), by path, or by id on the Hugging Face hub."""
 
-import glob
 import re
 from collections.abc import Callable, Mapping
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,21 +63,22 @@ def open_dataset(
     if not is_local(name_or_path):
         return _from_afar(name_or_path, options, note)
     from smoothctl.datasets.array_files import is_array_file
+    from smoothctl.datasets.listing import is_folder
 
-    path = Path(name_or_path)
-    if path.suffix.lower() in _TABLES and not path.is_dir():
+    path, folder = Path(name_or_path), is_folder(name_or_path)
+    if folder is None and not has_magic(name_or_path):
+        raise DataError(f"There is no file or folder {name_or_path}.")
+    if path.suffix.lower() in _TABLES and not folder:
         from smoothctl.datasets.tables import TableDataset
 
         return TableDataset(name_or_path, options, note)
-    if is_array_file(path) and not path.is_dir():
+    if not folder and is_array_file(path):
         from smoothctl.datasets.arrays import ArrayDataset
         from smoothctl.datasets.image_sources import holds_images
 
         if not holds_images(path):
             _refuse(options, name_or_path)
             return ArrayDataset(name_or_path)
-    elif not path.exists() and not _matches(name_or_path):
-        raise DataError(f"There is no file or folder {name_or_path}.")
     from smoothctl.datasets.images import LocalImages
 
     return LocalImages(name_or_path, options, note)
@@ -104,17 +105,22 @@ def _refuse(options: Mapping[str, Any] | None, name: str) -> None:
 
 
 def is_local(name: str) -> bool:
-    """Returns whether the name of a dataset means files, whether they exist or not."""
+    """Returns whether the name of a dataset means files, whether they exist or not.
+
+    Nothing is searched for: what has the form of a path, of a glob or of a file's name does.
+    """
     if registry.declares(name):
         return False
-    if name.lower().endswith(_FILES) or _matches(name):
+    if name.startswith((".", "/")) or name.count("/") > 1 or has_magic(name):
+        return True
+    if name.lower().endswith(_FILES):
         return True
     try:
-        if Path(name).exists():
-            return name != ""
+        return name != "" and Path(name).exists()
+    except PermissionError:
+        return True
     except (OSError, ValueError):
         return False
-    return name.startswith((".", "/")) or name.count("/") > 1
 
 
 def is_packaged(name: str) -> bool:
@@ -128,8 +134,3 @@ def is_packaged(name: str) -> bool:
     if name.startswith("./") or Path(name).is_absolute() or _HUB.fullmatch(name):
         return False
     return not load(name).remote
-
-
-def _matches(pattern: str) -> bool:
-    """Returns whether a name is a glob that matches something."""
-    return glob.has_magic(pattern) and bool(glob.glob(pattern, recursive=True))  # noqa: PTH207

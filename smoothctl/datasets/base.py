@@ -11,11 +11,14 @@ from torch import Tensor
 from smoothctl.errors import NotAvailable
 from smoothctl.rng import generator
 
-__all__ = ["ArrayView", "Dataset", "Domain", "FiniteView", "Note", "View"]
+__all__ = ["LARGEST_EVENT", "ArrayView", "Dataset", "Domain", "FiniteView", "Note", "View"]
 
 Domain = Literal["vector", "image"]
 Note = Callable[[str], None]
 """Is told in one sentence what a person should know."""
+
+LARGEST_EVENT = 2**22
+"""Coordinates of an event: more than 1024×1024 pixels in three colours."""
 
 
 class View(Protocol):

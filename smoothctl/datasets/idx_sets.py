@@ -1,8 +1,8 @@
 """Images in idx files, the format of MNIST's originals: four files, or one and its labels."""
 
-import glob
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from smoothctl.datasets.array_files import is_idx_file, stored
@@ -46,11 +46,15 @@ def _named(file: Path) -> NamedArray:
         return NamedArray(file, "data", str(file), stored(file)["data"])
 
 
-def idx_files(path: str) -> dict[str, Path]:
+def idx_files(path: str, candidates: Iterable[Path]) -> dict[str, Path]:
     """Returns the idx files of a path or glob by what they hold, as `ArraySource` names arrays.
 
     Of a folder, at any depth, they are train-images-idx3-ubyte and the like, plain before
     gzipped. A single file is called images, and the labels beside it labels.
+
+    Args:
+        path: the file, folder or glob.
+        candidates: the files that it means.
 
     Returns:
         x_train, y_train, x_test and y_test as far as there are; images and labels; or nothing.
@@ -60,8 +64,6 @@ def idx_files(path: str) -> dict[str, Path]:
     """
     if Path(path).is_file():
         return _with_labels(Path(path)) if is_idx_file(Path(path)) else {}
-    folder = Path(path)
-    candidates = folder.rglob("*ubyte*") if folder.is_dir() else map(Path, glob.glob(path))  # noqa: PTH207
     sets: dict[str, dict[str, Path]] = defaultdict(dict)
     for file in sorted(candidates):
         match = _NAME.fullmatch(file.name)

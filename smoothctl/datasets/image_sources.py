@@ -1,13 +1,14 @@
 """Where images come from: folders of image files and arrays; each gives its splits as items."""
 
 import hashlib
+import math
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,9 @@ _LABELS = {
     "whole": ("labels", "y", "y_train", "train_labels"),
 }
 
+_LARGEST = 2**28
+"""Bytes of one image: as many as Pillow decodes from a file."""
+
 
 class Item(NamedTuple):
     """One stored image, what a message calls it, and its class where there are classes."""
@@ -62,6 +66,9 @@ class Source(ABC):
 
     classes: int | None = None
     """Number of classes where the source says so; known once `splits` was called."""
+
+    count: int | None = None
+    """Number of images where it is known before they are read, once `splits` was called."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -99,17 +106,9 @@ def split_of(name: str) -> str | None:
     return next((_SPLITS[word] for word in words if word in _SPLITS), None)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Returns the image files at any depth, sorted; hidden ones are left out."""
-    images = []
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        images += [
-            Path(where, name)
-            for name in files
-            if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(images)
+def image_files(files: Iterable[Path]) -> list[Path]:
+    """Returns those of the files that are images by their names, sorted."""
+    return sorted(file for file in files if file.name.lower().endswith(_SUFFIXES))
 
 
 class FolderSource(Source):
@@ -145,6 +144,7 @@ class FolderSource(Source):
         named = len(names) > 1 and all(len(parts) > 1 for parts in below)
         classes = {name: number for number, name in enumerate(names)} if named else {}
         self.classes = len(classes) or None
+        self.count = sum(map(len, inside.values()))
         return {split: _files(inside[split], roots[split], classes) for split in roots}
 
     def _roots(self) -> dict[str, Path]:
@@ -216,6 +216,7 @@ class ArraySource(Source):
                     f"it holds {', '.join(sorted(arrays))}."
                 )
             chosen = {"whole": images[0]}
+        self.count = sum(arrays[str(key)].stored.shape[0] for key in chosen.values())
         return {s: self._items(arrays[str(key)], s, arrays) for s, key in chosen.items()}
 
     def _arrays(self) -> dict[str, NamedArray]:
@@ -234,18 +235,17 @@ class ArraySource(Source):
         labels = None if key is None else _labels(arrays[key], array.stored.shape[0])
         for row, image in enumerate(_images(array.where, array.stored)):
             where = f"Image {row} of {array.where}"
-            yield Item(where, image, None if labels is None else labels[row])
+            yield Item(where, image, None if labels is None else int(labels[row]))
 
 
-def _labels(array: NamedArray, n: int) -> list[int]:
-    with damage_named(array.where):
-        labels = load(array.file, [array.key])[array.key].squeeze()
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+def _labels(array: NamedArray, n: int) -> np.ndarray:
+    shape, dtype = array.stored.shape, array.stored.dtype
+    if math.prod(shape) != n or n not in (1, *shape) or dtype.kind not in "iuO":
         raise DataError(
-            f"{array.where} must be {n} whole numbers, one an image, "
-            f"not {labels.dtype} {labels.shape}."
+            f"{array.where} must be {n} whole numbers, one an image, not {dtype.name} {shape}."
         )
-    return cast("list[int]", labels.tolist())
+    with damage_named(array.where):
+        return load(array.file, [array.key])[array.key].reshape(n)
 
 
 def _first(names: Iterable[str], arrays: Iterable[str]) -> str | None:
@@ -261,11 +261,13 @@ def _images(where: str, array: Stored) -> Iterator[np.ndarray]:
             f"{where} must hold 8-bit images: uint8 of shape (n, H, W), (n, H, W, C) or "
             f"(n, C, H, W) with 1 or 3 channels, not {array.dtype.name} {array.shape}."
         )
+    if math.prod(shape) > _LARGEST:
+        raise DataError(f"{where} holds images of {math.prod(shape):,} bytes: {_LARGEST:,} may be.")
     if array.in_fortran_order:
         raise DataError(f"{where} is in Fortran order: save numpy.ascontiguousarray of it.")
     with damage_named(where), array.open() as file:
         for _ in range(array.shape[0]):
-            content = np.frombuffer(file.read(int(np.prod(shape))), np.uint8).reshape(shape)
+            content = np.frombuffer(file.read(math.prod(shape)), np.uint8).reshape(shape)
             image = content if len(shape) == 2 or last else content.transpose(1, 2, 0)
             yield image[..., 0] if image.shape[2:] == (1,) else np.ascontiguousarray(image)
 
@@ -275,9 +277,11 @@ def damage_named(where: str) -> Iterator[None]:
     """Turns whatever reading a file raises into one sentence.
 
     Raises:
-        DataError: for any other error.
+        DataError: for any error.
     """
     try:
         yield
+    except DataError:
+        raise
     except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
         raise DataError(f"{where} is damaged ({type(error).__name__}: {reason(error)}).") from error

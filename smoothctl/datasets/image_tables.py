@@ -1,14 +1,17 @@
 """Images in tables: Parquet and Arrow files, and the Hugging Face hub, through `datasets`."""
 
-import glob
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from smoothctl.datasets.image_sources import Item, Source, files_key, split_of
-from smoothctl.datasets.library import quietly, said
-from smoothctl.errors import DataError, UsageError, near_misses
+from smoothctl.datasets.image_sources import Item, Source, damage_named, files_key, split_of
+from smoothctl.datasets.library import quietly
+from smoothctl.datasets.rows import check_file
+from smoothctl.errors import DataError, RunError, UsageError, near_misses
+from smoothctl.storage.files import check_inside
 
 __all__ = ["TABLE_SUFFIXES", "HubSource", "TableSource", "Where", "table_files"]
 
@@ -36,14 +39,17 @@ class Where(Protocol):
         """The configuration of a hub dataset that has several."""
 
 
-def table_files(path: str) -> list[Path]:
-    """Returns the files of a path or glob; of a folder, its tables at any depth."""
+def table_files(path: str, candidates: Iterable[Path]) -> list[Path]:
+    """Returns the files that a path or glob means, sorted; of a folder, its tables.
+
+    Args:
+        path: the file, folder or glob.
+        candidates: the files that it means.
+    """
     if Path(path).is_dir():
-        files = (file for file in Path(path).rglob("*") if file.suffix in TABLE_SUFFIXES)
-        return sorted(file for file in files if not file.name.startswith((".", "cache-")))
-    if Path(path).is_file():
-        return [Path(path)]
-    return sorted(map(Path, glob.glob(path, recursive=True)))  # noqa: PTH207
+        tables = (file for file in candidates if file.suffix in TABLE_SUFFIXES)
+        return sorted(file for file in tables if not file.name.startswith("cache-"))
+    return sorted(candidates)
 
 
 class _Tables(Source):
@@ -57,6 +63,14 @@ class _Tables(Source):
     def _load(self) -> Mapping[str, Any]:
         """Opens the splits by the names that they have there."""
 
+    @abstractmethod
+    def _folders(self) -> list[Path]:
+        """Returns the folders whose files its rows may name."""
+
+    def _count(self, tables: Iterable[Any]) -> int | None:
+        """Returns the number of rows, where it is known."""
+        return sum(int(table.num_rows) for table in tables)
+
     def _chosen(self) -> str:
         s = self._settings
         return "\0".join(map(str, (s.column, s.label_column, s.subset)))
@@ -68,7 +82,22 @@ class _Tables(Source):
         image = _image_column(self.name, features, self._settings.column)
         label = _label_column(self.name, features, self._settings.label_column)
         self.classes = getattr(features[label], "num_classes", None) if label else None
-        return {s: _items(f"{self.name} [{s}]", t, image, label) for s, t in tables.items()}
+        self.count = self._count(tables.values())
+        return {split: self._items(split, t, image, label) for split, t in tables.items()}
+
+    def _items(self, split: str, table: Any, image: str, label: str | None) -> Iterator[Item]:
+        from datasets import Image
+
+        table_name, folders = f"{self.name} [{split}]", self._folders()
+        with damage_named(table_name):
+            table = table.select_columns([image] if label is None else [image, label])
+            for row, values in enumerate(table.cast_column(image, Image(decode=False))):
+                where, stored = f"Row {row} of {table_name}", values[image] or {}
+                content = stored.get("bytes")
+                if content is None and stored.get("path"):
+                    content = _file(where, stored["path"], folders)
+                number = None if label is None else values[label]
+                yield Item(where, content or b"", None if number is None else int(number))
 
 
 class TableSource(_Tables):
@@ -91,13 +120,27 @@ class TableSource(_Tables):
         """Changes with the files' names, sizes and times, and the columns."""
         return files_key(self._files, self._files[0].parent) + self._chosen()
 
+    def _folders(self) -> list[Path]:
+        if Path(self.name).is_dir():
+            return [Path(self.name)]
+        return [Path(os.path.commonpath([file.parent for file in self._files]))]
+
+    def _count(self, tables: Iterable[Any]) -> int | None:
+        from pyarrow.parquet import read_metadata
+
+        if self._files[0].suffix.lower() != ".parquet":
+            return None
+        with damage_named(self.name):
+            return sum(int(read_metadata(file).num_rows) for file in self._files)
+
     def _load(self) -> Mapping[str, Any]:
         kinds = {file.suffix.lower() for file in self._files}
         if len(kinds) > 1 or not kinds <= set(TABLE_SUFFIXES):
-            held = ", ".join(sorted(kinds))
+            held = ", ".join(sorted(kind or "others" for kind in kinds))[:100]
             raise DataError(f"{self.name} must hold .parquet or .arrow files alone, not {held}.")
         splits: dict[str, list[str]] = {}
         for file in self._files:
+            check_file(file, "a table")
             name = split_of(file.name) or split_of(file.parent.name)
             splits.setdefault(name or "train", []).append(str(file))
         with quietly(self.name, "restore it, or choose another") as datasets:
@@ -115,6 +158,12 @@ class HubSource(_Tables):
     """
 
     _loaded: Mapping[str, Any] | None = None
+
+    def _folders(self) -> list[Path]:
+        from datasets.config import HF_DATASETS_CACHE
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return [Path(HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
 
     @property
     def key(self) -> str:
@@ -181,15 +230,16 @@ def _column(name: str, features: Mapping[str, Any], chosen: str) -> str:
     return chosen
 
 
-def _items(where: str, table: Any, image: str, label: str | None) -> Iterator[Item]:
-    from datasets import Image
+def _file(where: str, path: str, folders: Iterable[Path]) -> Path:
+    """Returns the file that a row names, in one of the folders that it may name files of.
 
-    try:
-        table = table.select_columns([image] if label is None else [image, label])
-        for row, values in enumerate(table.cast_column(image, Image(decode=False))):
-            stored = values[image] or {}
-            content = stored.get("bytes") or Path(stored.get("path") or "")
-            number = None if label is None else values[label]
-            yield Item(f"Row {row} of {where}", content, None if number is None else int(number))
-    except Exception as error:
-        raise DataError(f"{where} is damaged ({said(error)}).") from error
+    Raises:
+        DataError: it lies elsewhere.
+    """
+    for folder in folders:
+        with suppress(RunError):
+            return check_inside(folder / path, folder)
+    raise DataError(
+        f"{where} names the file {path!r:.200}, which does not lie in the table's folder and is "
+        "not opened: put the bytes of images into the table, or their files beside it."
+    )

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
+from math import isqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,11 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from smoothctl.config import as_dict, build, config
-from smoothctl.datasets.base import Dataset, FiniteView, Note
+from smoothctl.datasets.base import LARGEST_EVENT, Dataset, FiniteView, Note
 from smoothctl.datasets.idx_sets import IdxSource, idx_files
 from smoothctl.datasets.image_cache import Decoded, Part, decoded
 from smoothctl.datasets.image_sources import ArraySource, FolderSource, Source, image_files
 from smoothctl.datasets.image_tables import TABLE_SUFFIXES, HubSource, TableSource, table_files
+from smoothctl.datasets.listing import listed
 from smoothctl.errors import DataError
 from smoothctl.rng import generator
 
@@ -41,6 +43,9 @@ __all__ = [
 _HELD_OUT = 0.1
 _MOST_HELD_OUT = 5000
 _FEWEST = 20
+_LARGEST_CROP = 2**14
+"""No image of which so much could be cut is decoded."""
+
 _PAPER = "the paper's value"
 _DIGITS = files("smoothctl.datasets") / "data" / "digits.npz"
 
@@ -50,9 +55,14 @@ class ImageSettings:
     """What is done to the images of a dataset."""
 
     size: int | None = Field(
-        None, ge=0, description="side to resize to (Lanczos, antialiased), after crop; 0: none"
+        None,
+        ge=0,
+        le=isqrt(LARGEST_EVENT),
+        description="side to resize to (Lanczos, antialiased), after crop; 0: none",
     )
-    crop: int | None = Field(None, ge=0, description="side of the centred square; 0: none")
+    crop: int | None = Field(
+        None, ge=0, le=_LARGEST_CROP, description="side of the centred square; 0: none"
+    )
     grey: bool | None = Field(None, description="grey (true) or RGB (false); none: as they are")
     flip: bool = Field(False, description="mirror training images left to right at random")
     column: str | None = Field(None, description="column of images; none: found by its type")
@@ -84,7 +94,7 @@ class ImageView(FiniteView):
 
     def rows(self, indices: Tensor) -> Tensor:
         """Returns the images at storage indices, float32, never mirrored."""
-        stored = np.asarray(self._images[self._index[indices].numpy()])
+        stored = self._images[self._index[indices].numpy()]
         return torch.from_numpy(stored).float().div_(self._half).sub_(1)
 
     def batch(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
@@ -194,7 +204,7 @@ class StoredImages(ImageDataset):
 
     def _open(
         self,
-        source: Callable[[ImageSettings], Source],
+        source: Callable[[ImageSettings, Note], Source],
         options: Mapping[str, Any] | None,
         note: Note | None,
     ) -> None:
@@ -202,7 +212,8 @@ class StoredImages(ImageDataset):
         settings = build(ImageSettings, {**self.defaults, **chosen}, self.name)
         resolved = as_dict(settings)
         self.options = {key: resolved[key] for key in chosen}
-        self._show(decoded(source(settings), settings, note or _ignore), settings.flip)
+        note = note or _ignore
+        self._show(decoded(partial(source, settings, note), settings, note), settings.flip)
 
 
 class LocalImages(StoredImages):
@@ -260,7 +271,7 @@ class HubImages(StoredImages):
         self, hub: str, options: Mapping[str, Any] | None = None, note: Note | None = None
     ) -> None:
         self.name = hub
-        self._open(partial(HubSource, hub), options, note)
+        self._open(partial(_hub_source, hub), options, note)
 
     @property
     def slug(self) -> str:
@@ -285,7 +296,7 @@ class NamedHubImages(StoredImages):
     """Its id there, owner/name."""
 
     def __init__(self, options: Mapping[str, Any] | None = None, note: Note | None = None) -> None:
-        self._open(partial(HubSource, self.hub), options, note)
+        self._open(partial(_hub_source, self.hub), options, note)
 
 
 class MNIST(NamedHubImages):
@@ -366,32 +377,33 @@ def local_images(
         UsageError: an unknown setting or a wrong value.
         DataError: there are no images, they differ in size, or one cannot be decoded.
     """
-    settings = build(ImageSettings, options or {}, path)
-    return decoded(_local_source(path, settings), settings, note or _ignore)
+    settings, note = build(ImageSettings, options or {}, path), note or _ignore
+    return decoded(partial(_local_source, path, settings, note), settings, note)
 
 
-def _local_source(path: str, settings: ImageSettings) -> Source:
+def _hub_source(hub: str, settings: ImageSettings, note: Note) -> Source:
+    del note
+    return HubSource(hub, settings)
+
+
+def _local_source(path: str, settings: ImageSettings, note: Note) -> Source:
     if path.lower().endswith((".npy", ".npz")):
         return ArraySource(Path(path))
-    folder = Path(path)
-    images = image_files(folder) if folder.is_dir() else []
+    folder, found = Path(path), listed(path, note if settings.skip_corrupt else None)
+    images = image_files(found) if folder.is_dir() else []
     if images:
         return FolderSource(folder, images)
-    idx = idx_files(path)
+    idx = idx_files(path, found)
     if idx:
         return IdxSource(folder, idx)
-    tables = table_files(path)
+    tables = table_files(path, found)
     if [file.suffix.lower() for file in tables] in ([".csv"], [".tsv"]):
         raise DataError(f"{path} is a table of rows, not of images: images are needed here.")
     if tables:
         return TableSource(path, tables, settings)
-    if folder.is_dir():
-        kinds = " and ".join(TABLE_SUFFIXES)
-        rows = next(
-            (f"; for rows of numbers name the file, {f}" for f in folder.glob("*.[ct]sv")), ""
-        )
-        raise DataError(f"{path} holds no images (PNG, JPEG, …) and no {kinds} files{rows}.")
-    raise DataError(f"There is no file or folder {path}.")
+    kinds = " and ".join(TABLE_SUFFIXES)
+    rows = next((f"; for rows of numbers name the file, {f}" for f in folder.glob("*.[ct]sv")), "")
+    raise DataError(f"{path} holds no images (PNG, JPEG, …) and no {kinds} files{rows}.")
 
 
 def _ignore(message: str) -> None:

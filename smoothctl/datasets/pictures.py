@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from smoothctl.datasets.array_files import is_array_file, load, reason, stored
-from smoothctl.datasets.pixels import FORMATS, open_image, to_array
+from smoothctl.datasets.listing import is_folder
+from smoothctl.datasets.pixels import open_image, to_array
 from smoothctl.errors import DataError, UsageError, near_misses
 from smoothctl.storage.files import write_bytes
 
@@ -91,17 +92,19 @@ def read_events(
     Raises:
         DataError: missing, damaged, empty, or of another shape; the message names the file.
     """
-    if not path.exists():
+    folder = is_folder(str(path))
+    if folder is None:
         raise DataError(f"There is no file or folder {path}.")
-    if path.is_file() and is_array_file(path):
+    if not folder and is_array_file(path):
         return _from_array(path, read_array(path, keys), tuple(event_shape), reach)
     if len(event_shape) != 3:
         raise DataError(f"{path} must be an .npz, .npy or idx file: this run models vectors.")
-    if path.is_file():
+    if not folder:
         return _read_image(path, event_shape)[None]
-    if not path.is_dir():
-        raise DataError(f"{path} is neither a file nor a folder.")
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+    try:
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
     files = [file for file in files if not file.name.startswith(".")]
     if not files:
         raise DataError(f"{path} holds no images ({', '.join(_SUFFIXES)}).")
@@ -175,21 +178,22 @@ def _middle(length: int) -> slice:
 
 def _read_image(path: Path, event_shape: Sequence[int]) -> Tensor:
     """Reads one image as float32 (C, H, W) in [−1, 1]; its size is checked before its pixels."""
-    from PIL import Image
-
     channels, height, width = event_shape
+
+    def check(size: tuple[int, int]) -> None:
+        if size != (width, height):
+            raise DataError(
+                f"{path} is {size[0]}×{size[1]}, and this run models {width}×{height}: resize it."
+            )
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                size = image.size
-            pixels = _pixels(open_image(path), channels) if size == (width, height) else None
+            pixels = _pixels(open_image(path, check), channels)
+    except DataError:
+        raise
     except Exception as error:  # Pillow's readers raise whatever their formats do
         raise DataError(f"{path} cannot be read as an image: {reason(error)}.") from error
-    if pixels is None:
-        raise DataError(
-            f"{path} is {size[0]}×{size[1]}, and this run models {width}×{height}: resize it."
-        )
     return torch.from_numpy(pixels).float() / 127.5 - 1
 
 

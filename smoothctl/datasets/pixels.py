@@ -1,6 +1,7 @@
 """One image, from a file, its bytes or an array, as 8-bit grey or RGB pixels of a given size."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from smoothctl.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FORMATS", "Content", "arrange", "open_image", "to_array"]
+__all__ = ["FORMATS", "Content", "arrange", "arranged", "open_image", "to_array"]
 
 Content = Path | bytes | np.ndarray
 """What an image is stored as; an array has shape (H, W) or (H, W, 3), uint8."""
@@ -23,11 +24,15 @@ _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _CLEAR = ("LA", "PA", "La", "RGBA", "RGBa")
 
 
-def open_image(content: Content) -> "Image":
+def open_image(content: Content, check: Callable[[tuple[int, int]], None] | None = None) -> "Image":
     """Decodes an image to mode L (grey) or RGB.
 
     Of an animation it is the first frame; transparent pixels are laid on white; 16 bits are
     rounded to 8; palettes, CMYK and other colour spaces become RGB; EXIF rotation is ignored.
+
+    Args:
+        content: what it is stored as.
+        check: told a file's (width, height) before its pixels are decoded; raises if wrong.
 
     Raises:
         Exception: whatever Pillow raises for a file that is damaged or no image.
@@ -40,8 +45,12 @@ def open_image(content: Content) -> "Image":
         raise ValueError("the image is missing")  # as of a row of a table that has none
     if isinstance(content, Path) and content.exists() and not content.is_file():
         raise ValueError("it is no plain file")  # a pipe would keep its reader waiting
+    if content == b"":
+        raise ValueError("it is empty")
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     with Image.open(file, formats=FORMATS) as image:
+        if check is not None:
+            check(image.size)
         image.load()
         return _eight_bits(image)
 
@@ -69,7 +78,27 @@ def _rounded(wide: np.ndarray) -> np.ndarray:
     """Scales 0 … 65,535 to 0 … 255."""
     if wide.min() < 0 or wide.max() > 65_535:
         raise ValueError("pixels of more than 16 bits")
-    return ((wide.astype(np.int64) + 128) // 257).astype(np.uint8)
+    wide = wide.astype(np.uint32)
+    wide += 128
+    wide //= 257
+    return wide.astype(np.uint8)
+
+
+def arranged(
+    found: tuple[int, int], crop: int | None, size: int | None, where: str
+) -> tuple[int, int]:
+    """Returns the width and height that `arrange` makes of those of an image.
+
+    Raises:
+        DataError: the image is smaller than `crop`.
+    """
+    if (crop or 0) > min(found):
+        width, height = found
+        raise DataError(
+            f"{where} is {width}×{height}, smaller than crop={crop}: set a smaller crop, or 0."
+        )
+    side = size or crop
+    return (side, side) if side else found
 
 
 def arrange(image: "Image", crop: int | None, size: int | None, where: str) -> "Image":
@@ -87,18 +116,12 @@ def arrange(image: "Image", crop: int | None, size: int | None, where: str) -> "
     """
     from PIL import Image
 
+    wanted = arranged(image.size, crop, size, where)
     side = crop or (min(image.size) if size else 0)
-    if side > min(image.size):
-        width, height = image.size
-        raise DataError(
-            f"{where} is {width}×{height}, smaller than crop={side}: set a smaller crop, or 0."
-        )
     if side:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    if size and image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    return image
+    return image if image.size == wanted else image.resize(wanted, Image.Resampling.LANCZOS)
 
 
 def to_array(image: "Image", channels: int) -> np.ndarray:

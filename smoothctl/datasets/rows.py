@@ -95,7 +95,9 @@ def check_file(path: Path, what: str) -> None:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder, not {what}.")
-    if not path.is_file():
+    if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
+        raise DataError(f"{path} is no plain file, so it is not {what}.")
+    if not path.exists():
         raise DataError(f"There is no file {path}.")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -172,7 +173,7 @@ def _fitted(reference: ImageSet, note: Note) -> _Fitted:
     fitted = _read(file, reference)
     if fitted is not None:
         return fitted
-    again = f"{file} is damaged or foreign, so it" if file.exists() else "It"
+    again = f"{file} is damaged or foreign, so it" if os.access(file, os.F_OK) else "It"
     note(f"{again} fits a classifier to {reference.name}, once: up to a minute or two.")
     fitted = _judged(reference)
     try:

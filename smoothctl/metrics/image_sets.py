@@ -14,7 +14,9 @@ from torch import Tensor
 from smoothctl import datasets
 from smoothctl.datasets.array_files import is_array_file
 from smoothctl.datasets.base import Dataset, Note, View
+from smoothctl.datasets.checked_rows import CheckedRows
 from smoothctl.datasets.image_sources import holds_images, holds_numbers
+from smoothctl.datasets.listing import is_folder
 from smoothctl.datasets.pictures import read_array, to_uint8
 from smoothctl.errors import DataError, UsageError, near_misses
 from smoothctl.rng import generator
@@ -193,10 +195,10 @@ def _local(
 def _array_of(text: str) -> tuple[Path | None, str]:
     """Returns the file and the array in it, where the text means samples and no dataset."""
     file, _, array = text.rpartition(":")
-    if file.lower().endswith(".npz") and Path(file).is_file():
+    if file.lower().endswith(".npz") and is_folder(file) is False:
         return Path(file), array
     path = Path(text)
-    if not path.is_file() or not is_array_file(path):
+    if is_folder(text) is not False or not is_array_file(path):
         return None, ""
     return (None if holds_images(path) and not holds_numbers(path) else path), "samples"
 
@@ -220,5 +222,5 @@ def _from_array(name: str, array: np.ndarray) -> ImageSet:
     return of_tensor(name, torch.from_numpy(np.ascontiguousarray(array)))
 
 
-def _rows(pixels: np.ndarray, start: int, stop: int) -> Tensor:
+def _rows(pixels: np.ndarray | CheckedRows, start: int, stop: int) -> Tensor:
     return torch.from_numpy(np.array(pixels[start:stop]))

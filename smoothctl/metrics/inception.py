@@ -195,7 +195,7 @@ def _find(request: Request) -> Path:
             raise DataError(f"There is no weights file {named}{source}.")
         return Path(named)
     kept = cache_folder() / "inception" / _NAME
-    if kept.is_file():
+    if os.access(kept, os.R_OK) and kept.is_file():
         return kept
     if not request.download:
         raise NotAvailable(

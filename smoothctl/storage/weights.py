@@ -108,11 +108,11 @@ def _ours(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _check_layout(path: Path) -> None:
     """Tells apart what is no safetensors file of full length, before anything is made of it."""
-    if not path.exists():
-        raise RunError(f"There is no weights file {path}.")
-    if not path.is_file():
-        raise RunError(f"{path} is no plain file, so it holds no weights: remove it.")
     try:
+        if not path.exists():
+            raise RunError(f"There is no weights file {path}.")
+        if not path.is_file():
+            raise RunError(f"{path} is no plain file, so it holds no weights: remove it.")
         with path.open("rb") as file:
             size = path.stat().st_size
             start = file.read(9)
