@@ -1,6 +1,6 @@
 """Power cuts: verbs that are recorded, cut at any moment, and started again on what may be left.
 
-`python -m tests.power_child FOLDER VERB KEY=VALUE …` prints what it did as JSON.
+`python -m tests.power_child FOLDER DRAWS TWICE VERB=MOST …` prints what it did as JSON.
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import typer.main
 from accelerate.state import AcceleratorState
 
 from smoothctl import cli
@@ -29,7 +30,7 @@ from tests.training_child import fit, forked
 
 _HARDLY: dict[str, Any] = {"steps": 2, "batch_size": 16, "warmup": 1, "validation_limit": 16}
 _HARDLY = {"training": _HARDLY | {"checkpoint_every": 2}, "device": "cpu"}
-_VECTORS = "--limit 600 --draws 1,4 --samples 0 --quadrature 0 --json --quiet"
+_VECTORS = "--limit 200 --draws 1,8 --samples 0 --quadrature 0 --json --quiet"
 _IMAGES = "--limit 20 --draws 1,2 --samples 20 --features none --json --quiet"
 
 
@@ -75,9 +76,11 @@ def _replaced(root: Path) -> None:
     fit("made", root / "run", overwrite=True)
 
 
-def _moons(root: Path) -> None:
+def _points(root: Path) -> None:
     """Fits both stages to vectors, hardly, and scores them."""
-    fit_prior(out=root / "run", dataset="two-moons", sigma=0.3, options={"width": 8}, **_HARDLY)
+    os.chdir(root)
+    np.save("points.npy", np.random.default_rng(0).normal(size=(2000, 2)))
+    fit_prior(out=root / "run", dataset="points.npy", sigma=0.3, options={"width": 8}, **_HARDLY)
     fit_denoiser(out=root / "run", **_HARDLY)
     typed(f"score run {_VECTORS} --seed 7", root)
 
@@ -98,7 +101,7 @@ VERBS = {
     "longer": Verb(partial(_fitted, steps=4), _fitted),
     "sample": Verb(_pixels, partial(typed, "sample run -n 40 --out images.npz --quiet"), True),
     "folder": Verb(_pixels, partial(typed, "sample run -n 20 --out images --quiet"), True),
-    "score": Verb(_moons, partial(typed, f"score run {_VECTORS}")),
+    "score": Verb(_points, partial(typed, f"score run {_VECTORS}")),
     "score-images": Verb(_pixels, partial(typed, f"score run {_IMAGES}")),
 }
 
@@ -141,9 +144,7 @@ def _recorded(verb: Verb, root: Path, file: Path) -> Record:
     return record
 
 
-def cut(
-    folder: Path, name: str, draws: int = 8, most: int = 100_000, twice: int = 0
-) -> dict[str, int]:
+def cut(folder: Path, name: str, draws: int, most: int, twice: int) -> dict[str, int]:
     """Cuts a verb at each of its moments, and starts it again on what may be left.
 
     Args:
@@ -211,10 +212,10 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     small_parts()
     registry.read = cache(registry.read)  # what is installed stays the same
-    place, verbs, *pairs = sys.argv[1:]
-    told = {key: int(value) for key, value in (pair.split("=") for pair in pairs)}
-    found = {}
+    typer.main.get_command = cache(typer.main.get_command)
+    place, draws, again, *verbs = sys.argv[1:]
+    counted = {}
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        for each in verbs.split(","):
-            found[each] = cut(Path(place, each), each, **told)
-    print(json.dumps(found))
+        for each, count in (pair.split("=") for pair in verbs):
+            counted[each] = cut(Path(place, each), each, int(draws), int(count), int(again))
+    print(json.dumps(counted))
