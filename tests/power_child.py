@@ -1,12 +1,14 @@
-"""Power cuts: verbs that are recorded, cut at any moment, and started again on what may be left.
+"""Verbs that lose power or are killed at any moment, and are started again on what is left.
 
-`python -m tests.power_child FOLDER DRAWS TWICE VERB=MOST …` prints what it did as JSON.
+`python -m tests.power_child cut FOLDER DRAWS TWICE VERB=MOST …` prints what it did as JSON, and so
+does `python -m tests.power_child kill FOLDER VERB=STRIDE …`.
 """
 
 import json
 import os
 import pickle
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -26,12 +28,14 @@ from smoothctl.registry import registry
 from smoothctl.training.fit import fit_denoiser, fit_prior
 from tests.disk import Disk, Record, Recorder, Tree, digest, read, states, write
 from tests.sampling_child import small_parts
-from tests.training_child import fit, forked
+from tests.training_child import die_at, fit, forked
 
 _HARDLY: dict[str, Any] = {"steps": 2, "batch_size": 16, "warmup": 1, "validation_limit": 16}
 _HARDLY = {"training": _HARDLY | {"checkpoint_every": 2}, "device": "cpu"}
 _VECTORS = "--limit 200 --draws 1,8 --samples 0 --quadrature 0 --json --quiet"
 _IMAGES = "--limit 20 --draws 1,2 --samples 20 --features none --json --quiet"
+_QUICK = "--dataset points.npy --steps-factor 0.0003 --out run --quiet --json"
+_RINGS = "--steps-factor 0.0003 --seeds 0 --limit 20 --draws 2 --out runs --quiet --json"
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,14 @@ def _replaced(root: Path) -> None:
     fit("made", root / "run", overwrite=True)
 
 
+def _data(root: Path) -> None:
+    np.save(root / "points.npy", np.random.default_rng(0).normal(size=(2000, 2)))
+
+
 def _points(root: Path) -> None:
     """Fits both stages to vectors, hardly, and scores them."""
+    _data(root)
     os.chdir(root)
-    np.save("points.npy", np.random.default_rng(0).normal(size=(2000, 2)))
     fit_prior(out=root / "run", dataset="points.npy", sigma=0.3, options={"width": 8}, **_HARDLY)
     fit_denoiser(out=root / "run", **_HARDLY)
     typed(f"score run {_VECTORS} --seed 7", root)
@@ -102,6 +110,8 @@ VERBS = {
     "sample": Verb(_pixels, partial(typed, "sample run -n 40 --out images.npz --quiet"), True),
     "folder": Verb(_pixels, partial(typed, "sample run -n 20 --out images --quiet"), True),
     "score": Verb(_points, partial(typed, f"score run {_VECTORS}")),
+    "quickstart": Verb(_data, partial(typed, f"quickstart {_QUICK}")),
+    "reproduce": Verb(_data, partial(typed, f"reproduce rings {_RINGS}")),
     "score-images": Verb(_pixels, partial(typed, f"score run {_IMAGES}")),
 }
 
@@ -144,27 +154,32 @@ def _recorded(verb: Verb, root: Path, file: Path) -> Record:
     return record
 
 
-def cut(folder: Path, name: str, draws: int, most: int, twice: int) -> dict[str, int]:
+def _arranged(verb: Verb, folder: Path) -> tuple[Path, Tree]:
+    """Does the command undisturbed; returns its root, and what was there before."""
+    for root in (folder / "first", folder / "root"):  # after one all is imported
+        root.mkdir(parents=True)
+        verb.arrange(root)
+        before = read(root)
+        verb.work(root)
+    return root, before
+
+
+def cut(folder: Path, name: str, draws: int, twice: int, most: int) -> dict[str, int]:
     """Cuts a verb at each of its moments, and starts it again on what may be left.
 
     Args:
         folder: an empty one.
         name: of the verb.
         draws: states of each moment.
+        twice: how many of the starts are recorded, cut again, and started on ten states of each.
         most: states to start it on; chosen by chance where there are more.
-        twice: how many of these starts are recorded, cut again, and started on ten states of each.
 
     Returns:
         How many operations were recorded, how many states were made of them, how many of these
         differ, and on how many the verb was started.
     """
     begun, verb, dice = time.monotonic(), VERBS[name], random.Random(0)
-    for once in (folder / "first", folder / "root"):  # later children find everything imported
-        once.mkdir(parents=True)
-        verb.arrange(once)
-        before = read(once)
-        verb.work(once)
-    root = once
+    root, before = _arranged(verb, folder)
     write(before, root)
     record = _recorded(verb, root, folder / "record")
     whole = comparable(read(root))
@@ -183,6 +198,46 @@ def cut(folder: Path, name: str, draws: int, most: int, twice: int) -> dict[str,
     counted = {"operations": len(record.operations), "states": len(made)}
     seconds = round(time.monotonic() - begun)
     return counted | {"different": len(different), "started": len(chosen), "seconds": seconds}
+
+
+def kill(folder: Path, name: str, stride: int) -> dict[str, int]:
+    """Kills a verb at every stride-th change of its folder, and once more as it goes on.
+
+    Args:
+        folder: an empty one.
+        name: of the verb.
+        stride: from one point to the next.
+
+    Returns:
+        How many points and kills there were.
+    """
+    verb, kills = VERBS[name], 0
+    root, before = _arranged(verb, folder)
+    whole = comparable(read(root))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for point in range(1, 10_000, stride):
+        write(before, root)
+        if _survives(verb, root, point):
+            assert comparable(read(root)) == whole
+            return {"points": point - 1, "kills": kills}
+        kills += 1 + (not _survives(verb, root, point))
+        _start(verb, root, read(root), whole)
+    raise AssertionError("It never came to an end.")
+
+
+def _survives(verb: Verb, root: Path, point: int) -> bool:
+    """Starts a verb that dies at a change of the root; returns whether it came to its end."""
+
+    def doomed() -> None:
+        die_at(point, root)
+        try:
+            verb.work(root)
+        except Failed:
+            assert verb.once
+
+    (code,) = forked([doomed])
+    assert code in (0, -signal.SIGKILL), code
+    return code == 0
 
 
 def _different(trees: list[Tree]) -> list[Tree]:
@@ -213,9 +268,11 @@ if __name__ == "__main__":
     small_parts()
     registry.read = cache(registry.read)  # what is installed stays the same
     typer.main.get_command = cache(typer.main.get_command)
-    place, draws, again, *verbs = sys.argv[1:]
+    mode, place, *verbs = sys.argv[1:]
+    chances = [int(verbs.pop(0)), int(verbs.pop(0))] if mode == "cut" else []
     counted = {}
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        for each, count in (pair.split("=") for pair in verbs):
-            counted[each] = cut(Path(place, each), each, int(draws), int(count), int(again))
+        for each, number in (pair.split("=") for pair in verbs):
+            work = {"cut": cut, "kill": kill}[mode]
+            counted[each] = work(Path(place, each), each, *chances, int(number))
     print(json.dumps(counted))

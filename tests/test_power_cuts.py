@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 def cut(folder: Path, draws: int, twice: int, **most: int) -> dict[str, dict[str, int]]:
     """Returns what `tests.power_child` counted; it fails where an end is not the same."""
-    command = [sys.executable, "-m", "tests.power_child", str(folder), str(draws), str(twice)]
+    command = [sys.executable, "-m", "tests.power_child", "cut"]
+    command += [str(folder), str(draws), str(twice)]
     command += [f"{verb}={count}" for verb, count in most.items()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

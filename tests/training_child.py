@@ -10,11 +10,11 @@ import random
 import shutil
 import signal
 import socket
-import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fcntl import F_GETFL, fcntl
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def die_at(point: int, out: Path) -> None:
     """Makes this process die at its point-th change of the run folder.
 
     Points are each opening, making, renaming and removing, just before it; and each fsync: of a
-    file after half of it was written, or of a folder.
+    file that is being written after half of it was, of another, or of a folder.
     """
     left = point
 
@@ -137,7 +137,7 @@ def die_at(point: int, out: Path) -> None:
 
     def half(descriptor: int) -> None:
         if count():
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if fcntl(descriptor, F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
                 os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             die()
         fsync(descriptor)
