@@ -51,6 +51,8 @@ def _test_plugins(session: nox.Session, *arguments: str) -> None:
                 env={"PYTHONPATH": str(TARGET), "OMP_NUM_THREADS": "1"},  # for tiny networks
                 success_codes=[0, no_tests],
             )
+    kills = ["tests/test_kills.py", "-k", "plugin", *arguments]
+    _python(session, "pytest", *kills, env={"PYTHONPATH": str(TARGET), "OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -266,8 +266,8 @@ def test_appending_follows_no_link_and_never_half_a_line(tmp_path: Path, monkeyp
 def test_new_names_are_on_the_disk_with_their_folders(tmp_path: Path, monkeypatch) -> None:
     """Every folder in which a name was made is synced after it was made."""
     synced = []
-    real = files._sync_folder
-    monkeypatch.setattr(files, "_sync_folder", lambda p: (synced.append(p), real(p)))
+    real = files._sync
+    monkeypatch.setattr(files, "_sync", lambda p: (synced.append(p), real(p)))
     write_bytes(tmp_path / "a/b/file", b"x")
     assert {tmp_path, tmp_path / "a", tmp_path / "a/b"} <= set(synced)
     synced.clear()

@@ -7,17 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.training_child import NAMES, results
+from tests.training_child import NAMES, PLUGINS, results
 
 ROOT = Path(__file__).parents[1]
 
 
-def killed(mode: str, folder: Path, **told: Any) -> dict[str, int]:
+def killed(mode: str, folder: Path, **told: Any) -> dict[str, Any]:
     """Returns what `tests.training_child` counted; it fails where an end is not the same."""
     command = [sys.executable, "-m", "tests.training_child", mode, str(folder)]
     command += [f"{key}={value}" for key, value in told.items()]
@@ -26,7 +27,7 @@ def killed(mode: str, folder: Path, **told: Any) -> dict[str, int]:
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    counted: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    counted: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(mode, told, counted)
     return counted
 
@@ -54,6 +55,45 @@ def test_killed_while_a_complete_stage_goes_on(tmp_path: Path) -> None:
 def test_two_processes_and_the_one_that_writes_is_killed(tmp_path: Path) -> None:
     """The other ends by itself, in a sentence."""
     assert killed("sweep", tmp_path, name="made", ranks=2, stride=37)["kills"] >= 4
+
+
+@pytest.fixture(params=PLUGINS)
+def plugin(request: pytest.FixtureRequest) -> str:
+    """An architecture of a plugin of this repository, where that is installed."""
+    name: str = request.param
+    if find_spec(f"smoothctl_{name.partition('-')[0]}") is None:
+        pytest.skip("nox -s plugins installs it")
+    return name
+
+
+def test_a_plugin_is_killed_at_some_changes_of_the_folder(tmp_path: Path, plugin: str) -> None:
+    assert killed("sweep", tmp_path, name=plugin, ranks=1, stride=37)["kills"] >= 4
+
+
+@pytest.mark.slow
+def test_a_plugin_is_killed_at_each_change_of_the_folder(tmp_path: Path, plugin: str) -> None:
+    assert killed("sweep", tmp_path, name=plugin, ranks=1, stride=1)["kills"] >= 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [3, 4])
+def test_several_processes_and_the_one_that_writes_is_killed(tmp_path: Path, ranks: int) -> None:
+    assert killed("sweep", tmp_path, name="made", ranks=ranks, stride=11)["kills"] >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [3, 4])
+def test_several_processes_killed_at_random(tmp_path: Path, ranks: int) -> None:
+    told = {"name": "made", "ranks": ranks, "steps": 200, "kills": 15}
+    assert killed("random", tmp_path, **told)["kills"] >= 15
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_changes_last_bits_alone(tmp_path: Path) -> None:
+    """Two fits by as many processes are the same to the bit."""
+    found = killed("apart", tmp_path, steps=40)
+    assert found["1"] == 0
+    assert max(found.values()) < 2e-6
 
 
 @pytest.mark.slow

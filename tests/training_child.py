@@ -10,11 +10,11 @@ import random
 import shutil
 import signal
 import socket
-import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fcntl import F_GETFL, fcntl
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,22 +28,25 @@ from smoothctl.training.fit import fit_prior
 
 _TRAINING = {"steps": 8, "batch_size": 32, "warmup": 2, "log_every": 1, "validation_limit": 64}
 _TRAINING |= {"checkpoint_every": 3, "validate_every": 2, "keep": 1}
-_IMAGES = {"filters": 4, "blocks": 1, "mixtures": 2, "dropout": 0.5}
+_IMAGES = {"pixelcnnpp": {"filters": 4, "blocks": 1, "mixtures": 2, "dropout": 0.5}}
+_IMAGES |= {"ncsn": {"filters": 2, "noise_levels": 3, "steps": 1}}
+_VECTORS = {"logistic-mixture": {"mixtures": 2}, "ncsn-mlp": {"noise_levels": 3, "steps": 1}}
 NAMES = ("made", "realnvp", "logistic-mixture", "pixelcnnpp")
+PLUGINS = ("ncsn", "ncsn-mlp", "zuko-nsf", "cif-realnvp")
 
 
 def settings(name: str) -> dict[str, Any]:
     """Returns what a small fit of an architecture is told."""
-    images = name == "pixelcnnpp"
+    images = name in _IMAGES
     training = _TRAINING | ({"batch_size": 4, "validation_limit": 8} if images else {})
-    options = _IMAGES if images else {"mixtures": 2} if name == "logistic-mixture" else {"width": 8}
+    options = _IMAGES[name] if images else _VECTORS.get(name, {"width": 8})
     dataset = "digits" if images else "two-moons"
     return {
         "architecture": name,
         "dataset": dataset,
         "options": options,
         "training": training,
-        "sigma": 0.3,
+        "sigma": None if name.startswith("ncsn") else 0.3,  # which has a σ of its own
         "device": "cpu",
     }
 
@@ -113,7 +116,7 @@ def die_at(point: int, out: Path) -> None:
     """Makes this process die at its point-th change of the run folder.
 
     Points are each opening, making, renaming and removing, just before it; and each fsync: of a
-    file after half of it was written, or of a folder.
+    file that is being written after half of it was, of another, or of a folder.
     """
     left = point
 
@@ -125,7 +128,7 @@ def die_at(point: int, out: Path) -> None:
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
             path = arguments[0]
-            inside = isinstance(path, str | os.PathLike) and str(out) in os.fspath(path)
+            inside = isinstance(path, str | os.PathLike) and str(out) in str(Path(path).absolute())
             relative = event in ("os.remove", "os.rmdir") and arguments[1] != -1
             if (inside or relative) and count():
                 die()
@@ -134,7 +137,7 @@ def die_at(point: int, out: Path) -> None:
 
     def half(descriptor: int) -> None:
         if count():
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if fcntl(descriptor, F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
                 os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             die()
         fsync(descriptor)
@@ -270,11 +273,34 @@ def at_random(folder: Path, name: str, ranks: int, steps: int, kills: int) -> di
     return {"kills": fit.kills, "fits": fits, "seconds": round(time.monotonic() - begun)}
 
 
+def apart(folder: Path, steps: int) -> dict[str, float]:
+    """Fits with one to four ranks, those of several twice, which must be the same to the bit.
+
+    Returns:
+        The largest difference of a loss from that of one rank, by the number of ranks.
+    """
+    fit("made", folder / "first")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    whole, found = [], {}
+    for ranks in (1, 2, 3, 4):
+        ends = []
+        for turn in ("once", "twice")[:ranks]:
+            out = folder / f"{ranks}-{turn}"
+            work = partial(fit, "made", out, steps=steps, batch_size=24)
+            assert forked([work] * ranks) == [0] * ranks
+            ends.append(results(out))
+        assert ends[0] == ends[-1]
+        losses = [entry["loss"] for entry in ends[0]["log"]]
+        whole = whole or losses
+        found[str(ranks)] = max(abs(a - b) for a, b in zip(losses, whole, strict=True))
+    return found
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     mode, place, *pairs = sys.argv[1:]
     given: dict[str, Any] = dict(pair.split("=") for pair in pairs)
     numbers = {key: int(value) if value.isdigit() else value for key, value in given.items()}
-    modes: dict[str, Callable[..., dict[str, int]]]
-    modes = {"sweep": sweep, "creep": creep, "random": at_random}
+    modes: dict[str, Callable[..., dict[str, Any]]]
+    modes = {"sweep": sweep, "creep": creep, "random": at_random, "apart": apart}
     print(json.dumps(modes[mode](Path(place), **numbers)))

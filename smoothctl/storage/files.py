@@ -21,6 +21,7 @@ __all__ = [
     "cannot_write",
     "check_format",
     "check_inside",
+    "make_folder",
     "move",
     "new_folder",
     "parse_json",
@@ -30,6 +31,7 @@ __all__ = [
     "remove",
     "remove_leftovers",
     "said_without_folders",
+    "sync",
     "verify_manifest",
     "without_folders",
     "write_bytes",
@@ -183,13 +185,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -198,7 +200,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds one line to a text file, all of it or nothing.
+    """Adds one line to a text file, all of it or nothing; `sync` makes it last.
 
     Raises:
         RunError: it cannot be written, or is a link, which is not followed.
@@ -217,6 +219,19 @@ def append_line(path: Path, line: str) -> None:
         raise cannot_write(path, error) from error
 
 
+def sync(path: Path) -> None:
+    """Makes what was appended to a file outlast a power cut, and the file's name with it.
+
+    Raises:
+        RunError: the file is not there, or the disk is full.
+    """
+    try:
+        _sync(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
@@ -232,15 +247,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     name = f".{path.name}.{uuid.uuid4().hex[:8]}"
     beside, old = path.with_name(f"{name}.tmp"), path.with_name(f"{name}.old.tmp")
     try:
-        _make_folder(beside)
+        make_folder(beside)
         yield beside
         hashes = {file.name: _sha256(file) for file in sorted(beside.iterdir())}
         write_json(beside / MANIFEST, {"format": 1, "sha256": hashes})
-        _sync_folder(beside)
+        _sync(beside)
         with suppress(FileNotFoundError):
             path.replace(old)
         beside.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     except RunError as error:
@@ -325,12 +340,15 @@ def move(path: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or folder if it is there."""
+    """Removes a file or folder if it is there; a power cut does not bring it back."""
+    if not os.path.lexists(path):
+        return
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+        _sync(path.parent)
     except OSError as error:
         raise RunError(f"Cannot remove {path}: {error.strerror or error}.") from error
 
@@ -345,16 +363,20 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _make_folder(folder: Path) -> None:
-    """Makes a folder and those above it; each one's name is on the disk when it returns."""
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; each one's name is on the disk when it returns.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from smoothctl.errors import RunError
-from smoothctl.storage.files import cannot_write, parse_json, read_text
+from smoothctl.storage.files import cannot_write, make_folder, parse_json, read_text
 
 __all__ = ["Lock", "hold"]
 
@@ -108,6 +108,7 @@ def _acquire(lock: BaseFileLock) -> bool:
     """
     for attempt in range(_ATTEMPTS):
         try:
+            make_folder(Path(lock.lock_file).parent)
             lock.acquire()
             return True
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from smoothctl.distributed.signals import Received, caught
 from smoothctl.errors import Interrupted, RunError, TrainingError
 from smoothctl.rng import generator
 from smoothctl.runs.run import Weights
-from smoothctl.storage.files import append_line, remove, write_bytes
+from smoothctl.storage.files import append_line, remove, sync, write_bytes
 from smoothctl.storage.locks import Lock
 from smoothctl.storage.weights import write_weights
 from smoothctl.training.batches import BatchSchedule
@@ -221,6 +221,8 @@ class Trainer:
 
     def _save(self) -> None:
         if self._writes():
+            if self.stage.log_file.is_file():
+                sync(self.stage.log_file)
             self.checkpoints.save(self.learner.state(), self.state)
 
     def _resume(self) -> None:
