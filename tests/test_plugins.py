@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from smoothctl import kernels, reproduce
+from smoothctl.cli.endings import Stopped, raised_signals
 from smoothctl.cli.registries import rows_of
 from smoothctl.registry import trials
 from smoothctl.registry.listing import Plugin, Status, list_plugins
@@ -304,6 +305,16 @@ def test_a_fork_tells_what_comes_back(
 ) -> None:
     monkeypatch.setattr(trials, "_GLANCE", 1)
     assert trials._comes_back(load) == comes_back
+
+
+def test_a_signal_ends_a_fork_and_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked, fork = [], os.fork
+    monkeypatch.setattr(trials.os, "fork", lambda: forked.append(fork()) or forked[0])
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(Stopped), raised_signals():
+        trials._comes_back(_wait_for_ever)
+    with pytest.raises(ProcessLookupError):
+        os.kill(forked[0], 0)
 
 
 def test_an_import_that_would_end_a_verb_is_a_sentence(path: Path, cli) -> None:

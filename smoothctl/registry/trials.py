@@ -65,9 +65,13 @@ def _comes_back(load: Callable[[], object]) -> bool:
     """Returns whether a call returns or raises in a fork of this process."""
     with mmap.mmap(-1, 1) as came_back, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
-        pid = os.fork()
-        if not pid:
-            _report(load, came_back)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:  # none may end what the fork has inherited: it would clean up what is not its own
+            pid = os.fork()
+            if not pid:
+                _report(load, came_back)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             with suppress(ChildProcessError):  # who ignores SIGCHLD waits, too, but is told nothing
                 os.waitpid(pid, 0)
@@ -87,6 +91,7 @@ def _report(load: Callable[[], object], came_back: mmap.mmap) -> NoReturn:
         os.setsid()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_GLANCE)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
