@@ -270,6 +270,17 @@ for path in sys.argv[1:]:
 """
 
 
+def one_group(path: Path, content: bytes, rows: int) -> None:
+    """A Parquet file of a single group of equal rows, stored once."""
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    part = pa.array([{"bytes": content, "path": None}] * 20, kind)
+    column = pa.chunked_array([part] * (rows // 20))
+    write_table(pa.table({"image": column}), path, row_group_size=rows)
+
+
 def test_little_data_take_little_memory(tmp_path: Path) -> None:
     """Archives and images that unpack to a thousand times their size: 1 GB is never taken."""
     bombs = {
@@ -281,6 +292,8 @@ def test_little_data_take_little_memory(tmp_path: Path) -> None:
         "short.gz": gzip.compress(struct.pack(">4B2I", 0, 0, 8, 2, 2**27, 2) + bytes(2**27), 1),
         "folder": b"",
     }
+    one_group(tmp_path / "group.parquet", np.random.default_rng(0).bytes(10**6), 800)
+    assert (tmp_path / "group.parquet").stat().st_size < 2**21
     for name, content in bombs.items():
         if content:
             (tmp_path / name).write_bytes(content)
@@ -288,7 +301,7 @@ def test_little_data_take_little_memory(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"folder/{number}.png").write_bytes(png(30_000, 30_000))
     done = subprocess.run(
-        [sys.executable, "-c", _READ, *(str(tmp_path / name) for name in bombs)],
+        [sys.executable, "-c", _READ, *(str(tmp_path / n) for n in [*bombs, "group.parquet"])],
         capture_output=True,
         text=True,
         timeout=120,

@@ -17,6 +17,9 @@ __all__ = ["TABLE_SUFFIXES", "HubSource", "TableSource", "Where", "table_files"]
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
 _LABELS = ("label", "labels", "fine_label")
+_ROWS = 32
+"""Rows of a Parquet file that are in memory at once."""
+
 _OFFLINE = (
     "without the Hugging Face hub, a folder of images, an .npz or a .parquet file serves, as in "
     "`dataset=FOLDER`"
@@ -67,10 +70,6 @@ class _Tables(Source):
     def _folders(self) -> list[Path]:
         """Returns the folders whose files its rows may name."""
 
-    def _count(self, tables: Iterable[Any]) -> int | None:
-        """Returns the number of rows, where it is known."""
-        return sum(int(table.num_rows) for table in tables)
-
     def _chosen(self) -> str:
         s = self._settings
         return "\0".join(map(str, (s.column, s.label_column, s.subset)))
@@ -82,7 +81,8 @@ class _Tables(Source):
         image = _image_column(self.name, features, self._settings.column)
         label = _label_column(self.name, features, self._settings.label_column)
         self.classes = getattr(features[label], "num_classes", None) if label else None
-        self.count = self._count(tables.values())
+        counts: list[Any] = [getattr(table, "num_rows", None) for table in tables.values()]
+        self.count = None if None in counts else sum(counts)
         return {split: self._items(split, t, image, label) for split, t in tables.items()}
 
     def _items(self, split: str, table: Any, image: str, label: str | None) -> Iterator[Item]:
@@ -125,28 +125,64 @@ class TableSource(_Tables):
             return [Path(self.name)]
         return [Path(os.path.commonpath([file.parent for file in self._files]))]
 
-    def _count(self, tables: Iterable[Any]) -> int | None:
-        from pyarrow.parquet import read_metadata
-
-        if self._files[0].suffix.lower() != ".parquet":
-            return None
-        with damage_named(self.name):
-            return sum(int(read_metadata(file).num_rows) for file in self._files)
-
     def _load(self) -> Mapping[str, Any]:
         kinds = {file.suffix.lower() for file in self._files}
         if len(kinds) > 1 or not kinds <= set(TABLE_SUFFIXES):
             held = ", ".join(sorted(kind or "others" for kind in kinds))[:100]
             raise DataError(f"{self.name} must hold .parquet or .arrow files alone, not {held}.")
-        splits: dict[str, list[str]] = {}
+        splits: dict[str, list[Path]] = {}
         for file in self._files:
             check_file(file, "a table")
             name = split_of(file.name) or split_of(file.parent.name)
-            splits.setdefault(name or "train", []).append(str(file))
+            splits.setdefault(name or "train", []).append(file)
         with quietly(self.name, "restore it, or choose another") as datasets:
-            builder = kinds.pop().removeprefix(".")
-            loaded = datasets.load_dataset(builder, data_files=splits, streaming=True)
-        return dict(loaded)
+            if kinds == {".parquet"}:
+                return {name: _Parquet(files) for name, files in splits.items()}
+            named = {name: list(map(str, files)) for name, files in splits.items()}
+            return dict(datasets.load_dataset("arrow", data_files=named, streaming=True))
+
+
+class _Parquet:
+    """Rows of Parquet files as a table of `datasets` gives them, but with few in memory at once.
+
+    There a group of rows is read whole, which a small file can make as large as it likes.
+
+    Args:
+        files: with the same columns.
+        columns: those to read; all if None.
+
+    Raises:
+        Exception: whatever pyarrow and `datasets` raise for a file that is damaged.
+    """
+
+    def __init__(self, files: list[Path], columns: list[str] | None = None) -> None:
+        from datasets import Features
+        from pyarrow.parquet import read_metadata, read_schema
+
+        self._files, self._columns = files, columns
+        self.features = Features.from_arrow_schema(read_schema(files[0]))
+        self.num_rows = sum(read_metadata(file).num_rows for file in files)
+
+    def select_columns(self, columns: list[str]) -> "_Parquet":
+        """Returns a table of fewer columns."""
+        return _Parquet(self._files, columns)
+
+    def cast_column(self, column: str, image: Any) -> Iterator[dict[str, Any]]:
+        """Yields the rows, with the images of a column as bytes and path."""
+        del image
+        for values in self._rows():
+            stored = values[column]
+            if isinstance(stored, bytes | str):
+                values[column] = {"bytes" if isinstance(stored, bytes) else "path": stored}
+            yield values
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        from pyarrow.parquet import ParquetFile
+
+        for file in self._files:
+            with ParquetFile(file) as opened:
+                for batch in opened.iter_batches(_ROWS, columns=self._columns):
+                    yield from batch.to_pylist()
 
 
 class HubSource(_Tables):
