@@ -16,7 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Disk", "Lost", "Record", "Recorder", "Tree", "digest", "read", "states", "write"]
+__all__ = [
+    "Change",
+    "Disk",
+    "Lost",
+    "Operation",
+    "Record",
+    "Recorder",
+    "Sync",
+    "Tree",
+    "Write",
+    "digest",
+    "read",
+    "states",
+    "write",
+]
 
 Tree = dict[str, bytes | None]
 """Path below the root -> content; None of a folder."""

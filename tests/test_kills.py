@@ -16,11 +16,13 @@ import pytest
 from tests.training_child import NAMES, PLUGINS, results
 
 ROOT = Path(__file__).parents[1]
+SLOWER = (("quickstart", 50), ("reproduce", 150))
 
 
 def killed(mode: str, folder: Path, **told: Any) -> dict[str, Any]:
-    """Returns what `tests.training_child` counted; it fails where an end is not the same."""
-    command = [sys.executable, "-m", "tests.training_child", mode, str(folder)]
+    """Returns what a child of the tests counted; it fails where an end is not the same."""
+    child = "power" if mode == "kill" else "training"
+    command = [sys.executable, "-m", f"tests.{child}_child", mode, str(folder)]
     command += [f"{key}={value}" for key, value in told.items()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -57,6 +59,23 @@ def test_two_processes_and_the_one_that_writes_is_killed(tmp_path: Path) -> None
     assert killed("sweep", tmp_path, name="made", ranks=2, stride=37)["kills"] >= 4
 
 
+def test_other_verbs_killed_at_some_changes_of_the_folder(tmp_path: Path) -> None:
+    """Images of a folder, and figures of a score."""
+    found = killed("kill", tmp_path, folder=80, score=60)
+    assert min(verb["kills"] for verb in found.values()) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "stride"),
+    [("folder", 1), ("sample", 1), ("score", 1), ("score-images", 3), *SLOWER],
+)
+def test_other_verbs_killed_at_changes_of_the_folder(
+    tmp_path: Path, verb: str, stride: int
+) -> None:
+    assert killed("kill", tmp_path, **{verb: stride})[verb]["kills"] >= 10
+
+
 @pytest.fixture(params=PLUGINS)
 def plugin(request: pytest.FixtureRequest) -> str:
     """An architecture of a plugin of this repository, where that is installed."""
@@ -67,7 +86,7 @@ def plugin(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_plugin_is_killed_at_some_changes_of_the_folder(tmp_path: Path, plugin: str) -> None:
-    assert killed("sweep", tmp_path, name=plugin, ranks=1, stride=37)["kills"] >= 4
+    assert killed("sweep", tmp_path, name=plugin, ranks=1, stride=97)["kills"] >= 3
 
 
 @pytest.mark.slow

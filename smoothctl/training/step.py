@@ -106,6 +106,7 @@ class Learner:
         adam = torch.optim.Adam(self.parameters, lr=0.0, betas=betas, fused=True)
         forward = torch.compile(objective) if training.compile else objective
         self.model, self.optimizer = accelerator.prepare(forward, adam)
+        self._rehearsed = batches.processes.count < 3
 
     def step(self, step: int, rate: float, agreement: Agreement) -> StepResult:
         """Takes one step, unless its loss or gradient is not finite, in all processes alike.
@@ -117,6 +118,8 @@ class Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if not self._rehearsed:
+            self._rehearse(step, agreement)
         result = self._backward_that_fits(step, agreement)
         if result.fault:
             return result
@@ -127,6 +130,17 @@ class Learner:
         self.optimizer.step()
         self._update_average(step)
         return StepResult(result.loss, norm)
+
+    def _rehearse(self, step: int, agreement: Agreement) -> None:
+        """Does a pass for nothing, before the first step of a fit that starts or goes on.
+
+        After their first pass the processes exchange gradients in another order, and with more than
+        two the last bits of a sum depend on that: so all steps come after it.
+        """
+        buffers = [buffer.clone() for buffer in self.objective.buffers()]
+        self._rehearsed = not self._backward_that_fits(step, agreement).fault
+        for buffer, before in zip(self.objective.buffers(), buffers, strict=True):
+            buffer.copy_(before)
 
     def _backward_that_fits(self, step: int, agreement: Agreement) -> StepResult:
         """Does `_backward`, begun again with smaller micro-batches until they fit into memory."""
