@@ -13,7 +13,19 @@ from typing_extensions import dataclass_transform
 
 from smoothctl.errors import UsageError, near_misses
 
-__all__ = ["SettingInfo", "as_dict", "build", "config", "errors_of", "parse_value", "settings_of"]
+__all__ = [
+    "LARGEST_INTEGER",
+    "SettingInfo",
+    "as_dict",
+    "build",
+    "config",
+    "errors_of",
+    "parse_value",
+    "settings_of",
+]
+
+LARGEST_INTEGER = 2**63 - 1
+"""Of a setting: what TOML promises to every reader."""
 
 C = TypeVar("C")
 SettingInfo = dict[str, Any]
@@ -44,7 +56,16 @@ def build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
         if isinstance(value, bool) and known[key] in ("int", "float"):  # which Python takes for 1
             raise UsageError(f"{where}: the setting '{key}' is a number, not {value}.")
     with errors_of(where):
-        return cls(**values)
+        built = cls(**values)
+    for key, value in as_dict(built).items():
+        if any(
+            isinstance(number, int) and abs(number) > LARGEST_INTEGER for number in _each(value)
+        ):
+            raise UsageError(
+                f"{where}: the setting '{key}' is wrong: whole numbers are at most "
+                f"{LARGEST_INTEGER}."
+            )
+    return built
 
 
 @contextmanager
@@ -63,7 +84,9 @@ def errors_of(where: str) -> Iterator[None]:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))[:80]
         said = first["msg"].removeprefix("Value error, ")
-        value = f", not {first['input']!r:.80}" if key and first["type"] != "missing" else ""
+        if not key:
+            raise UsageError(f"{where}: {said}.") from error
+        value = f", not {first['input']!r:.80}" if first["type"] != "missing" else ""
         raise UsageError(f"{where}: the setting '{key}' is wrong: {said}{value}.") from error
 
 
@@ -107,6 +130,17 @@ def _type_name(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " | ".join(map(str, get_args(kind)))
     return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _each(value: Any) -> Iterator[Any]:
+    """Yields a value, or what is in it, at any depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        yield value
+        return
+    for item in value:
+        yield from _each(item)
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from smoothctl.testing import (
     ImageDensityContract,
     KernelContract,
 )
+from smoothctl.testing.settings import check_any_settings
 from tests.test_inception import save, tiny
 
 SMALL = {
@@ -119,6 +120,15 @@ class TestSynthetic(DatasetContract):
 class TestDigits(DatasetContract):
     def open(self) -> Dataset:
         return datasets.open_dataset("digits")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.names())
+def test_any_settings_of_every_architecture(name: str) -> None:
+    """As in the contract, far more often."""
+    cls = architectures.load(name)
+    shape = (2,) if cls.domain == "vector" else (1, 4, 4)
+    check_any_settings(cls, SMALL.get(name, {}), shape, examples=400)
 
 
 def test_every_builtin_is_under_contract() -> None:

@@ -305,8 +305,37 @@ class TestSamples:
     def test_few_images_leave_no_parts(
         self, run: Run, tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(PartialResults, "put", lambda *_: pytest.fail("kept"))
+        monkeypatch.setattr(PartialResults, "put", lambda _, name, x: x and pytest.fail(name))
         assert cli("sample", run.path, "-n", SHARD, "--out", tmp_path / "a.npz")[0] == 0
+        assert hidden(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        "verb",
+        [
+            ["sample"],
+            pytest.param(["denoise", "test"], marks=pytest.mark.slow),
+            ["inpaint", "test"],
+        ],
+    )
+    def test_a_kill_between_the_arrays_and_the_picture(
+        self, run: Run, tmp_path: Path, cli: CommandLine, verb: list[str]
+    ) -> None:
+        """The same command writes both again; any other finds a file that is not its own."""
+        words = [*verb, run.path, "-n", 2, "--out", tmp_path / "a.npz"]
+        assert killed(6, *words)
+        written = (tmp_path / "a.npz").read_bytes()
+        assert not (tmp_path / "a.png").exists()
+        code, _, err = cli(*words, "--seed", 1)
+        assert (code, "is there already" in err) == (1, True)
+        assert (tmp_path / "a.npz").read_bytes() == written
+        code, _, err = cli(*words)
+        assert code == 0, err
+        assert (tmp_path / "a.png").exists()
+        assert hidden(tmp_path) == []
+        assert cli(*words[:-1], tmp_path / "b.npz")[0] == 0
+        assert same(arrays(tmp_path / "a.npz"), arrays(tmp_path / "b.npz"))
+        code, _, err = cli(*words)
+        assert (code, "is there already" in err) == (1, True)
 
 
 class TestScores:

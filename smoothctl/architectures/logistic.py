@@ -4,12 +4,18 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise, to_grid
 from smoothctl.architectures.layers import mlp
-from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread
+from smoothctl.architectures.mixtures import (
+    LARGEST_LOG_SCALE,
+    Mixture,
+    log_scale_of,
+    ordered_log_scales,
+    spread,
+)
 from smoothctl.config import config
 from smoothctl.rng import uniform
 
@@ -32,8 +38,20 @@ class LogisticMixture(Density):
             64, ge=1, le=65_536, description="units in each of the context network's layers"
         )
         layers: int = Field(2, ge=1, le=1000, description="hidden layers of the context network")
-        min_log_scale: float = Field(-7.0, description="floor of log-scales, in standard units")
-        max_log_scale: float = Field(1.0, description="ceiling of log-scales, in standard units")
+        min_log_scale: float = Field(
+            -7.0,
+            ge=-LARGEST_LOG_SCALE,
+            le=LARGEST_LOG_SCALE,
+            description="floor of log-scales, in standard units",
+        )
+        max_log_scale: float = Field(
+            1.0,
+            ge=-LARGEST_LOG_SCALE,
+            le=LARGEST_LOG_SCALE,
+            description="ceiling of log-scales, in standard units",
+        )
+
+        _ordered = model_validator(mode="after")(ordered_log_scales)
 
     summary = "one mixture of logistics over the whole vector: the 1-d baseline"
     training_defaults: ClassVar = {"steps": 3000, "learning_rate": 1e-2}

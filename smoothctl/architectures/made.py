@@ -5,11 +5,17 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise, to_grid
-from smoothctl.architectures.mixtures import Mixture, log_scale_of, spread
+from smoothctl.architectures.mixtures import (
+    LARGEST_LOG_SCALE,
+    Mixture,
+    log_scale_of,
+    ordered_log_scales,
+    spread,
+)
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 from smoothctl.rng import generator as seeded_generator
@@ -65,11 +71,24 @@ class MADE(Density):
         output_gain: float = Field(
             1.0,
             gt=0,
+            le=1000,
             description="factor on the first output weights, a tenth of it for a denoiser's "
             "offsets; large ones keep a mixture's components from moving in step",
         )
-        min_log_scale: float = Field(-7.0, description="floor of log-scales, in standard units")
-        max_log_scale: float = Field(1.0, description="ceiling of log-scales, in standard units")
+        min_log_scale: float = Field(
+            -7.0,
+            ge=-LARGEST_LOG_SCALE,
+            le=LARGEST_LOG_SCALE,
+            description="floor of log-scales, in standard units",
+        )
+        max_log_scale: float = Field(
+            1.0,
+            ge=-LARGEST_LOG_SCALE,
+            le=LARGEST_LOG_SCALE,
+            description="ceiling of log-scales, in standard units",
+        )
+
+        _ordered = model_validator(mode="after")(ordered_log_scales)
 
     summary = "masked autoregressive network with a mixture of logistics per dimension"
     training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 5e-3}

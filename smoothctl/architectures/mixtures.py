@@ -1,7 +1,7 @@
 """Mixtures of logistics: densities on the reals, masses of 8-bit values, closed-form draws."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,18 @@ from torch import Generator, Tensor
 from smoothctl.rng import uniform
 
 __all__ = [
+    "LARGEST_LOG_SCALE",
     "Mixture",
     "bin_log_mass",
     "log_scale_of",
     "logistic_log_density",
+    "ordered_log_scales",
     "spread",
 ]
 
+
+LARGEST_LOG_SCALE = 30.0
+"""Of a setting, either way: float32 can take its exponential, and multiply by that."""
 
 _TINY = 1e-5
 """A bin's width, in units of the scale, under which an expansion is exact."""
@@ -97,6 +102,16 @@ def _log_width(log_u: Tensor) -> Tensor:
 def log_scale_of(sd: float) -> float:
     """Returns the log-scale of the logistic with this standard deviation: sd = s π/√3."""
     return math.log(sd * math.sqrt(3) / math.pi)
+
+
+def ordered_log_scales(settings: Any) -> Any:
+    """Checks, for a `Config`, that the floor of log-scales is not above their ceiling."""
+    if settings.min_log_scale > settings.max_log_scale:
+        raise ValueError(
+            f"min_log_scale={settings.min_log_scale:g} is above "
+            f"max_log_scale={settings.max_log_scale:g}"
+        )
+    return settings
 
 
 def spread(components: int) -> Tensor:

@@ -70,7 +70,9 @@ class RealNVP(StandardisedDensity):
         couplings: int = Field(8, ge=2, le=256, description="number of affine couplings")
         width: int = Field(64, ge=1, le=65_536, description="units in each hidden layer")
         layers: int = Field(2, ge=1, le=20, description="hidden layers of each coupling's network")
-        scale_cap: float = Field(3.0, gt=0, description="bound of each coupling's |log-scale|")
+        scale_cap: float = Field(
+            3.0, ge=1e-3, le=20, description="bound of each coupling's |log-scale|"
+        )
         offset: bool = Field(True, description="a denoiser models x − x̃ rather than x")
 
     summary = "flow of affine couplings, conditional ones for the denoiser"

@@ -42,7 +42,7 @@ def command(
     its only one: bytes, or floats in units in which images span −1 to 1. Written are `smoothed`,
     `single_step` and `samples` (n, draws, …), and a picture with a row for each image.
     """
-    from smoothctl.sampling.draw import is_image_run
+    from smoothctl.sampling.draw import is_image_run, samples_key
     from smoothctl.sampling.inpainting import denoise, kernel_sigma, smooth
     from smoothctl.smoothing.batching import Execution
 
@@ -51,11 +51,22 @@ def command(
     parts = ("denoised", Path(events).stem, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)
-    target.check(picture_alone=is_image_run(opened))
     clean = add_noise or events == TEST
     keys = ("samples", "smoothed") if clean else ("smoothed", "samples")
     reach = 1.0 if clean else 1 + 20 * kernel_sigma(opened)
     x, labels = read_input(opened, events, n, label, keys, reach)
+    about = {
+        "run": str(opened.path),
+        "input": events,
+        "noise_added": clean,
+        "n": len(x),
+        "draws": draws,
+        "seed": seed,
+        "weights": weights,
+    }
+    kept = target.kept({**samples_key(opened), **about, "label": label})
+    target = target.again(kept)
+    target.check(picture_alone=is_image_run(opened))
     x_smooth = smooth(opened, x, seed) if clean else x
     with target.held():
         with notes.work() as progress:
@@ -63,20 +74,12 @@ def command(
             result = denoise(opened, x_smooth, draws, seed, labels, execution)
         if result.single_step is None:
             notes.note("No single-step mean: this run's kernel has no usable form of it.")
-        target.save(result._asdict())
         rows = {
             "input": x if clean else None,
             "noisy x̃": result.smoothed,
             "E[x|x̃]": result.single_step,
             "draws x ~ p(x|x̃)": result.samples,
         }
-        about = {
-            "run": str(opened.path),
-            "input": events,
-            "noise_added": clean,
-            "n": len(x),
-            "draws": draws,
-            "seed": seed,
-            "weights": weights,
-        }
-        target.tell(about, target.paint_rows(rows))
+        with target.writing(kept):
+            target.save(result._asdict())
+            target.tell(about, target.paint_rows(rows))

@@ -62,7 +62,7 @@ def command(
     `images`, `known` and `samples` (n, draws, …), and a picture with a row for each image.
     """
     from smoothctl.datasets.pictures import read_columns, read_mask
-    from smoothctl.sampling.draw import event_shape, is_image_run
+    from smoothctl.sampling.draw import event_shape, is_image_run, samples_key
     from smoothctl.sampling.inpainting import inpaint, inpainting_method
     from smoothctl.smoothing.batching import Execution
 
@@ -76,26 +76,29 @@ def command(
     parts = ("inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)
-    target.check(picture_alone=pictured)
     x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
+    about = {
+        "run": str(opened.path),
+        "input": images,
+        "mask": mask,
+        "method": method,
+        "sampler": sampler,
+        "n": len(x),
+        "draws": draws,
+        "seed": seed,
+        "weights": weights,
+    }
+    kept = target.kept({**samples_key(opened), **about, "label": label})
+    target = target.again(kept)
+    target.check(picture_alone=pictured)
     with target.held():
         with notes.work() as progress:
             execution = Execution(batch_size, progress("inpaint"))
             result = inpaint(opened, x, known, draws, method, seed, labels, execution)
-        target.save(result._asdict())
         rows = {
             "given": result.images.cpu().where(known, 0.0),
             "draws of the rest": result.samples,
         }
-        about = {
-            "run": str(opened.path),
-            "input": images,
-            "mask": mask,
-            "method": method,
-            "sampler": sampler,
-            "n": len(x),
-            "draws": draws,
-            "seed": seed,
-            "weights": weights,
-        }
-        target.tell(about, target.paint_rows(rows))
+        with target.writing(kept):
+            target.save(result._asdict())
+            target.tell(about, target.paint_rows(rows))

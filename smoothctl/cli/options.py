@@ -15,6 +15,16 @@ DATASET_HELP = (
 _CORRUPT_HELP = "Leave out images that cannot be decoded, and say how many."
 _SEED_HELP = "Determines everything random."
 
+
+def _checked_seed(seed: int | None) -> int | None:
+    """Refuses a seed that no configuration or table of scores can hold."""
+    from smoothctl.config import LARGEST_INTEGER
+
+    if seed is not None and seed > LARGEST_INTEGER:
+        raise typer.BadParameter(f"a seed is a whole number from 0 to {LARGEST_INTEGER}")
+    return seed
+
+
 _what = partial(typer.Option, rich_help_panel="What to fit")
 _how = partial(typer.Option, rich_help_panel="How to fit")
 _images = partial(typer.Option, rich_help_panel="Comparing images")
@@ -88,7 +98,10 @@ Compile = Annotated[
         "small networks on a CPU; needs a C++ compiler.",
     ),
 ]
-FitSeed = Annotated[int | None, _how("--seed", min=0, help=_SEED_HELP, show_default="0")]
+FitSeed = Annotated[
+    int | None,
+    _how("--seed", min=0, callback=_checked_seed, help=_SEED_HELP, show_default="0"),
+]
 FitPrecision = Annotated[
     Literal["float32", "float64", "bf16"] | None,
     _how("--precision", help="Number format.", show_default="float32"),
@@ -130,7 +143,7 @@ RunData = Annotated[
         show_default="where they were named last on this machine",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED_HELP)]
+Seed = Annotated[int, typer.Option("--seed", min=0, callback=_checked_seed, help=_SEED_HELP)]
 Device = Annotated[
     Literal["auto", "cpu"],
     typer.Option("--device", help="auto takes an accelerator where there is one."),

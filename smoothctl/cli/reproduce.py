@@ -61,7 +61,11 @@ def command(
     entry = registry.find(name)
     experiment: Experiment = registry.load_entry(entry)
     from smoothctl.reproduce.base import Budget
+    from smoothctl.smoothing.bounds import check_draws
     from smoothctl.storage.files import write_json
+
+    if draws is not None:
+        check_draws([draws])
 
     folder = out / entry.name
     budget = Budget(steps_factor, examples, draws)
@@ -76,7 +80,7 @@ def _seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds takes different whole numbers such as 0,1,2, not '{text}'.")
+        raise UsageError(f"--seeds takes different whole numbers such as 0,1,2, not '{text:.80}'.")
     return seeds
 
 

@@ -156,7 +156,7 @@ def command(
 
 def _draw(request: _Request, target: Target, processes: "Processes") -> None:
     """Draws, going on with what was kept, and writes; all processes share the work."""
-    from smoothctl.sampling.draw import draw_all
+    from smoothctl.sampling.draw import draw_all, samples_key, shard_size
     from smoothctl.smoothing.batching import Execution
 
     several = request.method == "all" or bool(request.sigmas)
@@ -164,38 +164,22 @@ def _draw(request: _Request, target: Target, processes: "Processes") -> None:
         raise UsageError(f"A folder takes the samples of one method: name --out {target.path}.npz.")
     run, n, label = request.run, request.n, request.label
     methods = _all_methods(run, target.notes) if request.method == "all" else [request.method]
-    kept = _kept(request, methods, target, processes)
-    execution = Execution(request.batch_size, processes=processes, partial=kept)
+    choices = {"methods": methods, "seed": request.seed, "label": label, "sigmas": request.sigmas}
+    kept = target.kept({**samples_key(run), **choices}, processes)
+    shards = kept if request.images and n > shard_size(run) else None
+    execution = Execution(request.batch_size, processes=processes, partial=shards)
     draw = partial(draw_all, run, methods, n, request.seed, label)
     if not processes.is_first:
         draw(execution)
         return
-    complete = f"all-{n:08d}"  # then what is there is of the work that goes on
-    target = replace(target, replace=target.replace or (kept is not None and kept.has(complete)))
+    complete = f"all-{n:08d}"
+    target = target.again(kept, complete)
     target.check(picture_alone=request.images, folder=request.images)
-    with target.held(partial(_left, kept, n, target)):
+    with target.held(partial(_left, shards, n, target)):
         with target.notes.work() as progress:
             drawn = draw(replace(execution, progress=progress(request.method)))
-        if kept is not None:
-            kept.mark(complete)
-        _write(request, drawn, target)
-        if kept is not None:
-            kept.done()
-
-
-def _kept(
-    request: _Request, methods: list[str], target: Target, processes: "Processes"
-) -> "PartialResults | None":
-    """Returns where the shards of more images than one shard has are kept: beside the target."""
-    from smoothctl.sampling.draw import samples_key, shard_size
-    from smoothctl.storage.partial import PartialResults
-
-    if not request.images or request.n <= shard_size(request.run):
-        return None
-    folder = target.path.with_name(f".{target.path.name}.parts")
-    choices = {"methods": methods, "seed": request.seed, "label": request.label}
-    key = {**samples_key(request.run), **choices}
-    return PartialResults(folder, key, target.notes.note, processes)
+        with target.writing(kept, complete):
+            _write(request, drawn, target)
 
 
 def _left(partial_results: "PartialResults | None", n: int, target: Target) -> str:
@@ -240,17 +224,20 @@ def _picture(
 
 def _draw_frames(request: _Request, frames: int, target: Target) -> None:
     """Writes `frames` (K, n, *event) and their picture: NCSN figure 4 of images, else panels."""
-    from smoothctl.sampling.draw import draw_frames
+    from smoothctl.sampling.draw import draw_frames, samples_key
 
     if request.sigmas or request.label is not None or request.batch_size is not None:
         raise UsageError("--frames goes with -n, --seed and --set alone of the drawing options.")
-    target.check(picture_alone=request.images)
     run, method, n = request.run, request.method, request.n
+    kept = target.kept({**samples_key(run), **request.to_dict()})
+    target = target.again(kept)
+    target.check(picture_alone=request.images)
     with target.held():
         with target.notes.work() as progress:
             states = draw_frames(run, method, n, frames, request.seed, progress(method))
-        target.save({"frames": states})
-        target.tell(request.to_dict(), _picture_of_frames(request, states, target))
+        with target.writing(kept):
+            target.save({"frames": states})
+            target.tell(request.to_dict(), _picture_of_frames(request, states, target))
 
 
 def _picture_of_frames(request: _Request, frames: "Tensor", target: Target) -> Path | None:

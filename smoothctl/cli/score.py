@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_NONE = "none"
+_NONE, _DIGITS = "none", 100
 _OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments", "dataset")
 """Options that mean nothing for a set of images."""
 
@@ -213,8 +213,8 @@ def _counts(text: str | None) -> list[int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--draws takes whole numbers from 1, such as 2,8,64, not '{text}'.")
+    if not all(part.isdecimal() and len(part) < _DIGITS and int(part) > 0 for part in parts):
+        raise UsageError(f"--draws takes whole numbers from 1, such as 2,8,64, not '{text:.80}'.")
     return [int(part) for part in parts]
 
 

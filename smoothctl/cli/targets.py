@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.endings import Stopped
+from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import Interrupted, NotAvailable, UsageError
 from smoothctl.reporting.tables import say
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from smoothctl.runs.run import Run, Weights
+    from smoothctl.storage.partial import PartialResults
 
 __all__ = [
     "TEST",
@@ -35,6 +37,9 @@ __all__ = [
 
 TEST = "test"
 """The INPUT that means the test examples of the run's dataset."""
+
+_ALL = "all"
+"""The mark of work that is done and whose files are being written."""
 
 _MAX_ROWS = 16
 _FEW = 8
@@ -183,6 +188,34 @@ class Target:
         from smoothctl.sampling.output import check_target
 
         check_target(self.path, self.replace, picture_alone, folder)
+
+    def kept(self, key: Mapping[str, Any], processes: Processes = ALONE) -> "PartialResults":
+        """Returns where work for these files keeps what it has: hidden, beside them.
+
+        Args:
+            key: what the work is a function of.
+            processes: those that share it.
+        """
+        from smoothctl.storage.partial import PartialResults
+
+        folder = self.path.with_name(f".{self.path.name}.parts")
+        return PartialResults(folder, key, self.notes.note, processes)
+
+    def again(self, kept: "PartialResults", mark: str = _ALL) -> "Target":
+        """Returns the target; the same work, which was killed as it wrote, may write it again."""
+        return replace(self, replace=self.replace or kept.has(mark))
+
+    @contextmanager
+    def writing(self, kept: "PartialResults", mark: str = _ALL) -> Iterator[None]:
+        """Marks what is there as this work's until the block has written all of it; see `again`."""
+        if not self.replace:
+            kept.mark(mark)
+        try:
+            yield
+        except NotAvailable:  # so that nothing was written, nor will be
+            kept.done()
+            raise
+        kept.done()
 
     @contextmanager
     def held(self, left: Callable[[], str] | None = None) -> Iterator[None]:

@@ -12,6 +12,7 @@ from smoothctl.architectures.base import Density, Progress
 from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
 from smoothctl.rng import generator
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, evaluate_long, rows_that_fit
+from smoothctl.smoothing.bounds import check_draws, latent_bound
 from smoothctl.smoothing.two_step import TwoStep
 
 __all__ = [
@@ -113,9 +114,11 @@ def latent_bounds(
         progress: told (bounds done, bounds).
     """
     counts = sorted({1, *([draws] if isinstance(draws, int) else draws)})
+    check_draws(counts)
     estimates = []
     for done, count in enumerate(counts, start=1):
-        bound = partial(density.bound, draws=count, generator=generator(seed, "latent", count))
+        stream = generator(seed, "latent", count)
+        bound = partial(latent_bound, density, draws=count, generator=stream)
         values = evaluate(bound, max(1, _LATENT_ROWS // count), x)
         name = "bound, 1 draw" if count == 1 else _tighter(count)
         estimates.append(_estimate(model, name, -values, _bit_dims(density)))

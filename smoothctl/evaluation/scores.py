@@ -35,6 +35,7 @@ from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw_all, is_image_run, samples_key, usable_methods
 from smoothctl.smoothing.batching import AT_ONCE, KEPT_ROWS, Execution
+from smoothctl.smoothing.bounds import check_draws
 from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.storage.files import without_folders
 from smoothctl.storage.partial import PartialResults
@@ -76,6 +77,9 @@ EFFORTS: dict[Domain, Effort] = {
     "image": Effort(limit=1000, draws=(2, 8), samples=64, quadrature=0),
 }
 """What is affordable by domain: one image costs as much as thousands of vectors."""
+
+_MOST_SAMPLES = 2**20
+"""That are compared with test examples: far more than tell a difference."""
 
 FLOOR = "test images (floor)"
 """The row of what perfect samples would get."""
@@ -184,14 +188,20 @@ def effort_for(
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
 
     Raises:
-        UsageError: one sample, or one example.
+        UsageError: one sample, one example, or more samples or draws than memory holds.
     """
     if samples == 1:
         raise UsageError("Two-sample statistics need at least 2 samples, or 0 for none.")
+    if samples is not None and samples > _MOST_SAMPLES:
+        raise UsageError(
+            f"At most {_MOST_SAMPLES:,} samples are compared with test examples: choose fewer "
+            "`samples`."
+        )
     if limit == 1:
         raise UsageError("A standard error needs at least 2 test examples; 0 takes all.")
     default = EFFORTS["image" if is_image_run(run) else "vector"]
     counts = (draws,) if isinstance(draws, int) else draws or default.draws
+    check_draws(counts)
     return Effort(
         limit=default.limit if limit is None else limit or None,
         draws=tuple(sorted(set(counts))),

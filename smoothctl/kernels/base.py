@@ -11,6 +11,9 @@ from smoothctl.errors import NotAvailable, UsageError
 
 __all__ = ["Kernel", "LogProb"]
 
+_LARGEST = 1e150
+"""σ, so that a float can hold its square; 1/σ, too."""
+
 LogProb = Callable[[Tensor], Tensor]
 """A log-density in nats: (batch, *event) -> (batch,)."""
 
@@ -23,7 +26,7 @@ class Kernel(ABC):
             same for every kernel, so that kernels compare at equal variance.
 
     Raises:
-        UsageError: sigma is not a positive, finite number.
+        UsageError: sigma is not a positive, finite number whose square is one, too.
     """
 
     summary: ClassVar[str]
@@ -36,9 +39,10 @@ class Kernel(ABC):
     """Whether `posterior_mean` evaluates the density many times a coordinate: not for images."""
 
     def __init__(self, sigma: float) -> None:
-        if not (isinstance(sigma, int | float) and math.isfinite(sigma) and sigma > 0):
+        if not (isinstance(sigma, int | float) and 1 / _LARGEST <= sigma <= _LARGEST):
             raise UsageError(
-                f"The kernel's standard deviation sigma must be positive and finite, not {sigma!r}."
+                "The kernel's standard deviation sigma must be positive and finite, from "
+                f"{1 / _LARGEST:g} to {_LARGEST:g}, not {sigma!r:.80}."
             )
         self.sigma = float(sigma)
 

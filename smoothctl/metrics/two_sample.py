@@ -22,6 +22,9 @@ __all__ = [
 
 FEWEST = 20
 _STEPS, _BATCH, _WIDTH, _RATE = 600, 256, 64, 5e-3
+_AT_ONCE = 2**16
+"""Samples that one block of distances has on its longer side."""
+
 _WAVES, _LOWEST, _HIGHEST = 64, 0.5, 10.0
 
 
@@ -177,7 +180,8 @@ def _quantiles(values: Tensor, levels: Tensor) -> Tensor:
 
 
 def _mean_distance(x: Tensor, y: Tensor) -> float:
-    total = math.fsum(float(torch.cdist(rows, y).sum()) for rows in x.split(1024))
+    blocks = ((rows, columns) for rows in x.split(1024) for columns in y.split(_AT_ONCE))
+    total = math.fsum(float(torch.cdist(*block).sum()) for block in blocks)
     return total / (len(x) * len(y))
 
 

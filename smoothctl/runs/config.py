@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from smoothctl import __version__
-from smoothctl.config import as_dict, build, config
+from smoothctl.config import LARGEST_INTEGER, as_dict, build, config
 from smoothctl.errors import RunError, UsageError, near_misses
 from smoothctl.registry.groups import REGISTRIES
 from smoothctl.storage.files import read_toml, without_folders
@@ -108,7 +108,7 @@ class StageConfig:
     scale: tuple[float, ...] | None = None
     architecture: str
     preset: str | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_INTEGER)
     precision: Precision = "float32"
     init_from: str | None = None
     data: dict[str, Any] = Field(default_factory=dict)

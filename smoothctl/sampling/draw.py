@@ -150,7 +150,8 @@ def draw(
         execution: how they are drawn, which does not change them.
 
     Raises:
-        UsageError: an unknown method, n or a batch size below one, or no such class.
+        UsageError: an unknown method, n or a batch size below one, more than memory holds, or no
+            such class.
         RunError: the run lacks a stage that the method needs.
         NotAvailable: the kernel has no usable posterior mean.
     """
@@ -187,6 +188,8 @@ def draw_all(
             return {}
         execution = replace(execution, processes=ALONE, partial=None)
     two_step, baseline = _models(run, methods)
+    if (model := baseline if two_step is None else two_step.prior) is not None:
+        batching.check_room(model, n, 1 + len(methods))
     shards: list[Mapping[str, Tensor]] = []
     cuts, drawn = _shards(run, n), False
     for number, (start, stop) in enumerate(cuts):
@@ -303,7 +306,7 @@ def draw_frames(
         Shape (frames, n, *event).
 
     Raises:
-        UsageError: another method, or n or frames below one.
+        UsageError: another method, n or frames below one, or more than memory holds.
         RunError: the run lacks a stage that the method needs.
         NotAvailable: the architecture draws its samples in one go.
     """
@@ -315,6 +318,7 @@ def draw_frames(
         raise UsageError(f"The number of frames must be at least 1, not {frames}.")
     _check(run, [method], n)
     density = run.density("baseline" if method == "baseline" else "prior")
+    batching.check_room(density, n * frames)
     return density.trajectory(n, frames, generator(seed, method), progress)
 
 

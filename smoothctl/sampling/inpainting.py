@@ -83,11 +83,12 @@ def denoise(
         execution: how they are drawn, which does not change them.
 
     Raises:
-        UsageError: fewer than one draw.
+        UsageError: fewer than one draw, or more than memory holds.
         RunError: a stage is missing or half done.
     """
     method = _two_step(run)
     x_smooth = _like(method.prior, x_smooth)
+    batching.check_room(method.prior, len(x_smooth) * draws, 2)
     classes = _classes(method, labels, len(x_smooth))
     try:
         mean = method.single_step(x_smooth, classes)
@@ -122,7 +123,8 @@ def inpaint(
         execution: how they are drawn, which does not change them.
 
     Raises:
-        UsageError: an unknown method, a mask of another shape, or fewer than one draw.
+        UsageError: an unknown method, a mask of another shape, fewer than one draw, or more than
+            memory holds.
         RunError: a stage that the method needs is missing or half done.
         NotAvailable: the architecture cannot inpaint.
     """
@@ -132,6 +134,7 @@ def inpaint(
     model = run.density("baseline") if method == "baseline" else _smoothed(run, method)
     last = model if isinstance(model, Density) else model.denoiser or model.prior
     last.check_known(known, len(x))
+    batching.check_room(last, len(x) * draws, 3)
     x, known = snap(_like(last, x), last.levels), known.to(_like(last, x).device)
     rows, mask = _repeated(x, draws), known if len(known) == 1 else _repeated(known, draws)
     classes = _repeated(_classes(model, labels, len(x)), draws)

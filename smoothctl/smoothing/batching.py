@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from math import prod
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ __all__ = [
     "AT_ONCE",
     "KEPT_ROWS",
     "Execution",
+    "check_room",
     "device_of",
     "evaluate",
     "evaluate_long",
@@ -38,6 +41,12 @@ _GRADIENT = 4
 
 _MOST_IMAGES = {"cpu": 64, "cuda": 512}
 """Images to draw at once: beyond this many a larger batch is no faster."""
+
+_MOST_VECTORS = 2**18
+"""Vectors to draw at once: a constant, so that free memory doesn't change what is drawn."""
+
+_COPIES = 4
+"""Of what is drawn, held at once where its parts are joined and written."""
 
 KEPT_ROWS = {"image": 512, "vector": 2**16}
 """Rows of a part that is kept: constants, so that free memory doesn't change the parts."""
@@ -62,6 +71,27 @@ def rows_that_fit(density: Density, gradient: bool = False) -> int:
     share = _free_bytes(device_of(density)) // 4
     factor = _GRADIENT if gradient else 1
     return max(1, share // (factor * density.bytes_per_example()))
+
+
+def check_room(density: Density, rows: int, arrays: int = 1) -> None:
+    """Checks, before any work, that what is to be drawn fits into the free memory.
+
+    Args:
+        density: draws it.
+        rows: events of each array.
+        arrays: how many of such are held.
+
+    Raises:
+        UsageError: it does not fit; the message says how much does.
+    """
+    device, like = device_of(density), next(density.parameters(), torch.empty(0))
+    row = _COPIES * arrays * prod(density.event_shape) * like.element_size()
+    free = _free_ram() if device.type == "cpu" else min(_free_ram(), _free_bytes(device))
+    if rows * row > free:
+        raise UsageError(
+            f"The samples would take about {Decimal(rows * row >> 20) / 1024:.3g} GiB of memory, "
+            f"and {free / 2**30:.3g} GiB are free: draw at most {free // row:,} in all."
+        )
 
 
 def spans(total: int, size: int) -> Iterator[tuple[int, int]]:
@@ -194,8 +224,7 @@ def sample(
         UsageError: a batch size below one, or one for vectors.
     """
     if density.domain == "vector":
-        images_at_once(density, n, execution.batch_size)
-        return density.sample(n, context, labels, generator, execution.progress)
+        execution = replace(execution, processes=ALONE)
     at, drawn = 0, []  # at: the row that the generator comes to next
     for start, stop, progress in _batches(density, n, execution):
         if generator is not None and start > at:
@@ -235,7 +264,7 @@ def most_images(device: torch.device) -> int:
 
 
 def images_at_once(density: Density, n: int, chosen: int | None = None) -> int:
-    """Returns the batch: vectors are drawn all at once, as their noise is shared.
+    """Returns the batch: vectors, whose noise is shared, are drawn by a constant number.
 
     Args:
         density: the model.
@@ -243,15 +272,21 @@ def images_at_once(density: Density, n: int, chosen: int | None = None) -> int:
         chosen: by the user; what fits into memory, and is no slower, if None.
 
     Raises:
-        UsageError: a batch size below one, or one for vectors.
+        UsageError: a batch size below one, one for vectors, or more than fits into memory.
     """
     if chosen is not None and chosen < 1:
         raise UsageError(f"The batch size must be at least 1, not {chosen}.")
     if density.domain == "vector":
         if chosen is not None:
             raise UsageError("Vectors are drawn all at once: leave the batch size out.")
-        return max(1, n)
+        return max(1, min(n, _MOST_VECTORS))
     if chosen is not None:
+        most = max(1, _free_ram() // density.bytes_per_example())
+        if min(n, chosen) > most:
+            raise UsageError(
+                f"At most {most:,} of these images fit into memory at once: choose a smaller "
+                "`batch_size`, or leave it out."
+            )
         return chosen
     return max(1, min(most_images(device_of(density)), rows_that_fit(density) // 2))
 

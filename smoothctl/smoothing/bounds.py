@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density
-from smoothctl.errors import NotAvailable
+from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.base import Kernel
 from smoothctl.smoothing.batching import (
     AT_ONCE,
@@ -22,12 +22,15 @@ from smoothctl.smoothing.batching import (
     spans,
 )
 
-__all__ = ["BoundTerms", "Bounds"]
+__all__ = ["BoundTerms", "Bounds", "check_draws", "latent_bound"]
 
 _LATENT_ROWS = 2**14
 _NOISE_ROWS = 2**16
 _NOISE_VALUES = 2**20
 """How much noise is drawn at once: a constant, so that free memory doesn't change the result."""
+
+_MOST_DRAWS = 2**20
+"""Of x̃ for one x: the weights of all of them are held at once."""
 
 
 class BoundTerms(NamedTuple):
@@ -46,6 +49,27 @@ class BoundTerms(NamedTuple):
     def total(self) -> Tensor:
         """The bound itself, (batch,)."""
         return self.prior + self.entropy + self.denoiser
+
+
+def check_draws(draws: Sequence[int]) -> None:
+    """Checks the numbers of draws of importance-weighted bounds.
+
+    Raises:
+        UsageError: one is below 1, or so large that its weights would fill the memory.
+    """
+    if min(draws) < 1 or max(draws) > _MOST_DRAWS:
+        raise UsageError(
+            f"An importance-weighted bound takes 1 to {_MOST_DRAWS:,} draws: choose other `draws`."
+        )
+
+
+def latent_bound(density: Density, x: Tensor, draws: int, generator: Generator) -> Tensor:
+    """Returns `Density.bound` of many draws, a part of the latent variables at a time: (batch,)."""
+    parts = [
+        density.bound(x, draws=stop - start, generator=generator) + math.log((stop - start) / draws)
+        for start, stop in spans(draws, _LATENT_ROWS)
+    ]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).logsumexp(0)
 
 
 class Bounds(ABC):
@@ -146,7 +170,11 @@ class Bounds(ABC):
 
         Returns:
             In nats, (len(draws), batch).
+
+        Raises:
+            UsageError: a number of draws below 1, or one whose weights would fill the memory.
         """
+        check_draws(draws)
         most, quiet = max(draws), replace(execution, progress=None)
         block = max(1, min(_NOISE_ROWS, _NOISE_VALUES // x[0].numel()))
         results = []

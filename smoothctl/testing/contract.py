@@ -13,6 +13,7 @@ from smoothctl.config import as_dict, build, settings_of
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
 from smoothctl.rng import generator, skipped
+from smoothctl.testing.settings import check_any_settings
 
 __all__ = ["AnyDensityContract", "OfImages", "OfVectors"]
 
@@ -249,6 +250,10 @@ class AnyDensityContract(ABC):
             build(self.density_class.Config, {"no_such_key": 1}, "options")
         config = self.density_class.Config()
         assert build(self.density_class.Config, as_dict(config), "options") == config
+
+    def test_any_settings_end_in_a_sentence_or_a_loss(self) -> None:
+        """Whatever is set: what cannot be made is said, and what can has a finite loss."""
+        check_any_settings(self.density_class, self.options, self.shape, examples=10)
 
     def test_presets_are_settings(self) -> None:
         """Every value of a preset belongs to the Config or to training."""

@@ -8,7 +8,7 @@ from smoothctl import datasets
 from smoothctl.architectures.base import Density
 from smoothctl.datasets.base import Dataset
 from smoothctl.distributed.devices import accelerator_for, check_strategy
-from smoothctl.distributed.processes import launched, lost
+from smoothctl.distributed.processes import Processes, launched, lost
 from smoothctl.errors import RunError, TrainingError, UsageError
 from smoothctl.runs.config import StageName
 from smoothctl.runs.models import build_density, take_weights
@@ -18,6 +18,7 @@ from smoothctl.training.folder import (
     check_same_config,
     claimed,
     clear_replaced,
+    is_left_alone,
     is_settled,
     last_good,
     prepare,
@@ -110,13 +111,23 @@ def fit_stage(name: StageName, settings: FitSettings, reporter: Reporter | None 
     plan = resolve(name, settings, reporter)
     if processes.is_first:
         _remember(plan, reporter)
+    with _lost_noticed(plan.stage):
+        if processes.first(processes.is_first and is_left_alone(plan)):
+            _note_complete(plan.stage, reporter)
+        else:
+            _fit(plan, processes, reporter)
+    return plan
+
+
+def _fit(plan: FitPlan, processes: Processes, reporter: Reporter) -> None:
+    """Fits the stage of a plan, in a folder that nobody else writes meanwhile."""
     stage = plan.stage
-    with _lost_noticed(stage), claimed(stage, processes, reporter.note) as lock:
+    with claimed(stage, processes, reporter.note) as lock:
         if processes.first(lock is not None and is_settled(plan)):
-            reporter.note(f"{stage.path} is already complete with this configuration.")
+            _note_complete(stage, reporter)
         else:
             check_same_config(processes, plan.config)
-            accelerator = accelerator_for(settings.device, plan.config.precision)
+            accelerator = accelerator_for(plan.settings.device, plan.config.precision)
             trainer = Trainer(plan, _objective(plan), accelerator, reporter, processes, lock)
             if lock is not None:
                 prepare(plan)
@@ -125,7 +136,10 @@ def fit_stage(name: StageName, settings: FitSettings, reporter: Reporter | None 
         if lock is not None:
             clear_replaced(stage)
         processes.first(None)  # and now the weights
-    return plan
+
+
+def _note_complete(stage: Stage, reporter: Reporter) -> None:
+    reporter.note(f"{stage.path} is already complete with this configuration.")
 
 
 def _remember(plan: FitPlan, reporter: Reporter) -> None:

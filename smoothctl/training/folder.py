@@ -17,6 +17,7 @@ __all__ = [
     "check_same_folder",
     "claimed",
     "clear_replaced",
+    "is_left_alone",
     "is_settled",
     "last_good",
     "prepare",
@@ -66,6 +67,17 @@ def is_settled(plan: FitPlan) -> bool:
             "choose another `out`, or `overwrite` it."
         )
     return stage.complete and fitted.training.steps == config.training.steps
+
+
+def is_left_alone(plan: FitPlan) -> bool:
+    """Returns whether the stage is complete and nothing is left to remove beside it.
+
+    Then nothing is written, and the folder need not be one that can be.
+
+    Raises:
+        RunError: see `is_settled`.
+    """
+    return is_settled(plan) and not any(plan.run.path.glob(f".{plan.stage.path.name}.*"))
 
 
 def check_same_config(processes: Processes, config: StageConfig) -> None:

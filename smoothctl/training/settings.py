@@ -3,8 +3,11 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.architectures.base import Density
@@ -14,6 +17,7 @@ from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.kernels.base import Kernel
 from smoothctl.metrics.sigma import sigma_heuristic
 from smoothctl.metrics.spreads import differ, spreads
+from smoothctl.rng import generator
 from smoothctl.runs.config import Precision, StageConfig, StageName, TrainingConfig, is_same
 from smoothctl.runs.run import RUNS, Run, Stage, place_of
 from smoothctl.training.reporter import Reporter
@@ -27,6 +31,9 @@ DESCRIBED = ("data_sha256", "event_shape", "levels")
 
 DEFAULT_KERNEL = "gaussian"
 _SHA256 = "sha256:"
+_LARGEST = 1e15
+"""Of x̃: what float32 can square and add up."""
+
 _OF_SMOOTHING = ("kernel", "sigma", "standardise", "scale")
 _INHERITED = ("data", "kernel", "sigma", "scale")
 
@@ -173,6 +180,7 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
     kernel = None
     if settings.kernel is not None and settings.sigma is not None:
         kernel = kernels.build(settings.kernel, settings.sigma, settings.scale)
+        _check_smoothing(kernel, settings, dataset)
     suited = _suited(run.stage(stage), model, len(dataset.train))
     settings = settings.filled(dict.fromkeys((f"options.{k}" for k in suited), "suits the stage"))
     architecture = str(settings.architecture)
@@ -199,6 +207,29 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
             training=model.training,
         )
     return FitPlan(settings, config, options, kernel, dataset, run)
+
+
+def _check_smoothing(kernel: Kernel, settings: FitSettings, dataset: Dataset) -> None:
+    """Checks on a few examples that smoothing changes them, and into numbers that can be squared.
+
+    Raises:
+        UsageError: σ is lost in the last digits of the data, or the data in those of x̃.
+    """
+    numbers = "float64" if settings.precision == "float64" else "float32"
+    few = max(16, min(1024, 2**20 // prod(dataset.event_shape)))
+    examples = dataset.train.batch(settings.seed, 0, 0, min(few, len(dataset.train)))
+    x = examples.to(getattr(torch, numbers))
+    x_smooth = kernel.sample(x, generator("resolution"))
+    if not x_smooth.abs().max() <= _LARGEST:
+        raise UsageError(
+            f"`sigma={kernel.sigma:g}` smooths the data beyond {_LARGEST:g}: lower it."
+        )
+    same = (x_smooth == x).double()
+    if (same.mean() if x.ndim == 4 else same.mean(0).max()) > 0.5:
+        raise UsageError(
+            f"`sigma={kernel.sigma:g}` is lost in the last digits of the data, which {numbers} "
+            "cannot resolve: raise it, or subtract a constant from the data and rescale them."
+        )
 
 
 def _run(settings: FitSettings, dataset: Dataset) -> Run:

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress, Shape
+from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
     PixelNoise,
@@ -76,7 +77,12 @@ class PixelCNNpp(Density):
         offset: bool = Field(
             False, description="a denoiser's means are offsets from x̃ rather than free"
         )
-        min_log_scale: float = Field(-7.0, description="floor of log-scales, in data units")
+        min_log_scale: float = Field(
+            -7.0,
+            ge=-LARGEST_LOG_SCALE,
+            le=LARGEST_LOG_SCALE,
+            description="floor of log-scales, in data units",
+        )
         conditioning: Literal["aligned", "stacked"] = Field(
             "aligned",
             description="how a denoiser sees x̃: in place, by an encoder, or stacked above x as in "

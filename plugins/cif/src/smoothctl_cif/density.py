@@ -28,14 +28,17 @@ class CIFRealNVP(StandardisedDensity):
     class Config(StandardisedDensity.Config):
         """Settings of `cif-realnvp`."""
 
-        blocks: int = Field(4, ge=1, description="layers, each of two affine couplings")
-        width: int = Field(64, ge=1, description="units in the couplings' hidden layers")
-        layers: int = Field(2, ge=1, description="hidden layers of every network")
-        latents: int = Field(2, ge=1, description="coordinates of each layer's index u")
+        blocks: int = Field(4, ge=1, le=128, description="layers, each of two affine couplings")
+        width: int = Field(64, ge=1, le=65_536, description="units in the couplings' hidden layers")
+        layers: int = Field(2, ge=1, le=20, description="hidden layers of every network")
+        latents: int = Field(2, ge=1, le=4096, description="coordinates of each layer's index u")
         index_width: int = Field(
-            16, ge=1, description="units in the hidden layers of s and t, p(u|z) and q(u|x)"
+            16,
+            ge=1,
+            le=65_536,
+            description="units in the hidden layers of s and t, p(u|z) and q(u|x)",
         )
-        scale_cap: float = Field(3.0, gt=0, description="bound of every |log-scale|")
+        scale_cap: float = Field(3.0, ge=1e-3, le=20, description="bound of every |log-scale|")
 
     summary = "continuously indexed RealNVP: couplings with latent variables, known by a bound"
     tractable = False

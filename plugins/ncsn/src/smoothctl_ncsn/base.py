@@ -34,14 +34,21 @@ class ScoreModel(Density):
         sigma_begin: float = Field(
             0.0,
             ge=0,
+            le=1e10,
             description="largest noise level; 0: the largest distance of two examples "
             "(technique 1 of NCSNv2)",
         )
         sigma_end: float = Field(
-            0.02, gt=0, description="smallest noise level of a baseline; a prior's is the kernel's"
+            0.02,
+            ge=1e-10,
+            le=1e10,
+            description="smallest noise level of a baseline; a prior's is the kernel's",
         )
         noise_levels: int = Field(
-            0, ge=0, description="how many levels; 0: as many as technique 2 of NCSNv2 asks for"
+            0,
+            ge=0,
+            le=10_000,
+            description="how many levels; 0: as many as technique 2 of NCSNv2 asks for",
         )
         loss: Literal["denoising", "sliced"] = Field(
             "denoising", description="denoising or sliced score matching"
@@ -55,9 +62,12 @@ class ScoreModel(Density):
             "annealed",
             description="annealed Langevin dynamics, or as many plain steps at the last level",
         )
-        steps: int = Field(3, ge=1, description="T, Langevin steps at each level")
+        steps: int = Field(3, ge=1, le=1_000_000, description="T, Langevin steps at each level")
         step_size: float = Field(
-            0.0, ge=0, description="ε in units of the last level's σ²; 0: by technique 4 of NCSNv2"
+            0.0,
+            ge=0,
+            le=1e10,
+            description="ε in units of the last level's σ²; 0: by technique 4 of NCSNv2",
         )
         convention: Convention = Field(
             "image-code",

@@ -110,12 +110,15 @@ class VectorNCSN(ScoreModel):
     class Config(ScoreModel.Config):
         """Settings of `ncsn-mlp`."""
 
-        steps: int = Field(50, ge=1, description="T, Langevin steps at each level")
+        steps: int = Field(50, ge=1, le=1_000_000, description="T, Langevin steps at each level")
         step_size: float = Field(
-            0.1, ge=0, description="ε in units of the last level's σ²; 0: by technique 4 of NCSNv2"
+            0.1,
+            ge=0,
+            le=1e10,
+            description="ε in units of the last level's σ²; 0: by technique 4 of NCSNv2",
         )
-        width: int = Field(128, ge=1, description="units in each hidden layer")
-        layers: int = Field(3, ge=1, description="hidden layers")
+        width: int = Field(128, ge=1, le=65_536, description="units in each hidden layer")
+        layers: int = Field(3, ge=1, le=1000, description="hidden layers")
         octaves: int = Field(
             5, ge=0, le=12, description="waves sin 2ᵏx and cos 2ᵏx of each coordinate that it sees"
         )

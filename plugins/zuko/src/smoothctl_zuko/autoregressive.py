@@ -6,6 +6,7 @@ from pydantic import Field
 from zuko.flows import autoregressive, polynomial, spline
 
 from smoothctl.config import config
+from smoothctl.errors import UsageError
 from smoothctl_zuko.base import ZukoFlow
 
 __all__ = ["BPF", "MAF", "NSF", "SOSPF", "AutoregressiveFlow"]
@@ -19,13 +20,20 @@ class AutoregressiveFlow(ZukoFlow):
         """Settings of every autoregressive flow."""
 
         passes: int = Field(
-            0, ge=0, description="steps of the inverse; 0: one a coordinate; 2: coupling"
+            0,
+            ge=0,
+            le=4096,
+            description="steps of the inverse; 0: one a coordinate; 2: coupling",
         )
 
     @property
     def masked(self) -> dict[str, Any]:
         """The arguments that zuko's autoregressive flows share."""
         c = self.config
+        if c.passes == 1 and self.event_shape[0] > 1:
+            raise UsageError(
+                "One pass inverts no flow of several coordinates: set passes=0, or 2 and more."
+            )
         return {
             "transforms": c.transforms,
             "passes": c.passes or None,
@@ -51,8 +59,8 @@ class NSF(AutoregressiveFlow):
     class Config(AutoregressiveFlow.Config):
         """Settings of `zuko-nsf`."""
 
-        transforms: int = Field(3, ge=1, description="transformations, one after another")
-        bins: int = Field(8, ge=2, description="pieces of each spline")
+        transforms: int = Field(3, ge=1, le=64, description="transformations, one after another")
+        bins: int = Field(8, ge=2, le=1024, description="pieces of each spline")
 
     summary = "zuko's neural spline flow, autoregressive"
 
@@ -68,9 +76,9 @@ class SOSPF(AutoregressiveFlow):
     class Config(AutoregressiveFlow.Config):
         """Settings of `zuko-sospf`."""
 
-        transforms: int = Field(3, ge=1, description="transformations, one after another")
-        degree: int = Field(4, ge=1, description="degree of each polynomial")
-        polynomials: int = Field(3, ge=1, description="polynomials in each sum")
+        transforms: int = Field(3, ge=1, le=64, description="transformations, one after another")
+        degree: int = Field(4, ge=1, le=16, description="degree of each polynomial")
+        polynomials: int = Field(3, ge=1, le=256, description="polynomials in each sum")
 
     summary = "zuko's sum-of-squares polynomial flow"
 
@@ -89,8 +97,8 @@ class BPF(AutoregressiveFlow):
     class Config(AutoregressiveFlow.Config):
         """Settings of `zuko-bpf`."""
 
-        transforms: int = Field(3, ge=1, description="transformations, one after another")
-        degree: int = Field(16, ge=2, description="degree of each polynomial")
+        transforms: int = Field(3, ge=1, le=64, description="transformations, one after another")
+        degree: int = Field(16, ge=2, le=64, description="degree of each polynomial")
 
     summary = "zuko's Bernstein polynomial flow"
 

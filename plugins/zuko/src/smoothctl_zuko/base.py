@@ -74,9 +74,9 @@ class ZukoFlow(ZukoDensity):
     class Config(ZukoDensity.Config):
         """Settings of every flow."""
 
-        transforms: int = Field(5, ge=1, description="transformations, one after another")
-        width: int = Field(64, ge=1, description="units in each hidden layer")
-        layers: int = Field(2, ge=1, description="hidden layers of each network")
+        transforms: int = Field(5, ge=1, le=64, description="transformations, one after another")
+        width: int = Field(64, ge=1, le=4096, description="units in each hidden layer")
+        layers: int = Field(2, ge=1, le=20, description="hidden layers of each network")
 
     zuko: Flow
 

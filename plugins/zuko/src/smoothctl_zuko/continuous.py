@@ -23,9 +23,13 @@ class CNF(ZukoFlow):
         """Settings of `zuko-cnf`."""
 
         transforms: int = Field(1, ge=1, le=1, description="one: the equation is the only one")
-        frequencies: int = Field(3, ge=1, description="sines and cosines that tell the time")
-        absolute: float = Field(1e-6, gt=0, description="absolute tolerance of the integration")
-        relative: float = Field(1e-5, gt=0, description="relative tolerance of the integration")
+        frequencies: int = Field(3, ge=1, le=64, description="sines and cosines that tell the time")
+        absolute: float = Field(
+            1e-6, ge=1e-12, le=1, description="absolute tolerance of the integration"
+        )
+        relative: float = Field(
+            1e-5, ge=1e-12, le=1, description="relative tolerance of the integration"
+        )
 
     summary = "zuko's continuous flow; slow, as an integration is a hundred evaluations"
 

@@ -66,7 +66,9 @@ class GF(ZukoFlow):
     class Config(ZukoFlow.Config):
         """Settings of `zuko-gf`."""
 
-        components: int = Field(8, ge=1, description="normals in each transformation's mixture")
+        components: int = Field(
+            8, ge=1, le=4096, description="normals in each transformation's mixture"
+        )
 
     summary = "zuko's Gaussianization flow"
 

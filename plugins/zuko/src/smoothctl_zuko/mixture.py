@@ -21,12 +21,16 @@ class GMM(ZukoDensity):
     class Config(ZukoDensity.Config):
         """Settings of `zuko-gmm`."""
 
-        components: int = Field(16, ge=1, description="Gaussians in the mixture")
+        components: int = Field(16, ge=1, le=4096, description="Gaussians in the mixture")
         covariance: Literal["full", "diagonal", "spherical"] = Field(
             "full", description="shape of the covariances"
         )
-        width: int = Field(64, ge=1, description="units in each hidden layer, given a context")
-        layers: int = Field(2, ge=1, description="hidden layers of the network, given a context")
+        width: int = Field(
+            64, ge=1, le=65_536, description="units in each hidden layer, given a context"
+        )
+        layers: int = Field(
+            2, ge=1, le=1000, description="hidden layers of the network, given a context"
+        )
 
     summary = "zuko's mixture of Gaussians, by a network where there is a context"
 

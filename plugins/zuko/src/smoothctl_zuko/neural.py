@@ -21,12 +21,18 @@ class _NeuralFlow(AutoregressiveFlow):
     class Config(AutoregressiveFlow.Config):
         """Settings of `zuko-naf` and `zuko-unaf`."""
 
-        transforms: int = Field(2, ge=1, description="transformations, one after another")
-        signal: int = Field(16, ge=1, description="coordinates of the signal")
+        transforms: int = Field(2, ge=1, le=64, description="transformations, one after another")
+        signal: int = Field(16, ge=1, le=4096, description="coordinates of the signal")
         monotonic_width: int = Field(
-            32, ge=2, multiple_of=2, description="units in a monotonic network's hidden layers"
+            32,
+            ge=2,
+            le=4096,
+            multiple_of=2,
+            description="units in a monotonic network's hidden layers",
         )
-        monotonic_layers: int = Field(2, ge=1, description="hidden layers of a monotonic network")
+        monotonic_layers: int = Field(
+            2, ge=1, le=20, description="hidden layers of a monotonic network"
+        )
 
     @property
     def neural(self) -> dict[str, Any]:
