@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build_density", "check_sizes", "load_density", "take_weights"]
 
-_LARGEST_EVENT = 2**22
-"""Coordinates of an event: more than 1024×1024 pixels in three colours."""
-
 _MOST_LEVELS = 2**16
 _SMALL = 2**28
 _SPARE = 2**24
@@ -106,11 +103,13 @@ def check_sizes(config: StageConfig, where: str) -> None:
     Raises:
         RunError: no coordinate, more than 2²², or an impossible number of levels.
     """
+    from smoothctl.datasets.base import LARGEST_EVENT
+
     shape = config.event_shape
-    if not shape or min(shape) < 1 or math.prod(shape) > _LARGEST_EVENT:
+    if not shape or min(shape) < 1 or math.prod(shape) > LARGEST_EVENT:
         said = "×".join(f"{size:.3g}" for size in shape[:4]) or "nothing"
         raise RunError(
-            f"{where} describes events of shape {said}: there must be 1 to {_LARGEST_EVENT:,} "
+            f"{where} describes events of shape {said}: there must be 1 to {LARGEST_EVENT:,} "
             "coordinates."
         )
     if config.levels is not None and not 2 <= config.levels <= _MOST_LEVELS:
