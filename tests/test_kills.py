@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 SLOWER = (("quickstart", 50), ("reproduce", 150))
 
 
-def killed(mode: str, folder: Path, **told: Any) -> dict[str, Any]:
+def killed(mode: str, folder: Path, /, **told: Any) -> dict[str, Any]:
     """Returns what a child of the tests counted; it fails where an end is not the same."""
     child = "power" if mode == "kill" else "training"
     command = [sys.executable, "-m", f"tests.{child}_child", mode, str(folder)]

@@ -13,7 +13,7 @@ from tests.disk import Change, Lost, Operation, Record, Sync, Tree, Write, diges
 ROOT = Path(__file__).parents[1]
 
 
-def cut(folder: Path, draws: int, twice: int, **most: int) -> dict[str, dict[str, int]]:
+def cut(folder: Path, draws: int, twice: int, /, **most: int) -> dict[str, dict[str, int]]:
     """Returns what `tests.power_child` counted; it fails where an end is not the same."""
     command = [sys.executable, "-m", "tests.power_child", "cut"]
     command += [str(folder), str(draws), str(twice)]
