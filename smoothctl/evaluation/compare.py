@@ -69,8 +69,9 @@ def compare(runs: Sequence[Run], published: bool = True, average: bool = False) 
     for run in {run.path: run for run in runs}.values():
         groups.setdefault(_data(run), []).append(run)
     comparisons = []
-    for key, members in groups.items():
-        dataset, settings, _ = json.loads(key)
+    for members in groups.values():
+        config = members[0].config()
+        dataset, settings = config.dataset, config.data
         theirs = _averaged(members, rows) if average else [r for m in members for r in rows[m.path]]
         extra = _published(dataset, theirs) if published and not settings else []
         comparisons.append(_comparison(_title(dataset, settings), [*theirs, *extra]))
@@ -91,8 +92,10 @@ def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _data(run: Run) -> str:
+    """Returns what is the same for runs of the same data, whatever their files are called."""
     config = run.config()
-    return json.dumps([config.dataset, config.data, config.data_sha256], sort_keys=True)
+    named = [config.dataset, config.data]
+    return config.data_sha256 or json.dumps(named, sort_keys=True)
 
 
 def _title(dataset: str, settings: Mapping[str, Any]) -> str:
