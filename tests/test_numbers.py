@@ -238,10 +238,10 @@ def test_every_number_of_every_verb(
     """Zero, less than zero, a billion, thirty digits and five thousand: never an internal error."""
     run, images = trained_run.path, digits_run.path
     small = {
-        "sample": [run, "--overwrite", "--out", "a.npz"],
+        "sample": [run, "-n", 5, "--overwrite", "--out", "a.npz"],
         "denoise": ["test", run, "--overwrite", "--out", "a.npz"],
         "inpaint": ["test", run, "--overwrite", "--out", "a.npz"],
-        "score": [run, "--features", "none"],
+        "score": [run, "--limit", 20, "--draws", 2, "--samples", 10, "--quadrature", 2],
         "report": [run, "--no-samples", "--out", "a.html", "--overwrite"],
         "neighbours": [images, "--overwrite", "--out", "a.npz"],
         "sigma-heuristic": [],

@@ -51,22 +51,14 @@ def command(
     parts = ("denoised", Path(events).stem, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)
+    chosen = {"input": events, "noise": add_noise, "n": n, "draws": draws, "seed": seed}
+    kept = target.kept({**samples_key(opened), **chosen, "label": label})
+    target = target.again(kept)
+    target.check(picture_alone=is_image_run(opened))
     clean = add_noise or events == TEST
     keys = ("samples", "smoothed") if clean else ("smoothed", "samples")
     reach = 1.0 if clean else 1 + 20 * kernel_sigma(opened)
     x, labels = read_input(opened, events, n, label, keys, reach)
-    about = {
-        "run": str(opened.path),
-        "input": events,
-        "noise_added": clean,
-        "n": len(x),
-        "draws": draws,
-        "seed": seed,
-        "weights": weights,
-    }
-    kept = target.kept({**samples_key(opened), **about, "label": label})
-    target = target.again(kept)
-    target.check(picture_alone=is_image_run(opened))
     x_smooth = smooth(opened, x, seed) if clean else x
     with target.held():
         with notes.work() as progress:
@@ -79,6 +71,15 @@ def command(
             "noisy x̃": result.smoothed,
             "E[x|x̃]": result.single_step,
             "draws x ~ p(x|x̃)": result.samples,
+        }
+        about = {
+            "run": str(opened.path),
+            "input": events,
+            "noise_added": clean,
+            "n": len(x),
+            "draws": draws,
+            "seed": seed,
+            "weights": weights,
         }
         with target.writing(kept):
             target.save(result._asdict())

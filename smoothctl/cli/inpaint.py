@@ -76,21 +76,11 @@ def command(
     parts = ("inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)
-    x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
-    about = {
-        "run": str(opened.path),
-        "input": images,
-        "mask": mask,
-        "method": method,
-        "sampler": sampler,
-        "n": len(x),
-        "draws": draws,
-        "seed": seed,
-        "weights": weights,
-    }
-    kept = target.kept({**samples_key(opened), **about, "label": label})
+    chosen = {"input": images, "mask": mask, "method": method, "n": n, "draws": draws, "seed": seed}
+    kept = target.kept({**samples_key(opened), **chosen, "label": label})
     target = target.again(kept)
     target.check(picture_alone=pictured)
+    x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
     with target.held():
         with notes.work() as progress:
             execution = Execution(batch_size, progress("inpaint"))
@@ -98,6 +88,17 @@ def command(
         rows = {
             "given": result.images.cpu().where(known, 0.0),
             "draws of the rest": result.samples,
+        }
+        about = {
+            "run": str(opened.path),
+            "input": images,
+            "mask": mask,
+            "method": method,
+            "sampler": sampler,
+            "n": len(x),
+            "draws": draws,
+            "seed": seed,
+            "weights": weights,
         }
         with target.writing(kept):
             target.save(result._asdict())
