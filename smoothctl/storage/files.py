@@ -328,13 +328,15 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def move(path: Path, target: Path) -> None:
-    """Renames a file or folder.
+    """Renames a file or folder, before anything that is done after it.
 
     Raises:
         RunError: it cannot be done.
     """
     try:
         path.rename(target)
+        for folder in {target.parent, path.parent}:
+            _sync(folder)
     except OSError as error:
         raise cannot_write(target, error) from error
 
