@@ -14,13 +14,16 @@ from smoothctl.storage import files
 from smoothctl.storage.files import (
     append_line,
     check_inside,
+    move,
     new_folder,
     parse_json,
     read_json,
     read_toml,
+    remove,
     verify_manifest,
     write_bytes,
 )
+from smoothctl.storage.locks import hold
 from smoothctl.storage.weights import read_weights, write_weights
 
 
@@ -274,6 +277,13 @@ def test_new_names_are_on_the_disk_with_their_folders(tmp_path: Path, monkeypatc
     with new_folder(tmp_path / "c/d") as folder:
         (folder / "data").write_text("x")
     assert {tmp_path, tmp_path / "c"} <= set(synced)
+    synced.clear()
+    move(tmp_path / "a/b/file", tmp_path / "c/file")
+    assert synced == [tmp_path / "c", tmp_path / "a/b"]
+    remove(tmp_path / "c/d")
+    assert synced[-1] == tmp_path / "c"
+    with hold(tmp_path / "e/f/.lock", "f"):
+        assert {tmp_path, tmp_path / "e"} <= set(synced)
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace", "open"])

@@ -335,8 +335,8 @@ def move(path: Path, target: Path) -> None:
     """
     try:
         path.rename(target)
-        for folder in {target.parent, path.parent}:
-            _sync(folder)
+        _sync(target.parent)
+        _sync(path.parent)
     except OSError as error:
         raise cannot_write(target, error) from error
 
