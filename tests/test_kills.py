@@ -85,6 +85,7 @@ def plugin(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.mark.parametrize("plugin", PLUGINS[1:], indirect=True)
 def test_a_plugin_is_killed_at_some_changes_of_the_folder(tmp_path: Path, plugin: str) -> None:
     assert killed("sweep", tmp_path, name=plugin, ranks=1, stride=97)["kills"] >= 3
 
