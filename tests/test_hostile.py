@@ -82,7 +82,7 @@ for path in sys.argv[1:]:
 
 
 def test_a_weights_file_cannot_describe_the_machine_away(trained_run: Run, tmp_path: Path) -> None:
-    """Each in one sentence, within 3 s of one core (the first takes torch's start) and 1 GB."""
+    """Each in one sentence, within 5 s of one core (the first takes torch's start) and 1 GB."""
     tensors, metadata = read_weights(trained_run.stage("prior").weights_file())
     for number, values in enumerate(HOSTILE):
         write_weights(tmp_path / f"{number}", tensors, {**metadata, **values})
@@ -96,7 +96,7 @@ def test_a_weights_file_cannot_describe_the_machine_away(trained_run: Run, tmp_p
         assert said != "loaded", values
         assert "\n" not in said
         assert len(said) < 1000, said
-        assert seconds < 3, values
+        assert seconds < 5, values
         assert peak < 1000, values
         print(f"{seconds:.2f} s {peak} MB {said.removeprefix(path)[:150]}")
 

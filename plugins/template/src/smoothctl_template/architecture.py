@@ -27,9 +27,7 @@ class Mixture(StandardisedDensity):
         """What `--set KEY=VALUE` may change; checked, and kept with the weights."""
 
         components: int = Field(8, ge=1, le=10_000, description="Gaussians in the mixture")
-        width: int = Field(
-            64, ge=1, le=65_536, description="units in each hidden layer of a denoiser"
-        )
+        width: int = Field(64, ge=1, le=65_536, description="units in a denoiser's hidden layers")
         offset: bool = Field(True, description="a denoiser models x − x̃ rather than x")
 
     summary = "mixture of Gaussians; a network of the context for the denoiser"
