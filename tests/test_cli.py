@@ -330,7 +330,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("sigma = 'wide'", "positive and finite, not 'wide'"),
+            ("sigma = 'wide'", "positive and finite, from 1e-150 to 1e+150, not 'wide'"),
             ("seed = 'x'", "setting 'seed' is wrong"),
             ("seed = -1", "setting 'seed' is wrong"),
             ("precision = 'int4'", "setting 'precision' is wrong"),

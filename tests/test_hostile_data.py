@@ -457,9 +457,9 @@ def test_rows_open_files_beside_their_table(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("row", [None, {"bytes": None, "path": None}, {"bytes": b"", "path": "x"}])
-def test_a_row_without_an_image_is_called_empty(tmp_path: Path, row: dict | None) -> None:
+def test_a_row_without_an_image_is_said(tmp_path: Path, row: dict | None) -> None:
     path = table(tmp_path / "x.parquet", [*[{"bytes": WHOLE, "path": None}] * 20, row])
-    with pytest.raises(DataError, match=r"Row 20 of .*cannot be decoded \(ValueError: it is empty"):
+    with pytest.raises(DataError, match=r"Row 20 of .*\(ValueError: the image is missing"):
         open_dataset(str(path))
     assert len(open_dataset(str(path), {"skip_corrupt": True}).test) == 2
 

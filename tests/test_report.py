@@ -391,7 +391,7 @@ class TestMissing:
         common = {"out": tmp_path / "r", "options": SMALL, "training": TINY, "device": "cpu"}
         run = fit_baseline(dataset=str(file), **common)
         file.unlink()
-        assert f"beside the samples: There is no file {file}" in self.said(run)
+        assert f"beside the samples: There is no file or folder {file}" in self.said(run)
         assert len(page(run).of("image")) == 1
 
     def test_single_steps_of_an_unsuitable_kernel(self, tmp_path: Path) -> None:

@@ -41,12 +41,10 @@ def open_image(content: Content, check: Callable[[tuple[int, int]], None] | None
 
     if isinstance(content, np.ndarray):
         return Image.fromarray(content)
-    if content in (b"", Path()):
-        raise ValueError("the image is missing")  # as of a row of a table that has none
     if isinstance(content, Path) and content.exists() and not content.is_file():
         raise ValueError("it is no plain file")  # a pipe would keep its reader waiting
     if content == b"":
-        raise ValueError("it is empty")
+        raise ValueError("the image is missing")  # as of a row of a table that has none
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     with Image.open(file, formats=FORMATS) as image:
         if check is not None:
