@@ -253,7 +253,7 @@ class AnyDensityContract(ABC):
 
     def test_any_settings_end_in_a_sentence_or_a_loss(self) -> None:
         """Whatever is set: what cannot be made is said, and what can has a finite loss."""
-        check_any_settings(self.density_class, self.options, self.shape, examples=10)
+        check_any_settings(self.density_class, self.options, self.shape, examples=5)
 
     def test_presets_are_settings(self) -> None:
         """Every value of a preset belongs to the Config or to training."""
