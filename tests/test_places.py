@@ -147,7 +147,7 @@ def test_other_data_are_not_taken_for_a_runs(cli, run: Path, tmp_path: Path, tab
         fit_denoiser(out=run, dataset=str(other), **FIT)
 
 
-@pytest.mark.parametrize("dataset", ["/**/*", "owner/name", "mnist"])
+@pytest.mark.parametrize("dataset", ["/**/*", "owner/name", "mnist", "/dev/zero"])
 def test_a_foreign_run_opens_no_file_and_asks_no_host(
     cli, run: Path, elsewhere: None, no_host: None, dataset: str
 ) -> None:
