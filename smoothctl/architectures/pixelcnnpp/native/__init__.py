@@ -1,0 +1,1 @@
+"""The compiled sampler's sources, and how they are compiled."""
