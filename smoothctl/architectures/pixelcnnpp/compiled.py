@@ -1,6 +1,7 @@
 """The compiled sampler: hands a network and a canvas to native/sampler.cpp, a row at a time."""
 
 import ctypes
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -8,13 +9,15 @@ from ctypes import POINTER, c_char_p, c_float, c_int32, c_void_p
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smoothctl.architectures.base import Progress
-from smoothctl.architectures.pixelcnnpp.caches import bias, taps, weight_of
+from smoothctl.architectures.pixelcnnpp.caches import bias, weight_of
+from smoothctl.architectures.pixelcnnpp.head import parameters_per_mixture
 from smoothctl.architectures.pixelcnnpp.native.build import LIBRARY, fingerprint
 from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample, Scale
 from smoothctl.architectures.pixelcnnpp.samplers import Canvas
@@ -26,16 +29,25 @@ _IMAGES = 16
 """How many images go through the network together: their activations of a pixel fit the caches."""
 
 
+class _Weights(ctypes.Structure):
+    """`Weights` of native/sampler.h."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("channels", "filters", "blocks", "scales", "mixtures")),
+        ("layers", c_int32),
+        *((name, c_void_p) for name in ("weights", "biases")),
+    )
+
+
 class _Canvas(ctypes.Structure):
     """`Canvas` of native/sampler.h."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("channels", "height", "width", "filters", "blocks")),
-        *((name, c_int32) for name in ("scales", "mixtures", "levels", "images", "known_images")),
-        *((name, c_int32) for name in ("first_row", "layers")),
+        *((name, c_int32) for name in ("height", "width", "images", "levels", "known_images")),
+        ("first_row", c_int32),
         ("min_log_scale", c_float),
         *((name, c_void_p) for name in ("first_rows_up", "pixels", "known", "gumbel", "logistic")),
-        *((name, c_void_p) for name in ("centre", "features", "embedded", "weights", "biases")),
+        *((name, c_void_p) for name in ("centre", "features", "embedded")),
     )
 
 
@@ -44,7 +56,7 @@ class _Processor(ctypes.Structure):
 
     _fields_ = (
         ("name", c_char_p),
-        ("pack", ctypes.CFUNCTYPE(c_void_p, POINTER(_Canvas), c_int32)),
+        ("pack", ctypes.CFUNCTYPE(c_void_p, POINTER(_Weights), c_int32)),
         ("begin", ctypes.CFUNCTYPE(c_void_p, c_void_p, POINTER(_Canvas), c_int32, c_int32)),
         ("row", ctypes.CFUNCTYPE(None, c_void_p, c_int32)),
         ("free", ctypes.CFUNCTYPE(None, c_void_p)),
@@ -53,7 +65,7 @@ class _Processor(ctypes.Structure):
 
 class _Layer(NamedTuple):
     weight: Tensor
-    """(inputs, outputs)"""
+    """(outputs, inputs)"""
 
     bias: Tensor | None = None
     """(outputs,)"""
@@ -90,12 +102,12 @@ def processors() -> list[str]:
     return list(_load())
 
 
-def why_not(canvas: Canvas) -> str | None:
-    """Returns why images cannot be drawn by the compiled sampler, in a sentence; None if they can."""
-    images = canvas.images
-    if images.device.type != "cpu" or images.dtype != torch.float32:
-        kind = str(images.dtype).removeprefix("torch.")
-        return f"The compiled sampler draws float32 on the CPU, not {kind} on {images.device.type}."
+def why_not(network: Network) -> str | None:
+    """Returns why the compiled sampler cannot draw from a network, in a sentence; None if it can."""
+    weight = bias(network.out)
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        kind = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
+        return f"The compiled sampler draws float32 on the CPU, not {kind}."
     try:
         processors()
     except NotAvailable as error:
@@ -115,6 +127,7 @@ class CompiledSampler:
 
     def __init__(self, processor: str | None = None) -> None:
         self.processor = processor
+        self._packed: WeakKeyDictionary[Network, _Packed] = WeakKeyDictionary()
 
     def __call__(
         self, network: Network, canvas: Canvas, progress: Progress | None = None
@@ -125,106 +138,147 @@ class CompiledSampler:
             NotAvailable: see `why_not`.
             MemoryError: of what the system has.
         """
-        if reason := why_not(canvas):
+        if reason := why_not(network):
             raise NotAvailable(reason)
         unknown = (~canvas.known[:, 0].all(0)).any(1).nonzero().flatten().tolist()
         if not unknown:
             return canvas.images
-        native = _load()[self.processor or processors()[-1]]
-        images = canvas.images.contiguous().clone()
         first, last = unknown[0], unknown[-1]
         threads = torch.get_num_threads()
+        groups = _groups(len(canvas.images), threads)
         with torch.no_grad(), ExitStack() as stack:
-            call = _Call(network, canvas, images, first)
-            bounds = _bounds(len(images), threads)
-            states = stack.enter_context(_states(native, call, bounds))
-            pool = stack.enter_context(ThreadPoolExecutor(min(threads, len(states))))
+            packed = self._pack(network, 4 if len(canvas.images) < 4 * len(groups) else 2)
+            call = _Call(network, canvas, first)
+            states = [stack.enter_context(packed.state(call, a, b - a)) for a, b in groups]
+            pool = stack.enter_context(ThreadPoolExecutor(threads))
+            each = pool.map if len(states) > 1 < threads else map
             for row in range(last + 1):
-                list(pool.map(native.row, states, [row] * len(states)))
+                list(each(packed.native.row, states, [row] * len(states)))
                 if progress is not None and row >= first:
                     progress(row - first + 1, last - first + 1)
-        return images
+        return call.images
+
+    def _pack(self, network: Network, panel: int) -> "_Packed":
+        """Returns packed weights: those of the last call, if the network is still the same."""
+        packed = self._packed.get(network)
+        if packed is None or packed.panel != panel or not packed.holds(network):
+            native = _load()[self.processor or processors()[-1]]
+            packed = self._packed[network] = _Packed(native, network, panel)
+        return packed
 
 
-def _bounds(n: int, threads: int) -> list[tuple[int, int]]:
+def _groups(n: int, threads: int) -> list[tuple[int, int]]:
     """Cuts n images into groups of nearly equal size, at least one for each thread."""
     groups = min(n, max(threads, -(-n // _IMAGES)))
     return list(pairwise(n * i // groups for i in range(groups + 1)))
 
 
-@contextmanager
-def _states(
-    native: _Processor, call: "_Call", bounds: Sequence[tuple[int, int]]
-) -> Iterator[list[int]]:
-    """Packs the weights and lays out what is kept for each group of images; frees it afterwards."""
-    with ExitStack() as stack:
+class _Pointers:
+    """Addresses of tensors, which are kept alive as long as this."""
 
-        def kept(address: int | None) -> int:
-            if address is None:
-                raise MemoryError("There is not enough memory for the compiled sampler's caches.")
-            stack.callback(native.free, address)
-            return address
-
-        smallest = min(stop - start for start, stop in bounds)
-        packed = kept(native.pack(call.canvas, smallest))
-        yield [kept(native.begin(packed, call.canvas, a, b - a)) for a, b in bounds]
-
-
-class _Call:
-    """The arguments of a call as native/sampler.h wants them; keeps alive what they point to.
-
-    Args:
-        network: in evaluation mode.
-        canvas: what is to be filled.
-        images: (n, C, H, W), to be written to.
-        first_row: the first row with an unknown pixel.
-    """
-
-    def __init__(self, network: Network, canvas: Canvas, images: Tensor, first_row: int) -> None:
+    def __init__(self) -> None:
         self._kept: list[object] = []
-        n, channels, height, width = images.shape
-        layers = list(_layers(network))
-        labels = canvas.labels
-        embedded = None if labels is None else [_embed(b, labels) for b in _blocks(network)]
-        features = [each.permute(2, 3, 0, 1) for each in canvas.features]
-        up = torch.tensor(network.first_rows_up(first_row), dtype=torch.int32)
-        self.canvas = _Canvas(
-            channels=channels,
-            height=height,
-            width=width,
-            filters=len(bias(network.stem.vertical)),
-            blocks=len(cast(Scale, network.down[0]).vertical),
-            scales=len(network.down),
-            mixtures=canvas.noise[0].gumbel.shape[-1],
-            levels=canvas.levels or 0,
-            images=n,
-            known_images=len(canvas.known),
-            first_row=canvas.first_row,
-            layers=len(layers),
-            min_log_scale=canvas.min_log_scale,
-            first_rows_up=self._pointer(up),
-            pixels=self._pointer(images),
-            known=self._pointer(canvas.known.to(torch.uint8)),
-            gumbel=self._pointer(torch.stack([noise.gumbel for noise in canvas.noise])),
-            logistic=self._pointer(torch.stack([noise.logistic for noise in canvas.noise])),
-            centre=self._pointer(canvas.centre),
-            features=self._pointers(features) if features else None,
-            embedded=self._pointers(embedded) if embedded else None,
-            weights=self._pointers([layer.weight for layer in layers]),
-            biases=self._pointers([layer.bias for layer in layers]),
-        )
 
-    def _pointer(self, tensor: Tensor | None) -> int | None:
+    def one(self, tensor: Tensor | None) -> int | None:
+        """Returns the address of a tensor's numbers, laid out in its order."""
         if tensor is None:
             return None
         tensor = tensor.detach().contiguous()
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _pointers(self, tensors: Sequence[Tensor | None]) -> int:
-        table = (c_void_p * len(tensors))(*map(self._pointer, tensors))
+    def table(self, tensors: Sequence[Tensor | None]) -> int | None:
+        """Returns the address of a table of addresses; None for none."""
+        if not tensors:
+            return None
+        table = (c_void_p * len(tensors))(*map(self.one, tensors))
         self._kept.append(table)
         return ctypes.addressof(table)
+
+
+class _Packed:
+    """A network's weights in the layout that native/products.h multiplies by.
+
+    Args:
+        native: the functions.
+        network: the network.
+        panel: how many vectors of outputs lie together: 2 for many images, 4 for few.
+
+    Raises:
+        MemoryError: of what the system has.
+    """
+
+    def __init__(self, native: _Processor, network: Network, panel: int) -> None:
+        self.native, self.panel = native, panel
+        self._parameters = [each.detach().clone() for each in network.parameters()]
+        layers, pointers = list(_layers(network)), _Pointers()
+        stem, channels = network.stem, weight_of(network.stem.vertical).shape[1] - 1
+        weights = _Weights(
+            channels=channels,
+            filters=len(bias(stem.vertical)),
+            blocks=len(cast(Scale, network.down[0]).vertical),
+            scales=len(network.down),
+            mixtures=len(bias(network.out)) // parameters_per_mixture(channels),
+            layers=len(layers),
+            weights=pointers.table([layer.weight for layer in layers]),
+            biases=pointers.table([layer.bias for layer in layers]),
+        )
+        self._address = _found(native.pack(weights, panel))
+        weakref.finalize(self, native.free, self._address)
+
+    def holds(self, network: Network) -> bool:
+        """Returns whether the network's parameters are still those that were packed."""
+        return all(map(torch.equal, self._parameters, network.parameters()))
+
+    @contextmanager
+    def state(self, call: "_Call", first: int, images: int) -> Iterator[int]:
+        """Lays out what is kept between the pixels of some images of a call."""
+        address = _found(self.native.begin(self._address, call.canvas, first, images))
+        try:
+            yield address
+        finally:
+            self.native.free(address)
+
+
+def _found(address: int | None) -> int:
+    if address is None:
+        raise MemoryError("There is not enough memory for the compiled sampler.")
+    return address
+
+
+class _Call:
+    """A canvas as native/sampler.h wants it.
+
+    Args:
+        network: in evaluation mode.
+        canvas: what is to be filled.
+        first_row: the first row with an unknown pixel.
+    """
+
+    def __init__(self, network: Network, canvas: Canvas, first_row: int) -> None:
+        self.images = canvas.images.float().contiguous().clone()
+        self._pointers = pointers = _Pointers()
+        labels, features = canvas.labels, [each.permute(2, 3, 0, 1) for each in canvas.features]
+        embedded = [] if labels is None else [_embed(b, labels) for b in _blocks(network)]
+        up = torch.tensor(network.first_rows_up(first_row), dtype=torch.int32)
+        n, _, height, width = self.images.shape
+        self.canvas = _Canvas(
+            height=height,
+            width=width,
+            images=n,
+            levels=canvas.levels or 0,
+            known_images=len(canvas.known),
+            first_row=canvas.first_row,
+            min_log_scale=canvas.min_log_scale,
+            first_rows_up=pointers.one(up),
+            pixels=self.images.data_ptr(),
+            known=pointers.one(canvas.known.to(torch.uint8)),
+            gumbel=pointers.one(canvas.noise.gumbel),
+            logistic=pointers.one(canvas.noise.logistic),
+            centre=pointers.one(canvas.centre),
+            features=pointers.table(features),
+            embedded=pointers.table(embedded),
+        )
 
 
 def _embed(block: Block, labels: Tensor) -> Tensor:
@@ -248,37 +302,43 @@ def _blocks(network: Network) -> Iterator[Block]:
 def _layers(network: Network) -> Iterator[_Layer]:
     """Returns all weights in the order in which native/sampler.cpp reads them."""
     stem = network.stem
-    left = taps(stem.left)
-    yield _Layer(_matrix(taps(stem.vertical)), bias(stem.vertical))
-    yield _Layer(_matrix(taps(stem.above)), bias(stem.above))
-    yield _Layer(_matrix(left[0]), bias(stem.left))
-    yield _Layer(_matrix(left[1]))
+    left = _taps(stem.left)
+    yield _Layer(_matrix(_taps(stem.vertical)), bias(stem.vertical))
+    yield _Layer(_matrix(_taps(stem.above)), bias(stem.above))
+    yield _Layer(_matrix(left[:, 0]), bias(stem.left))
+    yield _Layer(_matrix(left[:, 1]))
     for vertical, horizontal in _pairs(network):
         yield from _vertical(vertical)
         yield from _horizontal(horizontal)
     for shrink, grow in zip(network.shrink, network.grow, strict=True):
         yield from _shrink(cast(Resample, shrink))
         yield from _grow(cast(Resample, grow))
-    yield _Layer(weight_of(network.out).mT, bias(network.out))
+    yield _Layer(weight_of(network.out), bias(network.out))
+
+
+def _taps(layer: nn.Module) -> Tensor:
+    """Returns a convolution's weight as (out, rows, columns, in), in which order it is stored."""
+    order = (1, 2, 3, 0) if isinstance(layer, nn.ConvTranspose2d) else (0, 2, 3, 1)
+    return weight_of(layer).permute(order)
 
 
 def _matrix(*parts: Tensor) -> Tensor:
-    """Joins weights (…, in, out) to one matrix (inputs, outputs)."""
-    return torch.cat([part.flatten(0, -2) for part in parts])
+    """Joins weights (out, …) to one matrix (outputs, inputs)."""
+    return torch.cat([part.flatten(1) for part in parts], dim=1)
 
 
 def _vertical(block: Block) -> Iterator[_Layer]:
-    yield _Layer(_matrix(taps(block.conv_in), *_skips(block)), _bias_in(block))
-    yield _Layer(_matrix(taps(block.conv_out)), bias(block.conv_out))
+    yield _Layer(_matrix(_taps(block.conv_in), *_skips(block)), _bias_in(block))
+    yield _Layer(_matrix(_taps(block.conv_out)), bias(block.conv_out))
 
 
 def _horizontal(block: Block) -> Iterator[_Layer]:
-    first, second = taps(block.conv_in), taps(block.conv_out)
+    first, second = _taps(block.conv_in), _taps(block.conv_out)
     vertical, *skip = _skips(block)
-    yield _Layer(_matrix(first[0], vertical), _bias_in(block))
-    yield _Layer(_matrix(first[1], *skip))
-    yield _Layer(_matrix(second[0]), bias(block.conv_out))
-    yield _Layer(_matrix(second[1]))
+    yield _Layer(_matrix(first[:, 0], vertical), _bias_in(block))
+    yield _Layer(_matrix(first[:, 1], *skip))
+    yield _Layer(_matrix(second[:, 0]), bias(block.conv_out))
+    yield _Layer(_matrix(second[:, 1]))
 
 
 def _bias_in(block: Block) -> Tensor:
@@ -287,24 +347,24 @@ def _bias_in(block: Block) -> Tensor:
 
 
 def _skips(block: Block) -> list[Tensor]:
-    """Returns one (2F, F) for each part of the skip: act([a, b]) = [a⁺, b⁺, a⁻, b⁻]."""
+    """Returns one (F, 2, F) for each part of the skip: act([a, b]) = [a⁺, b⁺, a⁻, b⁻]."""
     if block.skip is None:
         return []
-    weight = weight_of(block.skip).mT
-    parts = weight.unflatten(0, (2, -1, weight.shape[1])).unbind(1)
-    return [part.flatten(0, 1) for part in parts]
+    weight = weight_of(block.skip)
+    return list(weight.unflatten(1, (2, -1, len(weight))).unbind(2))
 
 
 def _shrink(layers: Resample) -> Iterator[_Layer]:
-    above, now = taps(layers.horizontal)
-    yield _Layer(_matrix(taps(layers.vertical)), bias(layers.vertical))
-    yield _Layer(_matrix(above), bias(layers.horizontal))
-    yield _Layer(_matrix(now))
+    weight = _taps(layers.horizontal)
+    yield _Layer(_matrix(_taps(layers.vertical)), bias(layers.vertical))
+    yield _Layer(_matrix(weight[:, 0]), bias(layers.horizontal))
+    yield _Layer(_matrix(weight[:, 1]))
 
 
 def _grow(layers: Resample) -> Iterator[_Layer]:
-    for row in taps(layers.vertical):  # an odd column has its own coarse one and the next one's left
-        yield _Layer(row[1], bias(layers.vertical))
-        yield _Layer(_matrix(row[2], row[0]), bias(layers.vertical))
-    fine = taps(layers.horizontal).permute(2, 0, 1, 3).flatten(1)
-    yield _Layer(fine, bias(layers.horizontal).repeat(4))
+    for row in _taps(layers.vertical).unbind(1):
+        yield _Layer(_matrix(row[:, 1]), bias(layers.vertical))
+        # an odd column has its own coarse one, and from the next one what that gives to its left
+        yield _Layer(_matrix(row[:, 2], row[:, 0]), bias(layers.vertical))
+    fine = _taps(layers.horizontal).permute(1, 2, 0, 3).flatten(0, 2)
+    yield _Layer(_matrix(fine), bias(layers.horizontal).repeat(4))

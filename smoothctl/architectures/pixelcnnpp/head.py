@@ -79,10 +79,8 @@ class PixelNoise(NamedTuple):
     """Places the channels: (*pixels, C)."""
 
     @classmethod
-    def of_images(
-        cls, images: Tensor, mixtures: int, source: Generator | None
-    ) -> "list[PixelNoise]":
-        """Draws the noise of images, (n, C, H, W): that of each pixel, in raster order.
+    def of_images(cls, images: Tensor, mixtures: int, source: Generator | None) -> "PixelNoise":
+        """Draws the noise of images (n, C, H, W), whose pixels are (H·W in raster order, n).
 
         Each image has a generator of its own, seeded by the next number from `source`: the i-th
         image drawn from a source is the same however the images are cut into batches.
@@ -93,8 +91,11 @@ class PixelNoise(NamedTuple):
         for i, own in enumerate(row_generators(n, source)):
             draws[:, :, i] = uniform((height, width, mixtures + channels), blank, own)
         u, v = draws.to(images.device).flatten(0, 1).split([mixtures, channels], dim=-1)
-        gumbel, logistic = u.log().neg_().log_().neg_(), torch.logit(v)
-        return [cls(*noise) for noise in zip(gumbel.unbind(), logistic.unbind(), strict=True)]
+        return cls(u.log().neg_().log_().neg_(), torch.logit(v))
+
+    def at(self, pixel: int) -> "PixelNoise":
+        """Returns the noise of one of `of_images`' pixels, of all images."""
+        return PixelNoise(self.gumbel[pixel], self.logistic[pixel])
 
 
 def draw(

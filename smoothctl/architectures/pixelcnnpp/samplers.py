@@ -34,7 +34,7 @@ class Canvas:
     Args:
         images: (n, C, H, W), zero where unknown.
         known: bool, (n or 1, 1, H, W).
-        noise: of each pixel in raster order, but for the rows above `first_row`, which are known.
+        noise: of `PixelNoise.of_images`, but for the rows above `first_row`, which are known.
         min_log_scale: floor of the log-scales.
         levels: of the values; None for real numbers.
         labels: classes, (n,), where the network has them.
@@ -45,7 +45,7 @@ class Canvas:
 
     images: Tensor
     known: Tensor
-    noise: Sequence[PixelNoise]
+    noise: PixelNoise
     min_log_scale: float
     levels: int | None = None
     labels: Tensor | None = None
@@ -60,7 +60,7 @@ class Canvas:
     def draw(self, row: int, column: int, parameters: Tensor) -> Tensor:
         """Maps the parameters of a pixel of all images, (n, K·P), to its values, (n, C)."""
         row -= self.first_row
-        noise = self.noise[row * self.images.shape[3] + column]
+        noise = self.noise.at(row * self.images.shape[3] + column)
         centre = None if self.centre is None else self.centre[:, :, row, column]
         return draw(parameters, noise, self.min_log_scale, self.levels, centre)
 

@@ -12,7 +12,7 @@ const int MOST_PARTS = 14;  // two halves of six taps and a skip
 
 inline int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
 
-// Weights (parts * depth, outputs): `panels` of a few vectors of outputs, each contiguous along the
+// Weights (outputs, parts * depth): panels of a few vectors of outputs, each contiguous along the
 // inputs.
 struct Matrix {
     int parts, depth, vectors, panel;
@@ -20,16 +20,18 @@ struct Matrix {
 
     // Copies weights whose outputs come in groups, each of which is padded to whole vectors.
     void pack(const float *from, const float *offset, int groups, int size) {
-        for (int group = 0; group < groups; group++)
-            for (int j = 0; j < size; j++) {
-                const int output = group * padded(size) + j, source = group * size + j;
-                const int first = output / LANES / panel * panel;  // vector of its panel
-                const int wide = (vectors - first < panel ? vectors - first : panel) * LANES;
-                float *to = weights + (size_t)parts * depth * first * LANES + output - first * LANES;
-                for (int i = 0; i < parts * depth; i++)
-                    to[(size_t)i * wide] = from[(size_t)i * groups * size + source];
+        for (int first = 0; first < vectors; first += panel) {
+            const int wide = (vectors - first < panel ? vectors - first : panel) * LANES;
+            float *to = weights + (size_t)parts * depth * first * LANES;
+            for (int j = 0; j < wide; j++) {
+                const int output = first * LANES + j, group = output / padded(size);
+                const int own = output - group * padded(size), source = group * size + own;
+                if (own >= size) continue;
                 bias[output] = offset ? offset[source] : 0.0f;
+                for (int i = 0; i < parts * depth; i++)
+                    to[(size_t)i * wide + j] = from[(size_t)source * parts * depth + i];
             }
+        }
     }
 };
 

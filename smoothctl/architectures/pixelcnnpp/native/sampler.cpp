@@ -57,6 +57,7 @@ struct Scale {
 };
 
 struct Network {
+    int channels, filters, scales, mixtures;
     Matrix stem_vertical, stem_above, stem_above_left, stem_left;
     Scale down[MOST_SCALES], up[MOST_SCALES];
     Matrix shrink_vertical[MOST_SCALES], shrink_above[MOST_SCALES], shrink_now[MOST_SCALES];
@@ -64,9 +65,9 @@ struct Network {
     Matrix out;
 };
 
-// Reads the weights of a canvas one after another.
+// Packs weights one after another, in panels of so many vectors.
 struct Reader {
-    const Canvas &canvas;
+    const Weights &from;
     Memory &memory;
     int panel, layer;
 
@@ -75,25 +76,28 @@ struct Reader {
         const size_t outputs = (size_t)groups * padded(size);
         matrix.weights = memory.take<float>(parts * depth * outputs);
         matrix.bias = memory.take<float>(outputs);
-        if (matrix.weights && layer < canvas.layers)
-            matrix.pack(canvas.weights[layer], canvas.biases[layer], groups, size);
+        if (matrix.weights && layer < from.layers)
+            matrix.pack(from.weights[layer], from.biases[layer], groups, size);
         layer++;
         return matrix;
     }
 };
 
-// The order of the weights; `compiled.py` lists them in the same one.
-void read_network(Network &network, Reader &reader, const Canvas &canvas) {
-    const int f = canvas.filters, scales = canvas.scales, pixel = canvas.channels + 1;
-    int before = 0;
+// The order of the weights: `_layers` of ../compiled.py lists them in the same one.
+void read(Network &network, Reader &reader) {
+    const Weights &from = reader.from;
+    const int f = from.filters, scales = from.scales, pixel = from.channels + 1;
+    network.channels = from.channels, network.filters = f;
+    network.scales = scales, network.mixtures = from.mixtures;
     network.stem_vertical = reader.next(6, pixel, 1, f);
     network.stem_above = reader.next(3, pixel, 1, f);
     network.stem_above_left = reader.next(1, pixel, 1, f);
     network.stem_left = reader.next(1, pixel, 1, f);
+    int before = 0;
     for (int upward = 0; upward < 2; upward++)
         for (int s = 0; s < scales; s++) {
             Scale &scale = upward ? network.up[s] : network.down[s];
-            scale.blocks = canvas.blocks + (upward && s < scales - 1);
+            scale.blocks = from.blocks + (upward && s < scales - 1);
             scale.before = before;
             before += scale.blocks;
             for (int i = 0; i < scale.blocks; i++) {
@@ -116,9 +120,9 @@ void read_network(Network &network, Reader &reader, const Canvas &canvas) {
         }
         network.grow_horizontal[s] = reader.next(1, f, 4, f);
     }
-    const int channels = canvas.channels;
+    const int channels = from.channels;
     const int numbers = 1 + 2 * channels + channels * (channels - 1) / 2;
-    network.out = reader.next(1, f, 1, canvas.mixtures * numbers);
+    network.out = reader.next(1, f, 1, from.mixtures * numbers);
 }
 
 // ---- what is kept between pixels ---------------------------------------------------------------
@@ -187,7 +191,7 @@ struct State {
     }
     int coarsest(int position) const {  // the coarsest scale that does something here: 2^s divides it
         int s = 0;
-        while (s < canvas->scales - 1 && position % (2 << s) == 0) s++;
+        while (s < network->scales - 1 && position % (2 << s) == 0) s++;
         return s;
     }
 };
@@ -215,11 +219,11 @@ void lay_out(State &state, Memory &memory, const Network &network, const Canvas 
              int n) {
     state.network = &network;
     state.canvas = &canvas;
-    state.first = first, state.n = n, state.f = padded(canvas.filters);
+    state.first = first, state.n = n, state.f = padded(network.filters);
     state.width[0] = canvas.width;
-    for (int s = 1; s < canvas.scales; s++) state.width[s] = halved(state.width[s - 1]);
+    for (int s = 1; s < network.scales; s++) state.width[s] = halved(state.width[s - 1]);
     const size_t pixels = (size_t)(canvas.height + 1) * (canvas.width + 2) * n;
-    state.pixels = memory.take<float>(pixels * (canvas.channels + 1));
+    state.pixels = memory.take<float>(pixels * (network.channels + 1));
     const size_t row = state.column(canvas.width + 2);
     state.partial = memory.take<float>(row);
     state.u = memory.take<float>(row);
@@ -228,10 +232,10 @@ void lay_out(State &state, Memory &memory, const Network &network, const Canvas 
     state.both = memory.take<float>(2 * row);
     state.activated = memory.take<float>(2 * row);
     state.parameters = memory.take<float>((size_t)n * network.out.vectors * LANES);
-    for (int s = 0; s < canvas.scales; s++) {
+    for (int s = 0; s < network.scales; s++) {
         lay_out(state.down[s], memory, state, network.down[s], s, false);
         lay_out(state.up[s], memory, state, network.up[s], s, true);
-        if (s == canvas.scales - 1) break;
+        if (s == network.scales - 1) break;
         const size_t fine = state.column(state.width[s] + 2);
         const size_t coarse = state.column(state.width[s + 1] + 1);
         state.shrink[s] = {0, memory.take<float>(2 * fine), memory.take<float>(fine),
@@ -268,7 +272,7 @@ const float **halves(const float **parts, const float *activated, int f) {
 void State::embed(const Way &way, int block, bool horizontal, float *both) const {
     if (!canvas->embedded) return;
     const float *table = canvas->embedded[2 * (way.scale->before + block) + horizontal];
-    const int filters = canvas->filters;
+    const int filters = network->filters;
     for (int c = 0; c < way.width; c++)
         for (int i = 0; i < n; i++, both += 2 * f)
             for (int half = 0; half < 2; half++)
@@ -361,7 +365,7 @@ void State::grown_row(int s, int row) {
 // Adds the features of x̃ to both streams.
 void State::add_features(int s, int row, float *partial) {
     if (!canvas->features) return;
-    const int filters = canvas->filters;
+    const int filters = network->filters;
     for (int c = 0; c < width[s]; c++)
         for (int i = 0; i < n; i++) {
             const size_t at = ((size_t)row * width[s] + c) * canvas->images + first + i;
@@ -375,7 +379,7 @@ void State::add_features(int s, int row, float *partial) {
 
 // The first convolutions: zero in the first row or column, bias and all.
 void State::begin_vertical(int row) {
-    const int pixel = canvas->channels + 1, w = canvas->width;
+    const int pixel = network->channels + 1, w = canvas->width;
     const size_t step = (size_t)n * pixel, line = step * (w + 2);
     const float *above = pixels + row * line;  // the row above, of a padded image
     memset(u, 0, column(w) * sizeof(float));
@@ -395,7 +399,7 @@ void State::begin_vertical(int row) {
 }
 
 void State::begin_row(int row) {
-    const int scales = canvas->scales, top = coarsest(row);
+    const int scales = network->scales, top = coarsest(row);
     begin_vertical(row);
     for (int s = 0; s <= top; s++) {
         vertical_row(down[s], nullptr);
@@ -461,7 +465,7 @@ void State::grown_pixels(int s, int row, int c, int count) {
 
 // Runs the horizontal stream for one pixel, or for all columns of a row whose pixels are known.
 void State::pass(int row, int column_, int count) {
-    const int scales = canvas->scales, pixel = canvas->channels + 1;
+    const int scales = network->scales, pixel = network->channels + 1;
     const bool whole = count == canvas->width;
     const int top = whole || coarsest(row) < coarsest(column_) ? coarsest(row) : coarsest(column_);
     const float *left = pixels + ((size_t)(row + 1) * (canvas->width + 2) + column_) * n * pixel;
@@ -506,7 +510,7 @@ float nearest(float x, int levels) {  // of equally spaced values in [-1, 1]
 
 // Draws one pixel of all images in which it is not known; see `draw` of ../head.py.
 void State::draw(int row, int c) {
-    const int mixtures = canvas->mixtures, channels = canvas->channels, w = canvas->width;
+    const int mixtures = network->mixtures, channels = network->channels, w = canvas->width;
     const size_t size = (size_t)canvas->height * w, own = (size_t)row * w + c;
     const size_t drawn_rows = canvas->height - canvas->first_row;
     const size_t noise = own - (size_t)canvas->first_row * w;
@@ -540,18 +544,16 @@ void State::draw(int row, int c) {
 
 // ---- what Python calls -------------------------------------------------------------------------
 
-void *pack(const Canvas *canvas, int32_t images) {
+void *pack(const Weights *weights, int32_t panel) {
     int layers = 0;
     Network *network = allocate<Network>([&](Network &to, Memory &memory) {
-        Reader reader = {*canvas, memory, images < 4 ? 4 : 2, 0};
-        read_network(to, reader, *canvas);
+        Reader reader = {*weights, memory, panel, 0};
+        read(to, reader);
         layers = reader.layer;
     });
-    if (network && layers != canvas->layers) {
-        free(network);
-        return nullptr;
-    }
-    return network;
+    if (layers == weights->layers) return network;
+    free(network);
+    return nullptr;
 }
 
 void *begin(const void *packed, const Canvas *canvas, int32_t first, int32_t images) {
@@ -560,7 +562,7 @@ void *begin(const void *packed, const Canvas *canvas, int32_t first, int32_t ima
         lay_out(to, memory, network, *canvas, first, images);
     });
     if (!state) return nullptr;
-    const int channels = canvas->channels, h = canvas->height, w = canvas->width;
+    const int channels = network.channels, h = canvas->height, w = canvas->width;
     for (int row = 0; row < h; row++)
         for (int c = 0; c < w; c++)
             for (int i = 0; i < images; i++) {

@@ -3,16 +3,21 @@
 
 #include <cstdint>
 
-// The network, and images to be filled in. Arrays are contiguous: N images of C channels, H rows and
-// W columns, F filters, K mixtures; R = H - first_row rows have noise.
+// A network: F filters, K mixtures. Arrays are contiguous.
+struct Weights {
+    int32_t channels, filters, blocks, scales, mixtures;
+    int32_t layers;               // how many arrays there are
+    const float *const *weights;  // (outputs, inputs) each, in the order of `read`
+    const float *const *biases;   // (outputs,) each, or null
+};
+
+// Images to be filled in: N of C channels, H rows and W columns; R = H - first_row rows have noise.
 struct Canvas {
-    int32_t channels, height, width;
-    int32_t filters, blocks, scales, mixtures;
-    int32_t levels;         // of the values; 0: real numbers
-    int32_t images;         // N
-    int32_t known_images;   // N, or 1 where all share one mask
-    int32_t first_row;      // the rows above it are known and have no noise
-    int32_t layers;         // how many weights there are
+    int32_t height, width;
+    int32_t images;                // N
+    int32_t levels;                // of the values; 0: real numbers
+    int32_t known_images;          // N, or 1 where all share one mask
+    int32_t first_row;             // the rows above it are known and have no noise
     float min_log_scale;
     const int32_t *first_rows_up;  // (scales,): the first row that each scale's way up is needed at
     float *pixels;                 // (N, C, H, W): filled in where they are not known
@@ -22,14 +27,13 @@ struct Canvas {
     const float *centre;           // (N, C, R, W), or null
     const float *const *features;  // of each scale (its rows, its columns, N, F); or null
     const float *const *embedded;  // of each block's second layer (N, 2F); or null
-    const float *const *weights;   // (inputs, outputs) each, in the order in which `Network` reads
-    const float *const *biases;    // (outputs,) each, or null
 };
 
-// The sampler for one kind of processor.
+// The sampler for one kind of processor. What `pack` and `begin` return is null where memory is short
+// or layers are missing; `free` takes it.
 struct Processor {
     const char *name;
-    void *(*pack)(const Canvas *canvas, int32_t images);
+    void *(*pack)(const Weights *weights, int32_t panel);  // vectors in a panel: see products.h
     void *(*begin)(const void *network, const Canvas *canvas, int32_t first, int32_t images);
     void (*row)(void *state, int32_t row);
     void (*free)(void *packed_or_state);
