@@ -5,8 +5,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_void_p
-from functools import cache
+from ctypes import c_void_p
 from itertools import pairwise
 from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -18,49 +17,15 @@ from torch import Tensor, nn
 from smoothctl.architectures.base import Progress
 from smoothctl.architectures.pixelcnnpp.caches import bias, weight_of
 from smoothctl.architectures.pixelcnnpp.head import parameters_per_mixture
-from smoothctl.architectures.pixelcnnpp.native.build import LIBRARY, fingerprint
+from smoothctl.architectures.pixelcnnpp.native.library import NativeCanvas, Processor, Weights, load
 from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample, Scale
 from smoothctl.architectures.pixelcnnpp.samplers import Canvas
 from smoothctl.errors import NotAvailable
 
-__all__ = ["CompiledSampler", "processors", "why_not"]
+__all__ = ["CompiledSampler", "why_not"]
 
 _IMAGES = 16
 """How many images go through the network together: their activations of a pixel fit the caches."""
-
-
-class _Weights(ctypes.Structure):
-    """`Weights` of native/sampler.h."""
-
-    _fields_ = (
-        *((name, c_int32) for name in ("channels", "filters", "blocks", "scales", "mixtures")),
-        ("layers", c_int32),
-        *((name, c_void_p) for name in ("weights", "biases")),
-    )
-
-
-class _Canvas(ctypes.Structure):
-    """`Canvas` of native/sampler.h."""
-
-    _fields_ = (
-        *((name, c_int32) for name in ("height", "width", "images", "levels", "known_images")),
-        ("first_row", c_int32),
-        ("min_log_scale", c_float),
-        *((name, c_void_p) for name in ("first_rows_up", "pixels", "known", "gumbel", "logistic")),
-        *((name, c_void_p) for name in ("centre", "features", "embedded")),
-    )
-
-
-class _Processor(ctypes.Structure):
-    """`Processor` of native/sampler.h."""
-
-    _fields_ = (
-        ("name", c_char_p),
-        ("pack", ctypes.CFUNCTYPE(c_void_p, POINTER(_Weights), c_int32)),
-        ("begin", ctypes.CFUNCTYPE(c_void_p, c_void_p, POINTER(_Canvas), c_int32, c_int32)),
-        ("row", ctypes.CFUNCTYPE(None, c_void_p, c_int32)),
-        ("free", ctypes.CFUNCTYPE(None, c_void_p)),
-    )
 
 
 class _Layer(NamedTuple):
@@ -71,45 +36,14 @@ class _Layer(NamedTuple):
     """(outputs,)"""
 
 
-@cache
-def _load() -> dict[str, _Processor]:
-    """Returns the compiled samplers that this processor can run, the best one last.
-
-    Raises:
-        NotAvailable: there are none.
-    """
-    again = "`pip install` of smoothctl compiles it where there is a C++ compiler"
-    if not LIBRARY.exists():
-        raise NotAvailable(f"The sampler was not compiled: {again}.")
-    try:
-        library = ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        raise NotAvailable(f"The compiled sampler cannot be loaded ({error}); {again}.") from error
-    library.smoothctl_fingerprint.restype = c_char_p
-    if library.smoothctl_fingerprint().decode() != fingerprint():
-        raise NotAvailable(f"The sampler was compiled from other sources than these: {again}.")
-    found = (POINTER(_Processor) * 3)()
-    count = library.smoothctl_processors(found)
-    return {each[0].name.decode(): each[0] for each in found[:count]}
-
-
-def processors() -> list[str]:
-    """Returns the kinds of processor that this one is, the best one last.
-
-    Raises:
-        NotAvailable: the sampler was not compiled, or not from these sources.
-    """
-    return list(_load())
-
-
 def why_not(network: Network) -> str | None:
-    """Returns why the compiled sampler cannot draw from a network, in a sentence; None if it can."""
+    """Returns why the compiled sampler cannot draw from a network, a sentence; None if it can."""
     weight = bias(network.out)
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         kind = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
         return f"The compiled sampler draws float32 on the CPU, not {kind}."
     try:
-        processors()
+        load()
     except NotAvailable as error:
         return str(error)
     return None
@@ -122,7 +56,7 @@ class CompiledSampler:
     thread of its own. An image does not depend on its group, to the last bit.
 
     Args:
-        processor: one of `processors`; the best one if None.
+        processor: one of `library.processors`; the best one if None.
     """
 
     def __init__(self, processor: str | None = None) -> None:
@@ -162,7 +96,7 @@ class CompiledSampler:
         """Returns packed weights: those of the last call, if the network is still the same."""
         packed = self._packed.get(network)
         if packed is None or packed.panel != panel or not packed.holds(network):
-            native = _load()[self.processor or processors()[-1]]
+            native = load(self.processor)
             packed = self._packed[network] = _Packed(native, network, panel)
         return packed
 
@@ -208,12 +142,12 @@ class _Packed:
         MemoryError: of what the system has.
     """
 
-    def __init__(self, native: _Processor, network: Network, panel: int) -> None:
+    def __init__(self, native: Processor, network: Network, panel: int) -> None:
         self.native, self.panel = native, panel
         self._parameters = [each.detach().clone() for each in network.parameters()]
         layers, pointers = list(_layers(network)), _Pointers()
         stem, channels = network.stem, weight_of(network.stem.vertical).shape[1] - 1
-        weights = _Weights(
+        weights = Weights(
             channels=channels,
             filters=len(bias(stem.vertical)),
             blocks=len(cast(Scale, network.down[0]).vertical),
@@ -262,7 +196,7 @@ class _Call:
         embedded = [] if labels is None else [_embed(b, labels) for b in _blocks(network)]
         up = torch.tensor(network.first_rows_up(first_row), dtype=torch.int32)
         n, _, height, width = self.images.shape
-        self.canvas = _Canvas(
+        self.canvas = NativeCanvas(
             height=height,
             width=width,
             images=n,

@@ -2,8 +2,8 @@
 
     python -m smoothctl.architectures.pixelcnnpp.native.build
 
-Nothing but Python and a C++ compiler (g++ or clang++, or what CXX names) is needed. Everything works
-without the result, which makes sampling several times as fast.
+It needs a C++ compiler: g++, clang++ or what CXX names. Everything works without the result, which
+makes sampling several times as fast.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 __all__ = ["LIBRARY", "CompilerError", "build", "fingerprint"]
@@ -56,17 +56,20 @@ def build(library: Path = LIBRARY, flags: Sequence[str] = ()) -> None:
     compiler = _compiler()
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
-        for name, own in (_X86 if x86 else _PORTABLE).items():
-            objects.append(f"{folder}/{name}.o")
-            defined = [f"-DPROCESSOR={name}", *own]
-            _run(compiler, *_FLAGS, *flags, *defined, "-c", HERE / "sampler.cpp", "-o", objects[-1])
+        made = {
+            f"{folder}/{name}.o": (name, own) for name, own in (_X86 if x86 else _PORTABLE).items()
+        }
+        same = (compiler, *_FLAGS, *flags)
+        _run_all(
+            [*same, f"-DPROCESSOR={name}", *own, "-c", str(HERE / "sampler.cpp"), "-o", to]
+            for to, (name, own) in made.items()
+        )
         defined = [f'-DFINGERPRINT="{fingerprint()}"', *(["-DWITH_AVX"] if x86 else [])]
-        made = f"{folder}/sampler.so"
-        last = [*defined, HERE / "processors.cpp", *objects, "-shared", "-o", made]
-        _run(compiler, *_FLAGS, *flags, *last)
+        linked = f"{folder}/{library.name}"
+        last = [str(HERE / "processors.cpp"), *made, "-shared", "-o", linked]
+        _run_all([[*same, *defined, *last]])
         beside = library.with_suffix(f".{os.getpid()}")  # whoever has the old one open keeps it
-        shutil.copyfile(made, beside)
+        shutil.copyfile(linked, beside)
         beside.replace(library)
 
 
@@ -80,10 +83,13 @@ def _compiler() -> str:
     raise CompilerError(f"there is no C++ compiler ({chosen or 'c++, g++ or clang++'})")
 
 
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise CompilerError(f"{command[0]} failed: {done.stderr.strip()[:2000]}")
+def _run_all(commands: Iterable[Sequence[str]]) -> None:
+    """Runs compilers side by side."""
+    running = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in commands]  # noqa: S603
+    said = [each.communicate()[1].strip()[:2000] for each in running]
+    for process, text in zip(running, said, strict=True):
+        if process.returncode:
+            raise CompilerError(f"the compiler failed: {text}")
 
 
 if __name__ == "__main__":
