@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from ctypes import c_void_p
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from smoothctl.architectures.base import Progress
 from smoothctl.architectures.pixelcnnpp.caches import bias, weight_of
 from smoothctl.architectures.pixelcnnpp.head import parameters_per_mixture
+from smoothctl.architectures.pixelcnnpp.native.build import LIBRARY
 from smoothctl.architectures.pixelcnnpp.native.library import NativeCanvas, Processor, Weights, load
 from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample, Scale
 from smoothctl.architectures.pixelcnnpp.samplers import Canvas
@@ -37,15 +39,11 @@ class _Layer(NamedTuple):
 
 
 def why_not(network: Network) -> str | None:
-    """Returns why the compiled sampler cannot draw from a network, a sentence; None if it can."""
+    """Returns why a network's images cannot be drawn by it, in a sentence; None if they can."""
     weight = bias(network.out)
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         kind = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
         return f"The compiled sampler draws float32 on the CPU, not {kind}."
-    try:
-        load()
-    except NotAvailable as error:
-        return str(error)
     return None
 
 
@@ -57,10 +55,14 @@ class CompiledSampler:
 
     Args:
         processor: one of `library.processors`; the best one if None.
+        library: the compiled file.
+
+    Raises:
+        NotAvailable: the sampler was not compiled, or for another kind of processor.
     """
 
-    def __init__(self, processor: str | None = None) -> None:
-        self.processor = processor
+    def __init__(self, processor: str | None = None, library: Path = LIBRARY) -> None:
+        self._native = load(processor, library)
         self._packed: WeakKeyDictionary[Network, _Packed] = WeakKeyDictionary()
 
     def __call__(
@@ -87,7 +89,7 @@ class CompiledSampler:
             pool = stack.enter_context(ThreadPoolExecutor(threads))
             each = pool.map if len(states) > 1 < threads else map
             for row in range(last + 1):
-                list(each(packed.native.row, states, [row] * len(states)))
+                list(each(self._native.row, states, [row] * len(states)))
                 if progress is not None and row >= first:
                     progress(row - first + 1, last - first + 1)
         return call.images
@@ -96,8 +98,7 @@ class CompiledSampler:
         """Returns packed weights: those of the last call, if the network is still the same."""
         packed = self._packed.get(network)
         if packed is None or packed.panel != panel or not packed.holds(network):
-            native = load(self.processor)
-            packed = self._packed[network] = _Packed(native, network, panel)
+            packed = self._packed[network] = _Packed(self._native, network, panel)
         return packed
 
 

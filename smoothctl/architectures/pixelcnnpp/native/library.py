@@ -68,13 +68,13 @@ def processors(library: Path = LIBRARY) -> dict[str, Processor]:
     return {each[0].name.decode(): each[0] for each in found[:count]}
 
 
-def load(processor: str | None = None) -> Processor:
+def load(processor: str | None = None, library: Path = LIBRARY) -> Processor:
     """Returns the sampler for a kind of processor, the best one if None.
 
     Raises:
         NotAvailable: see `processors`, or this is no such processor.
     """
-    found = processors()
+    found = processors(library)
     if processor is not None and processor not in found:
         raise NotAvailable(f"This processor is {' and '.join(found)}, not {processor}.")
     return found[processor or list(found)[-1]]

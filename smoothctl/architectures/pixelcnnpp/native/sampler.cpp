@@ -545,6 +545,7 @@ void State::draw(int row, int c) {
 // ---- what Python calls -------------------------------------------------------------------------
 
 void *pack(const Weights *weights, int32_t panel) {
+    if (weights->blocks >= MOST_BLOCKS || weights->scales > MOST_SCALES) return nullptr;
     int layers = 0;
     Network *network = allocate<Network>([&](Network &to, Memory &memory) {
         Reader reader = {*weights, memory, panel, 0};
