@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from smoothctl.datasets import open_dataset
-from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.evaluation import image_quality
 from smoothctl.evaluation.image_quality import Extractor, ImageComparison, score_images
@@ -22,6 +21,7 @@ from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.metrics.image_sets import ImageSet, of_tensor, of_view, open_images
 from smoothctl.metrics.kernel_distance import kernel_distance
 from smoothctl.rng import generator
+from smoothctl.storage.cache import cache_folder
 
 
 def noise(n: int, name: str = "x", scale: float = 0.3) -> ImageSet:

@@ -15,7 +15,6 @@ from PIL import Image
 
 from smoothctl import datasets
 from smoothctl.datasets.base import Dataset
-from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.datasets.pixels import open_image, to_array
 from smoothctl.errors import DataError, NotAvailable, RunError, UsageError
 from smoothctl.metrics.sigma import sigma_heuristic
@@ -420,14 +419,6 @@ class TestCache:
             with pytest.raises(DataError, match="No space left on device.*free space"):
                 datasets.open_dataset(str(root))
         assert list(cache.iterdir()) == []
-
-    def test_where_it_is(self, monkeypatch) -> None:
-        monkeypatch.delenv("SMOOTHCTL_CACHE")
-        monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-        assert cache_folder() == Path("/x/smoothctl")
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setenv("HOME", "/h")
-        assert cache_folder() == Path("/h/.cache/smoothctl")
 
     def test_two_processes_at_once(self, root: Path, cache: Path) -> None:
         code = (

@@ -32,12 +32,14 @@ def written_out(x: Tensor, y: Tensor) -> float:
     return sum(within) - 2 * between
 
 
-@pytest.mark.parametrize("seed", [0, 7])
-def test_equals_clean_fid_s(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "n", "m"), [(0, 150, 120), (7, 150, 120), (1, 50, 120), (2, 90, 50)]
+)
+def test_equals_clean_fid_s(seed: int, n: int, m: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from cleanfid import fid
-    x, y = features(150, 20), features(120, 20, 0.2, "y")
+    x, y = features(n, 20), features(m, 20, 0.2, "y")
     np.random.seed(seed)
     theirs = fid.kernel_distance(x.numpy(), y.numpy(), num_subsets=30, max_subset_size=50)
     ours = kernel_distance(x, y, seed, subsets=30, subset_size=50)

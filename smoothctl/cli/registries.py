@@ -10,7 +10,8 @@ from smoothctl.cli import options
 from smoothctl.cli.console import print_json
 from smoothctl.cli.endings import by_first
 from smoothctl.registry.groups import REGISTRIES
-from smoothctl.registry.registry import Entry, Registry, printable
+from smoothctl.registry.registry import Registry, printable
+from smoothctl.registry.summaries import describe, summary_of
 
 __all__ = ["GROUPS", "Group", "print_rows", "rows_of", "verbs"]
 
@@ -140,7 +141,7 @@ def verbs(group: Group) -> typer.Typer:
         result = {
             "name": entry.name,
             "package": f"{printable(entry.package)} {printable(entry.version)}",
-            "summary": _summary(cls),
+            "summary": summary_of(cls),
             **group.details(cls),
         }
         print_json(result) if as_json else _print_details(result, group.option)
@@ -149,29 +150,17 @@ def verbs(group: Group) -> typer.Typer:
 
 
 def rows_of(registry: Registry[Any]) -> list[dict[str, str | None]]:
-    """Loads every entry of a registry for its summary; a broken one is a row with its error."""
-    return [_row(registry, entry) for entry in registry.entries()]
-
-
-def _row(registry: Registry[Any], entry: Entry) -> dict[str, str | None]:
-    from smoothctl.errors import UsageError
-
-    row: dict[str, str | None] = {
-        "name": printable(entry.name),
-        "package": printable(entry.package),
-        "version": printable(entry.version),
-        "summary": None,
-        "error": None,
-    }
-    try:
-        row["summary"] = _summary(registry.load_entry(entry))
-    except UsageError as error:
-        row["error"] = str(error)
-    return row
-
-
-def _summary(loaded: Any) -> str:
-    return printable(str(getattr(loaded, "summary", "")), 300)
+    """Returns name, package, version and summary of every entry; of a broken one its error."""
+    return [
+        {
+            "name": printable(found.entry.name),
+            "package": printable(found.entry.package),
+            "version": printable(found.entry.version),
+            "summary": found.summary,
+            "error": found.error,
+        }
+        for found in describe(registry)
+    ]
 
 
 def print_rows(title: str, rows: list[dict[str, str | None]]) -> None:

@@ -19,9 +19,10 @@ from smoothctl.datasets.checked_rows import CheckedRows
 from smoothctl.datasets.image_decoding import Decoding, decode
 from smoothctl.datasets.image_sources import Source
 from smoothctl.errors import DataError, RunError
+from smoothctl.storage.cache import cache_folder
 from smoothctl.storage.files import read_json, remove, write_json
 
-__all__ = ["Decoded", "Part", "cache_folder", "decoded"]
+__all__ = ["Decoded", "Part", "decoded"]
 
 _FORMAT = 2
 _INDEX = "index.json"
@@ -46,12 +47,6 @@ class Decoded:
     classes: int | None
     sha256: str
     skipped: int = 0
-
-
-def cache_folder() -> Path:
-    """Returns $SMOOTHCTL_CACHE, else $XDG_CACHE_HOME/smoothctl, else ~/.cache/smoothctl."""
-    own, shared = os.environ.get("SMOOTHCTL_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else Path(shared or Path.home() / ".cache") / "smoothctl"
 
 
 def decoded(opened: Callable[[], Source], settings: Decoding, note: Note) -> Decoded:

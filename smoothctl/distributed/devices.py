@@ -1,14 +1,16 @@
 """What Accelerate owns: device, precision and how a model is spread over processes."""
 
 import os
+from collections.abc import Callable
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import patch_environment
+from torch import Tensor
 
 from smoothctl.distributed.processes import check_launch, started
 from smoothctl.errors import TrainingError
 
-__all__ = ["accelerator_for", "check_strategy"]
+__all__ = ["accelerator_for", "check_strategy", "prepared"]
 
 _SHARDING = {
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -49,3 +51,20 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
     check_launch(accelerator.num_processes)
     return accelerator
+
+
+def prepared(model: Callable[..., Tensor], accelerator: Accelerator) -> Callable[..., Tensor]:
+    """Returns a model as it is called in training: spread over processes, in mixed precision.
+
+    What needs neither is returned as it is. Accelerate would do the same, but imports sharded
+    tensors and symbolic algebra to find that out, which takes longer than a short fit.
+
+    Args:
+        model: on the accelerator's device.
+        accelerator: device, precision and processes.
+    """
+    alone = accelerator.distributed_type is DistributedType.NO
+    if alone and accelerator.mixed_precision == "no":
+        return model
+    wrapped: Callable[..., Tensor] = accelerator.prepare(model)
+    return wrapped

@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smoothctl.datasets.base import Dataset, Note, View
-from smoothctl.datasets.image_cache import Part, cache_folder
+from smoothctl.datasets.image_cache import Part
 from smoothctl.datasets.images import ImageView
 from smoothctl.errors import NotAvailable, RunError
 from smoothctl.metrics.features import Extracted, Features, Request
 from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.rng import generator, seed_from
 from smoothctl.smoothing.batching import spans
+from smoothctl.storage.cache import cache_folder
 from smoothctl.storage.weights import read_weights, write_weights
 
 __all__ = ["Classifier", "ClassifierFeatures", "fit_classifier"]

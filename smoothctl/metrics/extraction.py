@@ -10,13 +10,13 @@ from torch import Tensor
 
 from smoothctl.architectures.base import Progress
 from smoothctl.datasets.base import Note
-from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, RunError
 from smoothctl.metrics.features import Features
 from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.metrics.inception_score import InceptionScore, SplitScore
 from smoothctl.metrics.moments import Moments
 from smoothctl.rng import generator
+from smoothctl.storage.cache import cache_folder
 from smoothctl.storage.weights import read_weights, write_weights
 
 __all__ = ["MOST_KEPT", "SPLITS", "Statistics", "cached", "extract"]

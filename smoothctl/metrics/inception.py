@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.hub import download_url_to_file
 
-from smoothctl.datasets.image_cache import cache_folder
 from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.metrics.features import Extracted, Features, Request
+from smoothctl.storage.cache import cache_folder
 
 __all__ = ["SHA256", "Inception"]
 

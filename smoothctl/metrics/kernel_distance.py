@@ -40,7 +40,8 @@ def kernel_distance(
     Σ_{i≠j} [k(xᵢ, xⱼ) + k(yᵢ, yⱼ)] / (m (m − 1)) − 2 Σ_{ij} k(xᵢ, yⱼ) / m².
 
     Draws its subsets in clean-fid's order: `numpy.random.seed(seed)` before
-    `cleanfid.fid.kernel_distance` gives the same value. In float64, a subset at a time.
+    `cleanfid.fid.kernel_distance` gives the same value. In float64, a subset at a time. Within
+    a set half of the inner products are computed, and once where each subset is the whole set.
 
     Args:
         x: features, (n, d).
@@ -61,10 +62,14 @@ def kernel_distance(
         )
     size = min(len(x), len(y), subset_size)
     random = np.random.RandomState(seed % 2**32)
+    whole_x, whole_y = (_within(z.double().cpu()) if len(z) == size else None for z in (x, y))
     values = np.empty(subsets)
     for index in range(subsets):
         second, first = _subset(y, size, random), _subset(x, size, random)
-        values[index] = _squared_mmd(first, second)
+        within_x = _within(first) if whole_x is None else whole_x
+        within_y = _within(second) if whole_y is None else whole_y
+        between = _cubic(first @ second.T, x.shape[1])
+        values[index] = within_x + within_y - 2 * float(between.mean())
     varied = subsets > 1 and max(len(x), len(y)) > size
     error = float(values.std(ddof=1) / subsets**0.5) if varied else float("nan")
     return KernelDistance(float(values.mean()), error, subsets, size)
@@ -72,16 +77,17 @@ def kernel_distance(
 
 def _subset(features: Tensor, size: int, random: np.random.RandomState) -> Tensor:
     chosen = random.choice(len(features), size, replace=False)
-    return features[torch.from_numpy(chosen)].double()
+    return features[torch.from_numpy(chosen)].double().cpu()
 
 
-def _squared_mmd(x: Tensor, y: Tensor) -> float:
-    m = len(x)
-    within = sum(float(kernel.sum() - kernel.trace()) for kernel in (_cubic(x, x), _cubic(y, y)))
-    return within / (m * (m - 1)) - 2 * float(_cubic(x, y).mean())
+def _within(x: Tensor) -> float:
+    """Returns the mean of k(xᵢ, xⱼ) over i ≠ j; NumPy multiplies by the own transpose in half."""
+    values = x.numpy()
+    kernel = _cubic(torch.from_numpy(values @ values.T), x.shape[1])
+    return float(kernel.sum() - kernel.trace()) / (len(x) * (len(x) - 1))
 
 
-def _cubic(x: Tensor, y: Tensor) -> Tensor:
-    """Returns (xᵢ·yⱼ/d + 1)³: (n, d), (m, d) -> (n, m)."""
-    inner = (x @ y.T).div_(x.shape[1]).add_(1)
-    return inner * inner * inner
+def _cubic(inner: Tensor, width: int) -> Tensor:
+    """Returns (inner/d + 1)³, in the place of inner products of vectors of a width d."""
+    inner.div_(width).add_(1)
+    return inner.square().mul_(inner)

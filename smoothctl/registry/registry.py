@@ -341,6 +341,18 @@ class Registry(Generic[T]):
         """
         return self.load_entry(self.find(name))
 
+    def inspect(self, entry: Entry) -> None:
+        """Checks an entry by its metadata alone; nothing is imported.
+
+        Raises:
+            UsageError: it cannot be used: the message names the package, its version and the error.
+        """
+        try:
+            check_entry(entry)
+            check_package(entry)
+        except Fault as fault:
+            raise UsageError(f"{_origin(entry, self.noun)} {fault}.") from fault
+
     def load_entry(self, entry: Entry) -> T:
         """Imports and returns what an entry stands for.
 
@@ -350,9 +362,8 @@ class Registry(Generic[T]):
         Raises:
             UsageError: it cannot be used: the message names the package, its version and the error.
         """
+        self.inspect(entry)
         try:
-            check_entry(entry)
-            check_package(entry)
             if not entry.built_in and entry.entry_point.module not in sys.modules:
                 self._try(entry)
             return self.resolve(entry, sys.stderr)

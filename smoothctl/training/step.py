@@ -12,7 +12,9 @@ from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density
 from smoothctl.distributed.agreement import Agreement
+from smoothctl.distributed.devices import prepared
 from smoothctl.runs.config import StageName
+from smoothctl.training.adam import Adam
 from smoothctl.training.batches import BatchSchedule, MicroBatch
 
 __all__ = ["Learner", "Objective", "StepResult"]
@@ -102,10 +104,9 @@ class Learner:
         self.training = training = batches.config.training
         self.parameters: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
-        betas = (training.beta1, training.beta2)
-        adam = torch.optim.Adam(self.parameters, lr=0.0, betas=betas, fused=True)
+        self.adam = Adam(self.parameters, (training.beta1, training.beta2))
         forward = torch.compile(objective) if training.compile else objective
-        self.model, self.optimizer = accelerator.prepare(forward, adam)
+        self.model = prepared(forward, accelerator)
         self._rehearsed = batches.processes.count < 3
 
     def step(self, step: int, rate: float, agreement: Agreement) -> StepResult:
@@ -116,18 +117,16 @@ class Learner:
             rate: the learning rate.
             agreement: with the other processes.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         if not self._rehearsed:
             self._rehearse(step, agreement)
         result = self._backward_that_fits(step, agreement)
         if result.fault:
             return result
         clip = self.training.clip or math.inf
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters, clip))
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, clip))
         if not math.isfinite(norm):
             return StepResult(result.loss, norm, "gradient")
-        self.optimizer.step()
+        self.adam.step(rate)
         self._update_average(step)
         return StepResult(result.loss, norm)
 
@@ -153,7 +152,7 @@ class Learner:
 
     def _backward(self, step: int, agreement: Agreement) -> StepResult:
         """Computes the mean loss of a step and its gradient; ends at a loss that is not finite."""
-        self.optimizer.zero_grad()
+        self.adam.zero_grad()
         total = 0.0
         for batch in self.batches.micro_batches(step):
             self._seed_dropout(batch.dropout_seed)
@@ -205,29 +204,16 @@ class Learner:
         """Returns weights, average and optimiser as flat tensors: optimizer.<parameter>.<name>."""
         model = {f"model.{k}": v for k, v in self.objective.density.state_dict().items()}
         average = {f"average.{i}": tensor for i, tensor in enumerate(self.average)}
-        optimizer = {
-            f"optimizer.{index}.{name}": value
-            for index, values in self.optimizer.state_dict()["state"].items()
-            for name, value in values.items()
-        }
+        optimizer = {f"optimizer.{k}": v for k, v in self.adam.state().items()}
         return model | average | optimizer
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restores what `state` gave.
-
-        Each of the optimiser's tensors gets the memory layout of its parameter: fused optimisers
-        rely on it.
-        """
-        model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        """Restores what `state` gave."""
+        model, average, optimizer = (
+            {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+            for part in ("model", "average", "optimizer")
+        )
         self.objective.density.load_state_dict(model)
-        for i, average in enumerate(self.average):
-            average.copy_(tensors[f"average.{i}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                like = self.parameters[int(index)]
-                if value.shape == like.shape:
-                    value = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
-                state.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        for i, mean in enumerate(self.average):
+            mean.copy_(average[str(i)])
+        self.adam.load(optimizer)
