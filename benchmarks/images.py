@@ -71,15 +71,19 @@ def images(size: Size, n: int) -> Tensor:
     return torch.randint(0, 256, (n, *size.shape)) / 127.5 - 1
 
 
-def medians(variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Returns each variant's median CPU seconds; the variants take turns."""
+def medians(
+    variants: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
+    """Returns each variant's median seconds, of the CPU by default; the variants take turns."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for repeat in range(repeats + 1):
         for name, run in variants.items():
-            begun = time.process_time()
+            begun = clock()
             run()
             if repeat:  # the first time warms up
-                times[name].append(time.process_time() - begun)
+                times[name].append(clock() - begun)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

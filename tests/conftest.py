@@ -14,23 +14,36 @@ import pytest
 import torch
 
 from smoothctl.runs.run import Run, load_run
-from smoothctl.testing import cli
+from smoothctl.testing import cli, device
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 
-__all__ = ["cli"]
+__all__ = ["cli", "device"]
 
 TINY = {"steps": 60, "batch_size": 128, "warmup": 5, "learning_rate": 5e-3}
 SMALL = {"mixtures": 2, "width": 16, "layers": 2}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Lets slow tests reuse runs that were fitted before."""
+    """Lets slow tests reuse runs that were fitted before, and tests compute elsewhere."""
     parser.addoption("--runs", help="folder of `smoothctl reproduce --out`, fitted or not")
+    parser.addoption(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="where the contract suites and the tests that take the fixture `device` compute",
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _all_digits(request: pytest.FixtureRequest):
+    """Tests compare to the last digits: float32 is not TF32, as convolutions are on CUDA."""
+    if request.config.getoption("--device") == "cuda":
+        torch.backends.fp32_precision = "ieee"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,12 +43,21 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
         precision: number format of the fit: bf16 is mixed precision.
 
     Raises:
-        TrainingError: the launcher started several processes that do not see each other.
+        TrainingError: the launcher started several processes that do not see each other, or this
+            process has computed on another device or in another precision before.
     """
     mixed = "bf16" if precision == "bf16" else "no"
     alone = {"LOCAL_RANK": "-1"} if started() == 1 else {}  # whoever has set it is no launcher
     with patch_environment(**alone):
-        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+        try:
+            accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+        except ValueError as error:
+            if "already been initialized" not in str(error):
+                raise
+            raise TrainingError(
+                f"This process has fitted on another device or in another precision, and can do so "
+                f"in one way only: fit with device={device}, precision={precision} in a new one."
+            ) from error
     check_launch(accelerator.num_processes)
     return accelerator
 

@@ -8,13 +8,15 @@ A plugin's tests subclass them:
         density_class = Mine
         options = {"width": 8}
 
-and the fixture `cli` runs command lines, where a conftest.py imports it.
+and the fixture `cli` runs command lines, where a conftest.py imports it. They compute on the device
+of `pytest --device`, where a conftest.py has that option, and on the CPU otherwise.
 """
 
 from smoothctl.testing.bounded import BoundedDensityContract
 from smoothctl.testing.command_line import CommandLine, cli
 from smoothctl.testing.datasets import DatasetContract
 from smoothctl.testing.densities import DensityContract, ImageDensityContract
+from smoothctl.testing.devices import device
 from smoothctl.testing.features import FeaturesContract
 from smoothctl.testing.kernels import KernelContract
 from smoothctl.testing.score_models import ImageScoreModelContract, ScoreModelContract
@@ -30,4 +32,5 @@ __all__ = [
     "KernelContract",
     "ScoreModelContract",
     "cli",
+    "device",
 ]

@@ -24,19 +24,21 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
         assert density.bounded
         assert not density.tractable
         with pytest.raises(NotAvailable, match=r"\w{3,} \w+.* "):
-            density.log_prob(torch.zeros(2, *self.shape, dtype=torch.float64))
+            density.log_prob(torch.zeros(2, *self.shape, dtype=torch.float64).to(self.device))
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_bounds_have_shape_and_dtype(self, dtype: torch.dtype) -> None:
         """Bounds are (batch,) in the dtype of the model."""
         density = self.build(dtype=dtype)
-        bound = density.bound(torch.zeros(3, *self.shape, dtype=dtype), draws=2)
+        bound = density.bound(torch.zeros(3, *self.shape, dtype=dtype).to(self.device), draws=2)
         assert (bound.shape, bound.dtype) == ((3,), dtype)
 
     def test_bounds_repeat(self, model: tuple[Density, Tensor | None]) -> None:
         """The same generator gives the same bound, another one another."""
         density, context = model
-        x = torch.randn(4, *self.shape, dtype=torch.float64, generator=generator("data"))
+        x = torch.randn(4, *self.shape, dtype=torch.float64, generator=generator("data")).to(
+            self.device
+        )
         a, b, c = (
             density.bound(x, context, None, 1, generator(key)) for key in ("one", "one", "two")
         )
@@ -69,7 +71,9 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
         points, volumes = self.grid(self.reach, 161)
         with torch.no_grad():
             mass = density.bound(points, None, None, 16, generator("contract")).exp() * volumes
-        for direction in torch.randn(4, self.dims, dtype=x.dtype, generator=generator("waves")):
+        for direction in torch.randn(4, self.dims, dtype=x.dtype, generator=generator("waves")).to(
+            self.device
+        ):
             for wave in (torch.cos, torch.sin):
                 expected, waves = (mass * wave(points @ direction)).sum(), wave(x @ direction)
                 error = waves.std().item() / len(x) ** 0.5
@@ -80,6 +84,6 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
         if not self.conditional:
             pytest.skip("takes no context")
         density = self.build(conditional=True)
-        x = torch.zeros(3, *self.shape, dtype=torch.float64)
+        x = torch.zeros(3, *self.shape, dtype=torch.float64).to(self.device)
         a, b = (density.bound(x, c, None, 8, generator("contract")) for c in (x + 0.1, x - 0.7))
         assert not torch.allclose(a, b)

@@ -13,6 +13,7 @@ from smoothctl.config import as_dict, build, settings_of
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.kernels.gaussian import Gaussian
 from smoothctl.rng import generator, skipped
+from smoothctl.testing.devices import OnDevice
 from smoothctl.testing.settings import check_any_settings
 
 __all__ = ["AnyDensityContract", "OfImages", "OfVectors"]
@@ -21,7 +22,7 @@ DTYPES = [torch.float32, torch.float64]
 DEVICES = ["cuda", "mps"]
 
 
-class AnyDensityContract(ABC):
+class AnyDensityContract(OnDevice, ABC):
     """The contract of `Density` but for likelihoods; subclassed by the suites of each kind."""
 
     density_class: ClassVar[type[Density]]
@@ -56,7 +57,7 @@ class AnyDensityContract(ABC):
         density.initialize(x, x + 0.3 * torch.randn_like(x) if conditional else None)
         for parameter in density.parameters():
             parameter.data += self.perturbation * torch.randn_like(parameter)
-        return density.eval()
+        return density.to(self.device).eval()
 
     @pytest.fixture(params=["prior", "denoiser"])
     def model(self, request: pytest.FixtureRequest) -> tuple[Density, Tensor | None]:
@@ -65,7 +66,11 @@ class AnyDensityContract(ABC):
             pytest.skip("takes no context")
         conditional = request.param == "denoiser"
         torch.manual_seed(1)
-        context = torch.randn(4, *self.shape, dtype=torch.float64) if conditional else None
+        context = (
+            torch.randn(4, *self.shape, dtype=torch.float64).to(self.device)
+            if conditional
+            else None
+        )
         return self.build(conditional), context
 
     def test_shapes(self, model: tuple[Density, Tensor | None]) -> None:
@@ -95,7 +100,7 @@ class AnyDensityContract(ABC):
     def test_every_parameter_gets_a_gradient(self, model: tuple[Density, Tensor | None]) -> None:
         """Training reaches every weight."""
         density, context = model
-        x = torch.randn(4, *self.shape, dtype=torch.float64)
+        x = torch.randn(4, *self.shape, dtype=torch.float64).to(self.device)
         density.training_loss(x, context, None, generator("contract")).mean().backward()
         missing = [name for name, p in density.named_parameters() if p.grad is None]
         assert not missing
@@ -107,7 +112,7 @@ class AnyDensityContract(ABC):
                 self.build(conditional=True)
             return
         density = self.build(conditional=True)
-        x = torch.zeros(3, *self.shape, dtype=torch.float64)
+        x = torch.zeros(3, *self.shape, dtype=torch.float64).to(self.device)
         a, b = (density.sample(3, c, None, generator("contract")) for c in (x + 0.1, x - 0.7))
         assert not torch.allclose(a, b)
 
@@ -124,7 +129,9 @@ class AnyDensityContract(ABC):
     def test_same_generator_same_loss(self, model: tuple[Density, Tensor | None]) -> None:
         """A training that is resumed sees the loss that it would have seen."""
         density, context = model
-        x = torch.randn(4, *self.shape, dtype=torch.float64, generator=generator("data"))
+        x = torch.randn(4, *self.shape, dtype=torch.float64, generator=generator("data")).to(
+            self.device
+        )
         density.train()
         losses = []
         for _ in range(2):
@@ -151,7 +158,7 @@ class AnyDensityContract(ABC):
         tensors, _ = read_weights(folder / "m.safetensors")
         again = type(density)(
             density.event_shape, density.context_shape, density.levels, density.config
-        ).to(torch.float64)
+        ).to(self.device, torch.float64)
         again.load_state_dict(tensors)
         return again.eval()
 
@@ -171,7 +178,7 @@ class AnyDensityContract(ABC):
     def test_it_can_be_a_prior(self) -> None:
         """The hooks of a prior take clean data, the same smoothed, and σ."""
         density, kernel = self.build().train(), Gaussian(0.3)
-        x = torch.randn(64, *self.shape, dtype=torch.float64)
+        x = torch.randn(64, *self.shape, dtype=torch.float64).to(self.device)
         x_smooth = kernel.sample(x, generator("contract"))
         density.initialize_prior(x, x_smooth, kernel.sigma)
         loss = density.prior_loss(x, x_smooth, kernel.sigma, None, generator("contract"))
@@ -180,8 +187,8 @@ class AnyDensityContract(ABC):
 
     def test_labels_are_refused_without_classes(self) -> None:
         """A model without classes does not ignore labels."""
-        density, labels = self.build(), torch.zeros(3, dtype=torch.int64)
-        x = torch.zeros(3, *self.shape, dtype=torch.float64)
+        density, labels = self.build(), torch.zeros(3, dtype=torch.int64).to(self.device)
+        x = torch.zeros(3, *self.shape, dtype=torch.float64).to(self.device)
         assert density.classes is None
         with pytest.raises(UsageError, match="classes"):
             density.sample(3, None, labels, generator("contract"))
@@ -191,7 +198,9 @@ class AnyDensityContract(ABC):
     @property
     def known(self) -> Tensor:
         """A mask of two events: the first coordinate or row of pixels of both, more of one."""
-        known = torch.zeros(2, *(1,) * (len(self.shape) == 3), *self.shape[-2:], dtype=torch.bool)
+        known = torch.zeros(
+            2, *(1,) * (len(self.shape) == 3), *self.shape[-2:], dtype=torch.bool
+        ).to(self.device)
         known[(..., 0, slice(None)) if len(self.shape) == 3 else (..., 0)] = True
         known[1, ..., :-1] = True
         return known
@@ -207,27 +216,27 @@ class AnyDensityContract(ABC):
 
     def test_inpainting_keeps_what_is_known(self) -> None:
         """True in the mask means known, and each event has its own."""
-        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64).to(self.device), self.known
         filled, kept = self.inpaint(x, known), known.expand_as(x)
         assert torch.equal(filled[kept], x[kept])
         assert (filled != x)[~kept].all()
 
     def test_what_is_not_known_does_not_matter(self) -> None:
         """Not even where it is no number."""
-        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64).to(self.device), self.known
         without = x.where(known, torch.nan)
         assert torch.equal(self.inpaint(x, known), self.inpaint(without, known))
 
     def test_one_mask_may_be_for_all(self) -> None:
         """A mask of one event is that of every one."""
-        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known[1:]
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64).to(self.device), self.known[1:]
         assert torch.equal(
             self.inpaint(x, known), self.inpaint(x, known.expand(2, *known.shape[1:]))
         )
 
     def test_a_mask_of_another_shape_is_refused(self) -> None:
         """So are numbers: indices of what is known are no mask."""
-        x, known = torch.randn(2, *self.shape, dtype=torch.float64), self.known
+        x, known = torch.randn(2, *self.shape, dtype=torch.float64).to(self.device), self.known
         for wrong in (known[:, :0], known.to(torch.int64), known[0], torch.cat([known, known])):
             with pytest.raises(UsageError, match="mask"):
                 self.inpaint(x, wrong)
@@ -283,7 +292,7 @@ class AnyDensityContract(ABC):
     def test_a_fit_helps(self) -> None:
         """A few steps of gradient descent on data lower the loss."""
         density = self.build().train()
-        x = 0.5 * torch.randn(256, *self.shape, dtype=torch.float64) + 1
+        x = 0.5 * torch.randn(256, *self.shape, dtype=torch.float64).to(self.device) + 1
         density.initialize(x)
         adam = torch.optim.Adam(density.parameters(), lr=1e-2)
         losses = []
@@ -296,7 +305,7 @@ class AnyDensityContract(ABC):
         assert losses[-1] < losses[0]
 
 
-class OfVectors:
+class OfVectors(OnDevice):
     """Makes a contract one of vectors; set `dims` for another dimension than two."""
 
     dims: ClassVar[int] = 2
@@ -308,7 +317,7 @@ class OfVectors:
 
     def grid(self, reach: float, points: int = 401) -> tuple[Tensor, Tensor]:
         """Returns points (n, dims) within ±reach, densest at 0, and the volume of each (n,)."""
-        axis = torch.linspace(-1, 1, points, dtype=torch.float64)
+        axis = torch.linspace(-1, 1, points, dtype=torch.float64).to(self.device)
         spread = reach * axis.sign() * axis.abs() ** 2
         widths = 2 * axis.abs() * reach * (axis[1] - axis[0])
         volumes = torch.cartesian_prod(*[widths] * self.dims).view(-1, self.dims).prod(1)

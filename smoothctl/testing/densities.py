@@ -39,7 +39,7 @@ class _ExactContract(AnyDensityContract):
         density, context = model
         x = density.sample(4, context, None, generator("contract"))
         dims = math.prod(self.shape)
-        step = 1e-6 * torch.eye(dims, dtype=x.dtype).view(dims, *self.shape)
+        step = 1e-6 * torch.eye(dims, dtype=x.dtype, device=x.device).view(dims, *self.shape)
         with torch.no_grad():
             numeric = torch.stack(
                 [
@@ -53,22 +53,25 @@ class _ExactContract(AnyDensityContract):
 
     def test_inpainting_where_nothing_is_known_is_sampling(self) -> None:
         """It draws the same from the same generator."""
-        x, none = torch.zeros(2, *self.shape, dtype=torch.float64), torch.zeros_like(self.known)
+        x, none = (
+            torch.zeros(2, *self.shape, dtype=torch.float64).to(self.device),
+            torch.zeros_like(self.known),
+        )
         sample = self.build().sample(2, generator=generator("contract"))
         assert torch.allclose(self.inpaint(x, none), sample)
 
     def test_labels_are_refused_by_likelihoods_too(self) -> None:
         """A model without classes does not ignore labels."""
-        x = torch.zeros(3, *self.shape, dtype=torch.float64)
+        x = torch.zeros(3, *self.shape, dtype=torch.float64).to(self.device)
         with pytest.raises(UsageError, match="classes"):
-            self.build().log_prob(x, None, torch.zeros(3, dtype=torch.int64))
+            self.build().log_prob(x, None, torch.zeros(3, dtype=torch.int64).to(self.device))
 
     def test_the_context_changes_the_density(self) -> None:
         """Another context gives another density."""
         if not self.conditional:
             pytest.skip("takes no context")
         density = self.build(conditional=True)
-        x = torch.zeros(3, *self.shape, dtype=torch.float64)
+        x = torch.zeros(3, *self.shape, dtype=torch.float64).to(self.device)
         assert not torch.allclose(density.log_prob(x, x + 0.1), density.log_prob(x, x - 0.7))
 
     def test_likelihoods_survive_a_file(
@@ -104,7 +107,9 @@ class DensityContract(OfVectors, _ExactContract):
         entropy = -(volumes * torch.special.xlogy(log_density.exp(), log_density.exp())).sum()
         error = drawn.std().item() / math.sqrt(len(x))
         assert drawn.mean().item() == pytest.approx(entropy.item(), abs=5 * error + 0.02)
-        for direction in torch.randn(4, self.dims, dtype=x.dtype, generator=generator("waves")):
+        for direction in torch.randn(4, self.dims, dtype=x.dtype, generator=generator("waves")).to(
+            self.device
+        ):
             for wave in (torch.cos, torch.sin):
                 expected, waves = (mass * wave(points @ direction)).sum(), wave(x @ direction)
                 error = waves.std().item() / math.sqrt(len(x))
@@ -114,12 +119,14 @@ class DensityContract(OfVectors, _ExactContract):
         """`joint` gives a prior and a denoiser that add up, or says why not."""
         config = build(self.density_class.Config, self.options, "options")
         try:
-            joint: Any = self.density_class.joint((self.dims,), config).to(torch.float64)
+            joint: Any = self.density_class.joint((self.dims,), config).to(
+                self.device, torch.float64
+            )
         except NotAvailable as reason:
             if len(str(reason)) < 20:
                 raise
             return
-        z = torch.randn(5, 2 * self.dims, dtype=torch.float64)
+        z = torch.randn(5, 2 * self.dims, dtype=torch.float64).to(self.device)
         x_smooth, x = z.chunk(2, dim=1)
         parts = joint.prior().log_prob(x_smooth) + joint.denoiser().log_prob(x, x_smooth)
         assert torch.allclose(joint.log_prob(z), parts)
@@ -132,16 +139,18 @@ class ImageDensityContract(OfImages, _ExactContract):
         """The mass of all images of two pixels with eight values is 1."""
         density = self.build(shape=(1, 1, 2), levels=8)
         with torch.no_grad():
-            assert density.log_prob(_all_pairs()).exp().sum().item() == pytest.approx(1, abs=1e-9)
+            assert density.log_prob(
+                _all_pairs().to(self.device)
+            ).exp().sum().item() == pytest.approx(1, abs=1e-9)
 
     def test_samples_follow_the_mass(self) -> None:
         """Frequencies of drawn images are their masses."""
         density = self.build(shape=(1, 1, 2), levels=8)
         x = density.sample(20_000, generator=generator("contract"))
-        index = ((x.flatten(1) + 1) * 3.5).round().long() @ torch.tensor([8, 1])
-        frequencies = torch.bincount(index, minlength=64).double() / len(x)
+        first, second = ((x.flatten(1) + 1) * 3.5).round().long().cpu().unbind(1)
+        frequencies = torch.bincount(8 * first + second, minlength=64).double() / len(x)
         with torch.no_grad():
-            masses = density.log_prob(_all_pairs()).exp()
+            masses = density.log_prob(_all_pairs().to(self.device)).exp().cpu()
         assert (frequencies - masses).abs().max() < 0.015
 
 

@@ -18,7 +18,7 @@ class _ScoreContract(AnyDensityContract):
         density = self.build()
         assert not density.tractable
         assert not density.bounded
-        x = torch.zeros(2, *self.shape, dtype=torch.float64)
+        x = torch.zeros(2, *self.shape, dtype=torch.float64).to(self.device)
         for likelihood in (density.log_prob, density.bound):
             with pytest.raises(NotAvailable, match=r"\w{3,} \w+.* "):
                 likelihood(x)
@@ -27,7 +27,7 @@ class _ScoreContract(AnyDensityContract):
     def test_scores_have_shape_and_dtype(self, dtype: torch.dtype) -> None:
         """Scores have the shape and dtype of x, and depend on it."""
         density = self.build(dtype=dtype)
-        x = torch.randn(3, *self.shape, dtype=dtype, generator=generator("data"))
+        x = torch.randn(3, *self.shape, dtype=dtype, generator=generator("data")).to(self.device)
         score = density.score_function(x)
         assert (score.shape, score.dtype) == (x.shape, dtype)
         assert score.isfinite().all()
@@ -36,7 +36,9 @@ class _ScoreContract(AnyDensityContract):
     def test_scores_do_not_depend_on_the_batch(self) -> None:
         """The score of a row is the same beside others."""
         density = self.build()
-        x = torch.randn(3, *self.shape, dtype=torch.float64, generator=generator("data"))
+        x = torch.randn(3, *self.shape, dtype=torch.float64, generator=generator("data")).to(
+            self.device
+        )
         assert torch.allclose(
             density.score_function(x)[:1], density.score_function(x[:1]), atol=1e-10
         )

@@ -163,8 +163,8 @@ class _Stack:
 class VerticalCache(_Stack):
     """The vertical stream of one scale, which is computed a row at a time; see `_Stack`.
 
-    Activations are kept for two rows, the one above and the present one, side by side; which is
-    which alternates.
+    Activations are kept for two rows, the one above and the present one, side by side; even rows
+    have one place and odd rows the other.
     """
 
     def __init__(
@@ -191,14 +191,15 @@ class VerticalCache(_Stack):
         """Activated input of the first block and outputs of all: (blocks + 1, width, n, 2F)."""
         return self.e[:, 1:-1, self.now]
 
-    def row(self, pair: Tensor, skips: Tensor | None = None) -> Tensor:
+    def row(self, row: int, pair: Tensor, skips: Tensor | None = None) -> Tensor:
         """Advances by one row.
 
         Args:
+            row: its number at this scale, of which only the parity matters.
             pair: the row's input, (width, n, 2, F); becomes its output.
             skips: activated skips of the way down, (≥ blocks, width, n, 2F).
         """
-        self.now = 1 - self.now
+        self.now = row % 2
         inputs = self.e[1:] if self.upward else self.e[:-1]
         for i in self.order:
             self._activate(pair, inputs[i])
@@ -213,8 +214,9 @@ class VerticalCache(_Stack):
         self._activate(pair, self.e[0 if self.upward else -1])
         return pair
 
-    def load(self, blocks: Sequence[Block], seen: Seen) -> None:
-        """Takes over the last row of a parallel pass."""
+    def load(self, row: int, blocks: Sequence[Block], seen: Seen) -> None:
+        """Takes over the last row of a parallel pass, whose number at this scale is given."""
+        self.now = row % 2
         inputs = self.e[1:] if self.upward else self.e[:-1]
         for i, block in enumerate(blocks):
             inputs[i, :, self.now] = seen[block.conv_in][-1]
@@ -334,25 +336,24 @@ class Shrink:
         self.w, self.b = taps(layers.horizontal), bias(layers.horizontal)
         f = len(self.b)
         self.coarse = (width + 1) // 2
-        self.above = self.b.new_zeros(width + 2, n, f)
+        self.above, self.own = self.b.new_zeros(2, width + 2, n, f)
         self.v = self.b.new_zeros(width + 2, n, f)
         self.partial = self.b.new_zeros(self.coarse, n, f)
         self.v_at, self.partial_at = self.v.unbind(), self.partial.unbind()
 
     def vertical_row(self, pair: Tensor, even: bool) -> Tensor | None:
         """Takes a fine row's output; returns the coarse row's input after an even one."""
-        x = F.pad(pair[..., 0, :], (0, 0, 0, 0, 1, 1))
-        total = None
-        if even:
-            span = 2 * self.coarse - 1
-            parts = [
-                row[tap : tap + span : 2] @ self.w_vertical[i, tap]
-                for i, row in enumerate((self.above, x))
-                for tap in range(3)
-            ]
-            total = torch.stack(parts).sum(0) + self.b_vertical
-        self.above = x
-        return None if total is None else pair_of(total)
+        kept = self.own if even else self.above
+        kept[1:-1] = pair[..., 0, :]
+        if not even:
+            return None
+        span = 2 * self.coarse - 1
+        parts = [
+            row[tap : tap + span : 2] @ self.w_vertical[i, tap]
+            for i, row in enumerate((self.above, self.own))
+            for tap in range(3)
+        ]
+        return pair_of(torch.stack(parts).sum(0) + self.b_vertical)
 
     def begin_row(self) -> None:
         """Sums what the fine row above contributes to the coarse row's horizontal stream."""

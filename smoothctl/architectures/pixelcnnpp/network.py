@@ -48,7 +48,7 @@ class Block(nn.Module):
             h = h + _linear(self.skip, concat_elu(*skip))
         both = self.conv_out(self.dropout(concat_elu(h, padding=self.padding)))
         if self.label is not None:
-            both = both + self.label(labels)[:, :, None, None]
+            both = both + self.label(labels).to(both.dtype)[:, :, None, None]
         return gate(x, both)
 
 
@@ -213,7 +213,8 @@ class Network(nn.Module):
                 top = 2 * start
                 u, v = u[:, :, : height - top, :width], v[:, :, : height - top, :width]
         v = nn.functional.elu(v[:, :, first_row - starts[0] :].permute(0, 2, 3, 1))
-        parameters: Tensor = self.out(v)
+        with torch.autocast(v.device.type, enabled=False):  # in bf16 a mean has two digits
+            parameters: Tensor = self.out(v.to(self.out.bias.dtype))
         return parameters
 
     def first_rows_up(self, first_row: int) -> list[int]:
