@@ -1,7 +1,8 @@
 """PixelCNN++ as a density of images, and as a denoiser of smoothed ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import median_low
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,7 +19,13 @@ from smoothctl.architectures.pixelcnnpp.head import (
 )
 from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
 from smoothctl.architectures.pixelcnnpp.network import Encoder, Network, layers_of
-from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas, Sampler
+from smoothctl.architectures.pixelcnnpp.parallel import ParallelSampler
+from smoothctl.architectures.pixelcnnpp.samplers import (
+    CachedSampler,
+    Canvas,
+    NaiveSampler,
+    Sampler,
+)
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 
@@ -26,6 +33,14 @@ __all__ = ["PixelCNNpp"]
 
 _FEW_EPOCHS = 20
 """Up to so many a network that sees each example anew so often does not learn them by heart."""
+
+_SAMPLERS: Mapping[str, Callable[[], Sampler]] = {
+    "auto": CachedSampler,
+    "cached": CachedSampler,
+    "parallel": ParallelSampler,
+    "naive": NaiveSampler,
+}
+"""Setting -> what makes a model its sampler; all draw the same images."""
 
 _PAPER_TRAINING: Mapping[str, Any] = {
     "training.learning_rate": 2e-4,
@@ -94,6 +109,11 @@ class PixelCNNpp(Density):
         encoder_filters: int = Field(
             0, ge=0, le=4096, description="channels of the encoder; 0: as many as of the streams"
         )
+        sampler: Literal["auto", "cached", "parallel", "naive"] = Field(
+            "auto",
+            description="how samples are drawn, which are the same: pixel by pixel with caches, by "
+            "passes over whole images until nothing changes, or by a pass for each pixel",
+        )
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
@@ -126,10 +146,8 @@ class PixelCNNpp(Density):
             "dropout": 0.5,
         },
     }
+    sampler_settings = frozenset({"sampler"})
     first_batch = 128
-    sampler: Sampler = CachedSampler()
-    """How samples are drawn; every sampler draws the same ones."""
-
     config: Config
 
     @classmethod
@@ -156,6 +174,7 @@ class PixelCNNpp(Density):
                 f"not {self.context_shape}."
             )
         c = self.config
+        self.sampler = _SAMPLERS[c.sampler]()
         self.classes = c.classes or None
         channels, self.height, self.width = self.event_shape
         self.network = Network(
@@ -254,6 +273,22 @@ class PixelCNNpp(Density):
             canvas = self._canvas(x, known, context, labels, generator)
             return canvas.image(self.sampler(self.network, canvas, progress))
 
+    @property
+    def passes(self) -> list[int]:
+        """Passes through the network that each image took which was drawn so far.
+
+        Empty where they were not drawn by passes over whole images (`sampler=parallel`).
+        """
+        return self.sampler.passes if isinstance(self.sampler, ParallelSampler) else []
+
+    def sampling_note(self) -> str | None:
+        """Returns how many passes the images so far took, where they were drawn by passes."""
+        if not self.passes:
+            return None
+        typical, pixels = median_low(self.passes), self.height * self.width
+        fewest, most = min(self.passes), max(self.passes)
+        return f"{pixels:,} pixels in {typical} passes (median; {fewest} to {most} an image)"
+
     def _canvas(
         self,
         x: Tensor,
@@ -266,7 +301,8 @@ class PixelCNNpp(Density):
         self.check_known(known, len(x))
         self.check_labels(labels, len(x))
         known = known.to(x.device)
-        images, first_row = torch.where(known, x, 0.0), 0
+        # what is unknown starts at x̃, where there is one, for a sampler that starts somewhere
+        images, first_row = torch.where(known, x, 0.0 if context is None else context), 0
         if context is not None and self.encoder is None:
             images, first_row = torch.cat([context, images], dim=2), self.height
             known = torch.cat([torch.ones_like(known), known], dim=2)
