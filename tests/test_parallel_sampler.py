@@ -166,7 +166,7 @@ class TestSetting:
         assert torch.equal(before["x"], after["x"])
         assert torch.allclose(before["x̃"], after["x̃"], atol=1e-5)
         assert [sentence.split(" drew ")[0] for sentence in said] == ["The prior", "The denoiser"]
-        assert all("64 pixels in" in sentence for sentence in said)
+        assert all("images of 64 pixels in" in sentence for sentence in said)
 
     def test_a_denoiser_takes_its_priors(self, aligned: Path, tmp_path: Path) -> None:
         from smoothctl.runs.commands import fit_command

@@ -287,7 +287,7 @@ class PixelCNNpp(Density):
             return None
         typical, pixels = median_low(self.passes), self.height * self.width
         fewest, most = min(self.passes), max(self.passes)
-        return f"{pixels:,} pixels in {typical} passes (median; {fewest} to {most} an image)"
+        return f"images of {pixels:,} pixels in {typical} passes (median; {fewest} to {most})"
 
     def _canvas(
         self,
