@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from smoothctl.architectures.base import Density, Progress, Shape
+from smoothctl.architectures.base import Density, Progress, Shape, to_grid
 from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
@@ -301,8 +301,7 @@ class PixelCNNpp(Density):
         self.check_known(known, len(x))
         self.check_labels(labels, len(x))
         known = known.to(x.device)
-        # what is unknown starts at x̃, where there is one, for a sampler that starts somewhere
-        images, first_row = torch.where(known, x, 0.0 if context is None else context), 0
+        images, first_row = torch.where(known, x, self._start(context)), 0
         if context is not None and self.encoder is None:
             images, first_row = torch.cat([context, images], dim=2), self.height
             known = torch.cat([torch.ones_like(known), known], dim=2)
@@ -317,6 +316,15 @@ class PixelCNNpp(Density):
             context if self._offset else None,
             first_row,
         )
+
+    def _start(self, context: Tensor | None) -> Tensor | float:
+        """Returns what a sampler that starts somewhere starts from: x̃, brought to the values of x.
+
+        From there a denoiser takes the fewest passes, fewer than from its single-step mean.
+        """
+        if context is None:
+            return 0.0
+        return context if self.levels is None else to_grid(context, self.levels)
 
     def bytes_per_example(self) -> int:
         """Returns the size of the two streams' activations in a pass without gradients."""
