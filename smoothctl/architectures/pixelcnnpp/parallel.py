@@ -64,11 +64,11 @@ def fill(network: Network, canvas: Canvas, progress: Progress | None = None) -> 
         return Filled(canvas.images, passes)
     with parametrize.cached(), torch.inference_mode():
         filled, going = canvas.images.clone(), _Going.of(canvas)
-        rows = going.rows()
+        last, rows = going.canvas.images.shape[2], going.rows()
         while len(going.numbers):
             passes[going.numbers.cpu()] += 1
             going = going.after(network)
-            filled[going.numbers, :, : going.canvas.images.shape[2]] = going.canvas.images
+            filled[going.numbers, :, :last] = going.canvas.images
             going = going.unsettled()
             if progress is not None:
                 progress(rows - going.rows(), rows)
@@ -76,75 +76,78 @@ def fill(network: Network, canvas: Canvas, progress: Progress | None = None) -> 
 
 
 class _Going(NamedTuple):
-    """The images that may still change, down to the last row with an unknown pixel."""
+    """The images that may still change."""
 
     numbers: Tensor
     """Of the images in the whole canvas, (n,)."""
 
     canvas: Canvas
-    """The images so far, and what determines them but for the noise."""
+    """The images so far, and what determines them but for the noise. Its first row is the first
+    that has an unknown pixel, and there is none below the last that has one."""
 
     noise: PixelNoise
-    """Of the pixels from `canvas.first_row` on: (n, rows, W, K) and (n, rows, W, C)."""
+    """Of the pixels from that row on: (n, rows, W, K) and (n, rows, W, C)."""
 
     settled: Tensor
-    """How many pixels, in raster order, no pass can change any more: (n,)."""
+    """How many pixels, from that row on, no pass can change any more: (n,)."""
 
     unknown: Tensor
-    """How many pixels there are down to the last unknown one: (n,)."""
+    """How many pixels there are from that row to the last unknown one: (n,)."""
 
     @classmethod
     def of(cls, canvas: Canvas) -> "_Going":
-        """Returns those images of a canvas that have an unknown pixel."""
-        n, _, height, width = canvas.images.shape
-        unknown = ~canvas.known.expand(n, -1, -1, -1)
-        position = torch.arange(1, height * width + 1, device=unknown.device)
-        until = torch.where(unknown.flatten(1), position, 0).amax(1)
-        settled = unknown.flatten(1).int().argmax(1)
-        rows = -(-int(until.amax()) // width)
-        centre = canvas.centre
-        cut = replace(
-            canvas,
-            images=canvas.images[:, :, :rows],
-            known=~unknown[:, :, :rows],
-            centre=None if centre is None else centre[:, :, : rows - canvas.first_row],
+        """Returns those images of a canvas that have an unknown pixel; there is one."""
+        n, _, _, width = canvas.images.shape
+        rows = (~canvas.known).any(3).flatten(0, 1).any(0).nonzero().flatten().tolist()
+        first, last = rows[0], rows[-1] + 1
+        known = canvas.known.expand(n, -1, -1, -1)[:, :, :last]
+        unknown = ~known[:, :, first:].flatten(1)
+        position = torch.arange(1, unknown.shape[1] + 1, device=unknown.device)
+        below = slice(first - canvas.first_row, last - canvas.first_row)
+        gumbel, logistic = zip(*canvas.noise[below.start * width : below.stop * width], strict=True)
+        everything = cls(
+            torch.arange(n, device=unknown.device),
+            replace(
+                canvas,
+                images=canvas.images[:, :, :last],
+                known=known,
+                centre=None if canvas.centre is None else canvas.centre[:, :, below],
+                first_row=first,
+            ),
+            PixelNoise(_by_image(gumbel, width), _by_image(logistic, width)),
+            unknown.int().argmax(1),
+            torch.where(unknown, position, 0).amax(1),
         )
-        gumbel, logistic = zip(*canvas.noise[: (rows - canvas.first_row) * width], strict=True)
-        noise = PixelNoise(_by_image(gumbel, width), _by_image(logistic, width))
-        return cls(torch.arange(n, device=unknown.device), cut, noise, settled, until).unsettled()
+        return everything.unsettled()
 
     def rows(self) -> int:
         """Returns how many rows are not settled in all images."""
         if not len(self.numbers):
             return 0
-        _, _, height, width = self.canvas.images.shape
-        return height - int(self.settled.amin()) // width
+        rows = self.canvas.images.shape[2] - self.canvas.first_row
+        return rows - int(self.settled.amin()) // self.canvas.images.shape[3]
 
     def after(self, network: Network) -> "_Going":
-        """Returns the images after one more pass, which leaves out the rows that are settled."""
-        canvas, (_, _, height, width) = self.canvas, self.canvas.images.shape
-        top = height - self.rows()
-        known, old = canvas.known[:, :, top:], canvas.images[:, :, top:]
-        position = torch.arange(top * width, height * width, device=old.device).view(-1, width)
-        fixed = known | (position < self.settled[:, None, None, None])
-        new = torch.where(fixed, old, self._drawn(network, top))
+        """Returns the images after one more pass."""
+        canvas, top = self.canvas, self.canvas.first_row
+        old = canvas.images[:, :, top:]
+        position = torch.arange(old[0, 0].numel(), device=old.device).view(old.shape[2:])
+        fixed = canvas.known[:, :, top:] | (position < self.settled[:, None, None, None])
+        new = torch.where(fixed, old, self._drawn(network))
         rounding = _ROUNDING * torch.finfo(new.dtype).eps
         same = torch.isclose(new, old, rounding, rounding, equal_nan=True).all(1).flatten(1)
-        first_change = top * width + same.int().argmin(1) + 1
+        changed_first = same.int().argmin(1)
         return self._replace(
             canvas=replace(canvas, images=torch.cat([canvas.images[:, :, :top], new], dim=2)),
-            settled=torch.where(same.all(1), height * width, first_change),
+            settled=torch.where(same.all(1), same.shape[1], changed_first + 1),
         )
 
-    def _drawn(self, network: Network, top: int) -> Tensor:
-        """Returns the pixels from a row on, given all images as they are: (n, C, rows, W)."""
-        canvas, start = self.canvas, top - self.canvas.first_row
-        parameters = network(canvas.images, canvas.labels, top, canvas.features)
-        noise = PixelNoise(*(part[:, start:] for part in self.noise))
-        centre = None
-        if canvas.centre is not None:
-            centre = canvas.centre[:, :, start:].permute(0, 2, 3, 1)
-        drawn = draw(parameters, noise, canvas.min_log_scale, canvas.levels, centre)
+    def _drawn(self, network: Network) -> Tensor:
+        """Returns draws of all pixels given the images as they are: (n, C, rows, W)."""
+        canvas, centre = self.canvas, self.canvas.centre
+        parameters = network(canvas.images, canvas.labels, canvas.first_row, canvas.features)
+        centre = None if centre is None else centre.permute(0, 2, 3, 1)
+        drawn = draw(parameters, self.noise, canvas.min_log_scale, canvas.levels, centre)
         return drawn.permute(0, 3, 1, 2)
 
     def unsettled(self) -> "_Going":
@@ -152,17 +155,21 @@ class _Going(NamedTuple):
         kept = self.settled < self.unknown
         if kept.all():
             return self
-        numbers, settled, unknown = self.numbers[kept], self.settled[kept], self.unknown[kept]
-        canvas = replace(
-            self.canvas,
-            images=self.canvas.images[kept],
-            known=self.canvas.known[kept],
-            labels=None if self.canvas.labels is None else self.canvas.labels[kept],
-            features=[each[kept] for each in self.canvas.features],
-            centre=None if self.canvas.centre is None else self.canvas.centre[kept],
+        canvas = self.canvas
+        return _Going(
+            self.numbers[kept],
+            replace(
+                canvas,
+                images=canvas.images[kept],
+                known=canvas.known[kept],
+                labels=None if canvas.labels is None else canvas.labels[kept],
+                features=[each[kept] for each in canvas.features],
+                centre=None if canvas.centre is None else canvas.centre[kept],
+            ),
+            PixelNoise(*(part[kept] for part in self.noise)),
+            self.settled[kept],
+            self.unknown[kept],
         )
-        noise = PixelNoise(*(part[kept] for part in self.noise))
-        return _Going(numbers, canvas, noise, settled, unknown)
 
 
 def _by_image(parts: Sequence[Tensor], width: int) -> Tensor:
