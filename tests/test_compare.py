@@ -250,6 +250,15 @@ class TestData:
         assert (mean.value, mean.error) == (3.5, 0.5)
         assert cells(table, "baseline", "other")["nats"].value == 9.0
 
+    def test_seeds_of_a_version_without_a_setting_are_averaged_too(self, make: Make) -> None:
+        scores = entry([estimate("baseline", "exact", 3.0)])
+        older = {"mixtures": 2, "width": 16}
+        runs = [make("s0", scores, seed=0, options=older), make("s1", scores, seed=1)]
+        assert len(compare(runs, average=True)[0].rows) == 1
+        wider = {**older, "width": 17}
+        runs = [make("s2", scores, seed=0, options=wider), make("s3", scores, seed=1)]
+        assert len(compare(runs, average=True)[0].rows) == 2
+
     def test_seeds_measured_differently_are_not_averaged(self, make: Make) -> None:
         runs = [
             make(f"s{n}", entry([estimate("baseline", "exact", 3.0, examples=n)])) for n in (5, 6)

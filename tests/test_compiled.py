@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
-from smoothctl.architectures.pixelcnnpp.compiled import CompiledSampler, why_not
+from smoothctl.architectures.pixelcnnpp.compiled import CompiledSampler
 from smoothctl.architectures.pixelcnnpp.head import PixelNoise
 from smoothctl.architectures.pixelcnnpp.native.build import (
     LIBRARY,
@@ -192,8 +192,21 @@ class TestImages:
 
 class TestAvailability:
     def test_other_numbers_are_refused(self) -> None:
-        assert "not float64 on cpu" in (why_not(model((1, 4, 4)).network) or "")
-        assert why_not(network((1, 4, 4)).network) is None
+        double = model((1, 4, 4))
+        with pytest.raises(NotAvailable, match=r"not float64 on cpu\..*sampler=cached"):
+            CompiledSampler()(double.network, canvas_of(double, 1))
+        assert CompiledSampler().why_not(network((1, 4, 4)).network) is None
+
+    def test_auto_takes_it_where_it_can(self) -> None:
+        for dtype in (torch.float32, torch.float64):
+            auto, native = (
+                model((1, 6, 6), dtype=dtype, sampler=name)
+                for name in ("auto", "compiled" if dtype == torch.float32 else "cached")
+            )
+            drawn = (
+                each.sample(2, generator=Generator().manual_seed(1)) for each in (auto, native)
+            )
+            assert torch.equal(*drawn)
 
     def test_unknown_processor(self) -> None:
         with pytest.raises(NotAvailable, match="not abacus"):

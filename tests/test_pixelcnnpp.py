@@ -17,7 +17,7 @@ from smoothctl.architectures.pixelcnnpp.head import (
     parameters_per_mixture,
 )
 from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
-from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas, NaiveSampler
+from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas
 from smoothctl.config import build
 from smoothctl.errors import UsageError
 from smoothctl.rng import generator
@@ -336,6 +336,8 @@ class TestDensity:
             PixelCNNpp((1, 4, 4), (1, 8, 4))
 
 
+SAMPLERS = ("naive", "auto", "cached", "parallel")
+
 CASES = [
     ((1, 8, 8), False, {}),
     ((3, 5, 7), False, {"blocks": 2}),
@@ -355,18 +357,17 @@ CASES = [
 ]
 
 
-def both_ways(density: PixelCNNpp, run: Callable[[PixelCNNpp], Tensor]) -> tuple[Tensor, Tensor]:
-    found = []
-    for sampler in (NaiveSampler(), CachedSampler()):
-        density.sampler = sampler
-        found.append(run(density))
-    return found[0], found[1]
+def every_way(
+    device: str, run: Callable[[PixelCNNpp], Tensor], *args: Any, **options: Any
+) -> list[Tensor]:
+    """What each sampler draws from a model of these settings, the naive one first."""
+    return [run(model(*args, **options, sampler=name).to(device)) for name in SAMPLERS]
 
 
 class TestSamplers:
     @pytest.mark.parametrize(("shape", "denoiser", "options"), CASES)
     @pytest.mark.parametrize("levels", [None, 256])
-    def test_cached_draws_are_the_naive_ones(
+    def test_all_draws_are_the_naive_ones(
         self,
         shape: tuple[int, ...],
         denoiser: bool,
@@ -374,13 +375,16 @@ class TestSamplers:
         levels: int | None,
         device: str,
     ) -> None:
-        density = model(shape, denoiser, levels, **options).to(device)
-        labels = torch.tensor([0, 3, 1], device=device) if density.classes else None
+        labels = torch.tensor([0, 3, 1], device=device) if options.get("classes") else None
         context = 1.5 * images(3, shape).to(device) if denoiser else None
-        naive, cached = both_ways(
-            density, lambda d: d.sample(3, context, labels, generator("draw"))
+        naive, *others = every_way(
+            device,
+            lambda d: d.sample(3, context, labels, generator("draw")),
+            *(shape, denoiser, levels),
+            **options,
         )
-        assert (naive - cached).abs().max() < 1e-9 * naive.abs().max().clamp(min=1)
+        for drawn in others:
+            assert (naive - drawn).abs().max() < 1e-9 * naive.abs().max().clamp(min=1)
 
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
     @pytest.mark.parametrize(("shape", "denoiser", "options"), CASES)
@@ -428,21 +432,25 @@ class TestSamplers:
     @pytest.mark.parametrize("conditioning", [None, "aligned", "stacked"])
     def test_known_pixels_are_kept(self, rows: int, conditioning: str | None, device: str) -> None:
         options = {} if conditioning is None else {"conditioning": conditioning}
-        density = model((1, 9, 6), conditioning is not None, levels=16, **options).to(device)
         x, context = (images(2, (1, 9, 6), key).to(device) for key in ("images", "context"))
         x_smooth = None if conditioning is None else context
         known = torch.zeros(2, 1, 9, 6, dtype=torch.bool, device=device)
         known[:, :, :rows] = True
         known[1, :, 5:7, 2:4] = True
-        naive, cached = both_ways(
-            density, lambda d: d.inpaint(x, known, x_smooth, None, generator("c"))
+        naive, *others = every_way(
+            device,
+            lambda d: d.inpaint(x, known, x_smooth, None, generator("c")),
+            *((1, 9, 6), conditioning is not None, 16),
+            **options,
         )
-        assert (naive - cached).abs().max() < 1e-9
-        assert torch.equal(cached[known], x[known])
-        assert not torch.equal(cached[~known], x[~known])
+        for drawn in others:
+            assert (naive - drawn).abs().max() < 1e-9
+            assert torch.equal(drawn[known], x[known])
+            assert not torch.equal(drawn[~known], x[~known])
 
-    def test_what_is_not_known_does_not_matter(self) -> None:
-        density = model((1, 4, 4))
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_what_is_not_known_does_not_matter(self, sampler: str) -> None:
+        density = model((1, 4, 4), sampler=sampler)
         known = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
         known[..., :2, :] = True
         x = images(2, (1, 4, 4))
@@ -450,8 +458,9 @@ class TestSamplers:
         a, b = (density.inpaint(z, known, None, None, generator("c")) for z in (x, y))
         assert torch.equal(a, b)
 
-    def test_the_batch_size_does_not_matter(self) -> None:
-        density = model((1, 6, 6))
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_the_batch_size_does_not_matter(self, sampler: str) -> None:
+        density = model((1, 6, 6), sampler=sampler)
         whole = density.sample(5, generator=generator("draw"))
         source = generator("draw")
         parts = torch.cat([density.sample(n, generator=source) for n in (2, 1, 2)])
@@ -470,3 +479,9 @@ class TestSamplers:
             1, images(1, (1, 5, 4)), None, generator("p"), lambda a, b: seen.append((a, b))
         )
         assert seen == [(row + 1, 5) for row in range(5)]
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_gradients_can_start_from_samples(self, sampler: str) -> None:
+        density = model((1, 4, 4), sampler=sampler)
+        x = density.sample(2, generator=generator("draw"))
+        assert density.score_function(x).isfinite().all()

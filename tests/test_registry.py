@@ -112,7 +112,14 @@ def test_a_name_that_one_package_declares_twice_is_refused(install) -> None:
 
 
 def test_experiments_are_instances_by_the_same_door() -> None:
-    assert set(reproduce.names()) >= {"rings", "olympics", "realnvp", "digits", "inverse-u"}
+    assert set(reproduce.names()) >= {
+        "rings",
+        "olympics",
+        "realnvp",
+        "digits",
+        "inverse-u",
+        "parallel-sampling",
+    }
     for name in reproduce.names():
         assert reproduce.load(name).name == name
         assert reproduce.load(name).summary

@@ -65,6 +65,12 @@ def test_digits(folder: Path) -> None:
     assert result.claims[2].holds
 
 
+@pytest.mark.slow
+def test_parallel_sampling(folder: Path) -> None:
+    """A denoiser takes fewer passes than a prior, that fewer than a plain model; all are exact."""
+    assert not _failed(_result("parallel-sampling", folder).claims)
+
+
 def test_claims_look_at_every_seed() -> None:
     assert at_most("x", [1.0, 2.0], 2.0).holds
     assert not at_most("x", [1.0, 2.1], 2.0).holds

@@ -270,6 +270,13 @@ class Density(nn.Module, ABC):
         """
         raise NotAvailable(f"{type(self).__name__} has no intermediate samples to show.")
 
+    def sampling_note(self) -> str | None:
+        """Returns what a person may want to know of how the samples so far were drawn, a clause.
+
+        Such as how many passes they took; None where there is nothing to say.
+        """
+        return None
+
     def check_labels(self, labels: Tensor | None, n: int) -> None:
         """Checks that there are labels where the model has classes, and none where it has not.
 

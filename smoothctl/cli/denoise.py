@@ -62,7 +62,7 @@ def command(
     x_smooth = smooth(opened, x, seed) if clean else x
     with target.held():
         with notes.work() as progress:
-            execution = Execution(batch_size, progress("denoise"))
+            execution = Execution(batch_size, progress("denoise"), note=notes.note)
             result = denoise(opened, x_smooth, draws, seed, labels, execution)
         if result.single_step is None:
             notes.note("No single-step mean: this run's kernel has no usable form of it.")

@@ -83,7 +83,7 @@ def command(
     x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
     with target.held():
         with notes.work() as progress:
-            execution = Execution(batch_size, progress("inpaint"))
+            execution = Execution(batch_size, progress("inpaint"), note=notes.note)
             result = inpaint(opened, x, known, draws, method, seed, labels, execution)
         rows = {
             "given": result.images.cpu().where(known, 0.0),

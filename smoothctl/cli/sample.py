@@ -167,7 +167,7 @@ def _draw(request: _Request, target: Target, processes: "Processes") -> None:
     choices = {"methods": methods, "seed": request.seed, "label": label, "sigmas": request.sigmas}
     kept = target.kept({**samples_key(run), **choices}, processes)
     shards = kept if request.images and n > shard_size(run) else None
-    execution = Execution(request.batch_size, processes=processes, partial=shards)
+    execution = Execution(request.batch_size, None, processes, shards, target.notes.note)
     draw = partial(draw_all, run, methods, n, request.seed, label)
     if not processes.is_first:
         draw(execution)

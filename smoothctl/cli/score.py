@@ -122,7 +122,7 @@ def command(
     _note_limits(run, limit, notes)
     effort = effort_for(run, limit, counts, samples, quadrature)
     kept = partial_scores(run, effort, seed, notes.note, processes)
-    execution = Execution(processes=processes, partial=kept)
+    execution = Execution(processes=processes, partial=kept, note=notes.note)
     score = partial(score_run, run, effort, seed, comparison, note=notes.note, execution=execution)
     if not processes.is_first:
         score()

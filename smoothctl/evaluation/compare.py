@@ -105,15 +105,21 @@ def _title(dataset: str, settings: Mapping[str, Any]) -> str:
 
 def _averaged(runs: Sequence[Run], rows: Mapping[Path, Sequence[ModelRow]]) -> list[ModelRow]:
     """Returns one row a model for runs that differ in their seed alone."""
-    alike: dict[tuple[str, str], list[ModelRow]] = {}
+    alike: dict[tuple[Path, str], list[ModelRow]] = {}
     for run in runs:
-        plain = {name: config.to_dict() for name, config in run.configs().items()}
-        for values in plain.values():
-            values.pop("seed", None)
-            values.pop("smoothctl", None)
+        first = next(other for other in runs if _differ_in_seed_alone(other, run))
         for row in rows[run.path]:
-            alike.setdefault((json.dumps(plain, sort_keys=True), row.model), []).append(row)
+            alike.setdefault((first.path, row.model), []).append(row)
     return [row for same in alike.values() for row in _mean(same)]
+
+
+def _differ_in_seed_alone(run: Run, other: Run) -> bool:
+    mine, others = run.configs(), other.configs()
+    return mine.keys() == others.keys() and all(
+        change.startswith("seed:")
+        for name in mine
+        for change in mine[name].differences(others[name])
+    )
 
 
 def _mean(rows: Sequence[ModelRow]) -> Sequence[ModelRow]:

@@ -27,7 +27,7 @@ from smoothctl.sampling.draw import available_methods, draw_all
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["experiment"]
+__all__ = ["experiment", "fit"]
 
 _DATASET = "digits"
 _TWO_STEP = {"filters": 32, "dropout": 0.5}
@@ -41,7 +41,12 @@ _TRAINING = {"batch_size": 16, "learning_rate": 4e-3, "clip": 10.0}
 _DRAWS, _SAMPLES = 16, 10_000
 
 
-def _fit(folder: Path, seed: int, budget: Budget, reporter: Reporter) -> Run:
+def fit(folder: Path, seed: int, budget: Budget, reporter: Reporter) -> Run:
+    """Fits all stages of one seed into the experiment's folder, but for those that are complete.
+
+    Returns:
+        The run, with the weights of the best validation.
+    """
     out = folder / f"digits-seed{seed}"
     common = {"dataset": _DATASET, "architecture": "pixelcnnpp", "out": out, "seed": seed}
     training = {stage: {**_TRAINING, "steps": budget.of(n)} for stage, n in _STEPS.items()}
@@ -104,7 +109,7 @@ def _sure(confidence: Tensor) -> float:
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     names = ("plain", "two-step", "single-step", "training data")
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    runs = [_fit(folder, seed, budget, reporter) for seed in seeds]
+    runs = [fit(folder, seed, budget, reporter) for seed in seeds]
     for seed, run in zip(seeds, runs, strict=True):
         likelihoods, qualities = _likelihoods(run, budget), _qualities(run, budget, seed)
         seconds = {

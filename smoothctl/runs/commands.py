@@ -145,7 +145,7 @@ def _unsaid(
         cls = architectures.load(config.architecture)
     except SmoothctlError:
         return {}, {}
-    options = as_dict(cls.Config()) if prior is None else dict(prior.options)
+    options = {**as_dict(cls.Config()), **({} if prior is None else prior.options)}
     training = {**as_dict(TrainingConfig()), **cls.training_defaults}
     for key, value in _preset(cls, config, prior).items():
         name = key.removeprefix("training.")

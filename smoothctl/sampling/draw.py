@@ -36,6 +36,7 @@ __all__ = [
     "images_kept",
     "is_image_run",
     "samples_key",
+    "say_how",
     "shard_size",
     "shown_methods",
     "unsmoothed_single_steps",
@@ -216,6 +217,8 @@ def draw_all(
                 shard["baseline"] = batching.sample(baseline, stop - start, *given)
             execution.keep(name, shard)
         shards.append(shard if execution.processes.is_first else {})
+    say_how(two_step, execution)
+    say_how(baseline, execution)
     if not execution.processes.is_first:
         return {}
     samples = {name: _whole(shards, name, run) for name in shards[0]}
@@ -228,6 +231,18 @@ def draw_all(
         )
         for method, model in models.items()
     }
+
+
+def say_how(model: TwoStep | Density | None, execution: Execution) -> None:
+    """Tells what the stages of a model, or a baseline, have to say of how they drew samples."""
+    stages: dict[str, Density | None]
+    if isinstance(model, TwoStep):
+        stages = {"prior": model.prior, "denoiser": model.denoiser}
+    else:
+        stages = {"baseline": model}
+    for name, stage in stages.items():
+        if stage is not None and (said := stage.sampling_note()) is not None:
+            execution.note(f"The {name} drew {said}.")
 
 
 def _models(run: Run, methods: Sequence[str]) -> tuple[TwoStep | None, Density | None]:

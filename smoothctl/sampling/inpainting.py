@@ -10,7 +10,7 @@ from smoothctl.datasets.pictures import snap
 from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
-from smoothctl.sampling.draw import available_methods, best_method, class_labels
+from smoothctl.sampling.draw import available_methods, best_method, class_labels, say_how
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution
 from smoothctl.smoothing.two_step import TwoStep
@@ -96,6 +96,7 @@ def denoise(
         mean = None
     rows, repeated = _repeated(x_smooth, draws), _repeated(classes, draws)
     samples = method.denoise(rows, repeated, generator(seed, "denoised"), execution)
+    say_how(method, execution)
     return Denoised(x_smooth, mean, _by_draw(samples, draws))
 
 
@@ -146,6 +147,7 @@ def inpaint(
     else:
         x_smooth = model.inpaint_smoothed(rows, mask, classes, stream, execution)
         samples = torch.where(mask, rows, model.single_step(x_smooth, classes))
+    say_how(model, execution)
     return Inpainted(x, known, _by_draw(samples, draws))
 
 

@@ -109,12 +109,14 @@ class Execution:
         processes: those that share the work; all of them do the same calls and get all results.
         partial: keeps what has been computed, so that work that was stopped goes on; None: nothing
             is kept.
+        note: told what a person may want to know of how it was done.
     """
 
     batch_size: int | None = None
     progress: Progress | None = None
     processes: Processes = ALONE
     partial: PartialResults | None = None
+    note: Callable[[str], None] = lambda _: None
 
     def kept(self, name: str) -> dict[str, Tensor] | None:
         """Returns a partial result that is kept; None where it is not."""

@@ -24,7 +24,7 @@ from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample,
 from smoothctl.architectures.pixelcnnpp.samplers import Canvas
 from smoothctl.errors import NotAvailable
 
-__all__ = ["CompiledSampler", "why_not"]
+__all__ = ["CompiledSampler"]
 
 _IMAGES = 16
 """How many images go through the network together: their activations of a pixel fit the caches."""
@@ -38,15 +38,6 @@ class _Layer(NamedTuple):
     """(outputs,)"""
 
 
-def why_not(network: Network) -> str | None:
-    """Returns why a network's images cannot be drawn by it, in a sentence; None if they can."""
-    weight = bias(network.out)
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        kind = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
-        return f"The compiled sampler draws float32 on the CPU, not {kind}."
-    return None
-
-
 class CompiledSampler:
     """Draws what `CachedSampler` draws, in native code.
 
@@ -56,14 +47,23 @@ class CompiledSampler:
     Args:
         processor: one of `library.processors`; the best one if None.
         library: the compiled file.
-
-    Raises:
-        NotAvailable: the sampler was not compiled, or for another kind of processor.
     """
 
     def __init__(self, processor: str | None = None, library: Path = LIBRARY) -> None:
-        self._native = load(processor, library)
+        self.processor, self.library = processor, library
         self._packed: WeakKeyDictionary[Network, _Packed] = WeakKeyDictionary()
+
+    def why_not(self, network: Network) -> str | None:
+        """Returns why it cannot draw a network's images, in a sentence; None if it can."""
+        weight = bias(network.out)
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            kind = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
+            return f"The compiled sampler draws float32 on the CPU, not {kind}."
+        try:
+            load(self.processor, self.library)
+        except NotAvailable as error:
+            return str(error)
+        return None
 
     def __call__(
         self, network: Network, canvas: Canvas, progress: Progress | None = None
@@ -72,10 +72,10 @@ class CompiledSampler:
 
         Raises:
             NotAvailable: see `why_not`.
-            MemoryError: of what the system has.
+            MemoryError: there is not enough of it.
         """
-        if reason := why_not(network):
-            raise NotAvailable(reason)
+        if reason := self.why_not(network):
+            raise NotAvailable(f"{reason} `sampler=cached` draws the same images.")
         unknown = (~canvas.known[:, 0].all(0)).any(1).nonzero().flatten().tolist()
         if not unknown:
             return canvas.images
@@ -89,7 +89,7 @@ class CompiledSampler:
             pool = stack.enter_context(ThreadPoolExecutor(threads))
             each = pool.map if len(states) > 1 < threads else map
             for row in range(last + 1):
-                list(each(self._native.row, states, [row] * len(states)))
+                list(each(packed.native.row, states, [row] * len(states)))
                 if progress is not None and row >= first:
                     progress(row - first + 1, last - first + 1)
         return call.images
@@ -98,7 +98,8 @@ class CompiledSampler:
         """Returns packed weights: those of the last call, if the network is still the same."""
         packed = self._packed.get(network)
         if packed is None or packed.panel != panel or not packed.holds(network):
-            packed = self._packed[network] = _Packed(self._native, network, panel)
+            native = load(self.processor, self.library)
+            packed = self._packed[network] = _Packed(native, network, panel)
         return packed
 
 
@@ -140,7 +141,7 @@ class _Packed:
         panel: how many vectors of outputs lie together: 2 for many images, 4 for few.
 
     Raises:
-        MemoryError: of what the system has.
+        MemoryError: there is not enough of it.
     """
 
     def __init__(self, native: Processor, network: Network, panel: int) -> None:

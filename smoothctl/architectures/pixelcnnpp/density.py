@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import median_low
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from smoothctl.architectures.base import Density, Progress, Shape
+from smoothctl.architectures.base import Density, Progress, Shape, to_grid
 from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
+from smoothctl.architectures.pixelcnnpp.choice import SAMPLERS
 from smoothctl.architectures.pixelcnnpp.head import (
     CoupledMixture,
     PixelNoise,
@@ -18,7 +20,8 @@ from smoothctl.architectures.pixelcnnpp.head import (
 )
 from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
 from smoothctl.architectures.pixelcnnpp.network import Encoder, Network, layers_of
-from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas, Sampler
+from smoothctl.architectures.pixelcnnpp.parallel import ParallelSampler
+from smoothctl.architectures.pixelcnnpp.samplers import Canvas
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 
@@ -94,6 +97,12 @@ class PixelCNNpp(Density):
         encoder_filters: int = Field(
             0, ge=0, le=4096, description="channels of the encoder; 0: as many as of the streams"
         )
+        sampler: Literal["auto", "compiled", "cached", "graphed", "parallel", "naive"] = Field(
+            "auto",
+            description="how samples are drawn, which are the same: pixel by pixel with caches (in "
+            "native code, in torch, by CUDA graphs), by passes over whole images until nothing "
+            "changes, or by a pass for each pixel; auto: in native code where it can",
+        )
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
@@ -126,10 +135,8 @@ class PixelCNNpp(Density):
             "dropout": 0.5,
         },
     }
+    sampler_settings = frozenset({"sampler"})
     first_batch = 128
-    sampler: Sampler = CachedSampler()
-    """How samples are drawn; every sampler draws the same ones."""
-
     config: Config
 
     @classmethod
@@ -156,6 +163,7 @@ class PixelCNNpp(Density):
                 f"not {self.context_shape}."
             )
         c = self.config
+        self.sampler = SAMPLERS[c.sampler]()
         self.classes = c.classes or None
         channels, self.height, self.width = self.event_shape
         self.network = Network(
@@ -254,6 +262,22 @@ class PixelCNNpp(Density):
             canvas = self._canvas(x, known, context, labels, generator)
             return canvas.image(self.sampler(self.network, canvas, progress))
 
+    @property
+    def passes(self) -> list[int]:
+        """Passes through the network that each image took which was drawn so far.
+
+        Empty where they were not drawn by passes over whole images (`sampler=parallel`).
+        """
+        return self.sampler.passes if isinstance(self.sampler, ParallelSampler) else []
+
+    def sampling_note(self) -> str | None:
+        """Returns how many passes the images so far took, where they were drawn by passes."""
+        if not self.passes:
+            return None
+        typical, pixels = median_low(self.passes), self.height * self.width
+        fewest, most = min(self.passes), max(self.passes)
+        return f"images of {pixels:,} pixels in {typical} passes (median; {fewest} to {most})"
+
     def _canvas(
         self,
         x: Tensor,
@@ -266,7 +290,7 @@ class PixelCNNpp(Density):
         self.check_known(known, len(x))
         self.check_labels(labels, len(x))
         known = known.to(x.device)
-        images, first_row = torch.where(known, x, 0.0), 0
+        images, first_row = torch.where(known, x, self._start(context)), 0
         if context is not None and self.encoder is None:
             images, first_row = torch.cat([context, images], dim=2), self.height
             known = torch.cat([torch.ones_like(known), known], dim=2)
@@ -281,6 +305,15 @@ class PixelCNNpp(Density):
             context if self._offset else None,
             first_row,
         )
+
+    def _start(self, context: Tensor | None) -> Tensor | float:
+        """Returns what a sampler that starts somewhere starts from: x̃, brought to the values of x.
+
+        From there a denoiser takes the fewest passes, fewer than from its single-step mean.
+        """
+        if context is None:
+            return 0.0
+        return context if self.levels is None else to_grid(context, self.levels)
 
     def bytes_per_example(self) -> int:
         """Returns the size of the two streams' activations in a pass without gradients."""
