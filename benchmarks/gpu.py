@@ -22,14 +22,13 @@ from torch import Tensor
 from benchmarks.images import SIZES, Size, forward, images, medians, ours
 from benchmarks.precision import FORMATS, computing, step_times
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
-from smoothctl.architectures.pixelcnnpp.graphs import GraphedSampler
-from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, NaiveSampler, Sampler
+from smoothctl.architectures.pixelcnnpp.choice import SAMPLERS as MAKERS
+from smoothctl.architectures.pixelcnnpp.samplers import NaiveSampler, Sampler
 from smoothctl.errors import SmoothctlError
 from smoothctl.rng import generator
 
 SAMPLERS: dict[str, Sampler] = {
-    "cached": CachedSampler(),
-    "graphed": GraphedSampler(),
+    name: make() for name, make in MAKERS.items() if name in ("cached", "graphed", "parallel")
 }
 """What is compared with the naive sampler."""
 

@@ -287,7 +287,7 @@ class TestDensity:
         torch.manual_seed(1)
         parameters = torch.randn(2 * parameters_per_mixture(2), dtype=torch.float64)
         blank = torch.zeros(50_000, 2, 1, 1, dtype=torch.float64)
-        (noise,) = PixelNoise.of_images(blank, 2, generator("draws"))
+        noise = PixelNoise.of_images(blank, 2, generator("draws")).at(0)
         x = draw(parameters.expand(50_000, -1), noise, -7.0, levels=6)
         axis = torch.arange(6, dtype=torch.float64) * 2 / 5 - 1
         expected = CoupledMixture.of(parameters, 2, -7.0).log_prob(

@@ -1,6 +1,5 @@
 """The sampler that draws whole images, over and over, until nothing changes any more."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -104,7 +103,7 @@ class _Going(NamedTuple):
         unknown = ~known[:, :, first:].flatten(1)
         position = torch.arange(1, unknown.shape[1] + 1, device=unknown.device)
         below = slice(first - canvas.first_row, last - canvas.first_row)
-        gumbel, logistic = zip(*canvas.noise[below.start * width : below.stop * width], strict=True)
+        pixels = slice(below.start * width, below.stop * width)
         everything = cls(
             torch.arange(n, device=unknown.device),
             replace(
@@ -114,7 +113,7 @@ class _Going(NamedTuple):
                 centre=None if canvas.centre is None else canvas.centre[:, :, below],
                 first_row=first,
             ),
-            PixelNoise(_by_image(gumbel, width), _by_image(logistic, width)),
+            PixelNoise(*(_by_image(each[pixels], width) for each in canvas.noise)),
             unknown.int().argmax(1),
             torch.where(unknown, position, 0).amax(1),
         )
@@ -172,6 +171,7 @@ class _Going(NamedTuple):
         )
 
 
-def _by_image(parts: Sequence[Tensor], width: int) -> Tensor:
-    """Stacks the noise of each pixel, (n, …): returns (n, rows, width, …)."""
-    return torch.stack([*parts]).view(-1, width, *parts[0].shape).movedim(2, 0)
+def _by_image(noise: Tensor, width: int) -> Tensor:
+    """Turns the noise of pixels, (rows·W, n, …), into that of images, (n, rows, W, …)."""
+    by_image: Tensor = noise.unflatten(0, (-1, width)).movedim(2, 0)
+    return by_image
