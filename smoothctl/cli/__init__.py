@@ -24,7 +24,7 @@ from smoothctl.cli import (
     sigma_heuristic,
 )
 from smoothctl.cli.endings import Stopped, by_first, by_one, fail, raised_signals
-from smoothctl.cli.options import version_option
+from smoothctl.cli.options import program
 from smoothctl.distributed.processes import check_variables, is_first, leave
 
 __all__ = ["app", "main"]
@@ -33,11 +33,11 @@ app = typer.Typer(
     name="smoothctl",
     help="Generative modelling by distribution smoothing: blur the data, fit a prior to it, "
     "then fit a denoiser that brings sharp samples back.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.callback()(version_option)
+app.callback()(program)
 
 METHOD, FIGURES, DATA = "The method", "Figures", "What there is"
 app.command("quickstart", rich_help_panel="Start here")(by_one(quickstart.command))

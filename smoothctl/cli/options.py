@@ -1,5 +1,7 @@
-"""The options that several verbs share, declared once."""
+"""The options that several verbs share, and those of the program itself, declared once."""
 
+import platform
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from smoothctl import __version__
+from smoothctl.errors import NotAvailable, UsageError
 
 DATASET_HELP = (
     "Registered name (see 'smoothctl datasets list'); folder of images or of idx files; .csv, "
@@ -276,19 +279,36 @@ Download = Annotated[
 ]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"smoothctl {__version__}")
-        raise typer.Exit
-
-
-def version_option(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
-        ),
+def program(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --version: what samples and trains here, too.")
     ] = False,
 ) -> None:
     """Declares the options of the program itself."""
-    del version
+    if verbose and not version:
+        raise UsageError("--verbose belongs to --version.")
+    if version:
+        typer.echo(f"smoothctl {__version__}")
+        for line in surroundings() if verbose else ():
+            typer.echo(line)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+        raise typer.Exit(2)
+
+
+def surroundings() -> Iterator[str]:
+    """Tells what a speed or a fault can depend on: versions, devices, threads, the sampler."""
+    import torch
+
+    from smoothctl.architectures.pixelcnnpp.native.library import processors
+
+    yield f"Python {platform.python_version()}, torch {torch.__version__}, {platform.platform()}"
+    cards = [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
+    yield f"devices: {', '.join(['cpu', *cards])}; {torch.get_num_threads()} threads"
+    try:
+        yield f"sampler of pixelcnnpp: compiled, for {list(processors())[-1]}"
+    except NotAvailable as error:
+        yield f"sampler of pixelcnnpp: cached. {error}"
