@@ -9,6 +9,7 @@ from smoothctl.architectures.base import Density
 from smoothctl.datasets.base import Dataset
 from smoothctl.distributed.devices import accelerator_for, check_strategy
 from smoothctl.distributed.processes import Processes, launched, lost
+from smoothctl.distributed.threads import suited_threads
 from smoothctl.errors import RunError, TrainingError, UsageError
 from smoothctl.runs.config import StageName
 from smoothctl.runs.models import build_density, take_weights
@@ -128,11 +129,14 @@ def _fit(plan: FitPlan, processes: Processes, reporter: Reporter) -> None:
         else:
             check_same_config(processes, plan.config)
             accelerator = accelerator_for(plan.settings.device, plan.config.precision)
-            trainer = Trainer(plan, _objective(plan), accelerator, reporter, processes, lock)
-            if lock is not None:
-                prepare(plan)
-            processes.first(None)  # from here on all find the configuration
-            trainer.run()
+            objective = _objective(plan)
+            size = sum(each.numel() for each in objective.parameters())
+            with suited_threads(size, reporter.note):
+                trainer = Trainer(plan, objective, accelerator, reporter, processes, lock)
+                if lock is not None:
+                    prepare(plan)
+                processes.first(None)  # from here on all find the configuration
+                trainer.run()
         if lock is not None:
             clear_replaced(stage)
         processes.first(None)  # and now the weights
