@@ -18,7 +18,6 @@ class CompiledSampler(BuildHookInterface):  # type: ignore[type-arg]
         try:
             building["build"]()
         except building["CompilerError"] as error:
-            building["LIBRARY"].unlink(missing_ok=True)
             self.app.display_warning(f"The sampler is not compiled, a slower one is used: {error}.")
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -1,6 +1,6 @@
 """Compiles the sampler of PixelCNN++: run when smoothctl is installed, or by hand.
 
-    python -m smoothctl.architectures.pixelcnnpp.native.build
+    python -m smoothctl.architectures.pixelcnnpp.native
 
 It needs a C++ compiler: g++, clang++ or what CXX names. Everything works without the result, which
 makes sampling several times as fast.
@@ -90,10 +90,3 @@ def _run_all(commands: Iterable[Sequence[str]]) -> None:
     for process, text in zip(running, said, strict=True):
         if process.returncode:
             raise CompilerError(f"the compiler failed: {text}")
-
-
-if __name__ == "__main__":
-    try:
-        build()
-    except CompilerError as error:
-        sys.exit(f"The sampler is not compiled: {error}.")
