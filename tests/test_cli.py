@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from smoothctl.runs.run import Run
 
@@ -42,6 +43,24 @@ class TestHelp:
     def test_version(self, cli) -> None:
         code, out, _ = cli("--version")
         assert (code, out) == (0, "smoothctl 0.1.0\n")
+
+    def test_version_and_what_there_is(self, cli) -> None:
+        code, out, _ = cli("--version", "--verbose")
+        first, versions, devices, sampler = out.splitlines()
+        assert (code, first) == (0, "smoothctl 0.1.0")
+        assert f"torch {torch.__version__}" in versions
+        assert devices.startswith("devices: cpu")
+        assert sampler.startswith("sampler of pixelcnnpp: c")
+
+    def test_verbose_alone(self, cli) -> None:
+        for arguments in (["--verbose"], ["--verbose", "kernels", "list"]):
+            code, _, err = cli(*arguments)
+            assert (code, err) == (2, "Error: --verbose belongs to --version.\n")
+
+    def test_nothing_at_all_gives_help(self, cli) -> None:
+        code, out, _ = cli()
+        assert code == 2
+        assert "fit-prior" in out
 
     @pytest.mark.parametrize(
         "verb",
