@@ -182,6 +182,14 @@ class TestImages:
         )
         assert told == [(1, 3), (2, 3), (3, 3)]
 
+    def test_a_model_can_be_copied(self) -> None:
+        density = model((1, 5, 5), dtype=torch.float32, sampler="compiled")
+        canvas = canvas_of(density, 2)
+        images = density.sampler(density.network, canvas)
+        other = deepcopy(density)
+        del density
+        assert torch.equal(other.sampler(other.network, canvas), images)
+
     def test_a_network_can_be_freed(self) -> None:
         density, sampler = network((1, 4, 4)), CompiledSampler()
         sampler(density.network, canvas_of(density, 1))

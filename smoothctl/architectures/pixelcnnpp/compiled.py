@@ -53,6 +53,10 @@ class CompiledSampler:
         self.processor, self.library = processor, library
         self._packed: WeakKeyDictionary[Network, _Packed] = WeakKeyDictionary()
 
+    def __reduce__(self) -> tuple[type["CompiledSampler"], tuple[str | None, Path]]:
+        """A copy, as of a model that is copied, packs weights of its own."""
+        return CompiledSampler, (self.processor, self.library)
+
     def why_not(self, network: Network) -> str | None:
         """Returns why it cannot draw a network's images, in a sentence; None if it can."""
         weight = bias(network.out)
@@ -87,9 +91,9 @@ class CompiledSampler:
             call = _Call(network, canvas, first)
             states = [stack.enter_context(packed.state(call, a, b - a)) for a, b in groups]
             pool = stack.enter_context(ThreadPoolExecutor(threads))
-            each = pool.map if len(states) > 1 < threads else map
+            run = pool.map if min(threads, len(states)) > 1 else map
             for row in range(last + 1):
-                list(each(packed.native.row, states, [row] * len(states)))
+                list(run(packed.native.row, states, [row] * len(states)))
                 if progress is not None and row >= first:
                     progress(row - first + 1, last - first + 1)
         return call.images
