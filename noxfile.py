@@ -82,8 +82,10 @@ def cli_reference(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but the slow ones."""
-    _python(session, "pytest", "-m", "not slow", *session.posargs)
+    """All tests but the slow ones, a process a core, which takes whole files."""
+    shared = ["-n", "auto", "--dist", "loadfile"]
+    one_thread = {"OMP_NUM_THREADS": "1"}  # of tiny networks; what a core does is counted above
+    _python(session, "pytest", "-m", "not slow", *shared, *session.posargs, env=one_thread)
 
 
 @nox.session

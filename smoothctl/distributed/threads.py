@@ -9,7 +9,7 @@ __all__ = ["suited_threads"]
 _VARIABLE = "OMP_NUM_THREADS"
 
 _WORTH_THREADS = 500_000
-"""Parameters from which on a second thread pays where it need not wait (`benchmarks/threads.py`)."""
+"""Parameters from which on a second thread pays where it need not wait (benchmarks/threads.py)."""
 
 
 @contextmanager
