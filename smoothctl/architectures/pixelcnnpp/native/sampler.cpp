@@ -13,6 +13,15 @@ namespace {
 
 const int MOST_BLOCKS = 16, MOST_SCALES = 8;
 
+#ifdef __SANITIZE_ADDRESS__  // which then sees who leaves a piece of memory for the next one
+extern "C" void __asan_poison_memory_region(const volatile void *, size_t);
+const size_t GAP = 64;
+void forbid(const char *begin, size_t size) { __asan_poison_memory_region(begin, size); }
+#else
+const size_t GAP = 0;
+void forbid(const char *, size_t) {}
+#endif
+
 // Hands out zeroed memory piece by piece; without a beginning it only measures.
 struct Memory {
     char *begin;
@@ -20,9 +29,11 @@ struct Memory {
 
     template <typename Type>
     Type *take(size_t count) {
-        const size_t at = used;
-        used += (count * sizeof(Type) + 63) / 64 * 64;
-        return begin ? (Type *)(begin + at) : nullptr;
+        const size_t at = used, end = at + count * sizeof(Type);
+        used = (end + 63) / 64 * 64 + GAP;
+        if (!begin) return nullptr;
+        forbid(begin + end, used - end);
+        return (Type *)(begin + at);
     }
 };
 
