@@ -30,15 +30,6 @@ ABSTRACT = "from smoothctl.kernels.base import Kernel\nclass Mine(Kernel): summa
 KERNELS = "smoothctl.kernels"
 
 
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on sys.path for packages."""
-    folder = tmp_path / "packages"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    return folder
-
-
 def _third_parties(**options) -> list[Plugin]:
     return [p for p in list_plugins(**options) if not p.package.startswith("smoothctl")]
 

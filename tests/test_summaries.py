@@ -23,15 +23,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on sys.path for packages."""
-    folder = tmp_path / "packages"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    return folder
-
-
 def write(path: Path, summary: str, requires: tuple[str, ...] = ()) -> None:
     write_package(path, "theirs", {"their_kernels.py": CODE.format(summary)}, POINTS, requires)
 
