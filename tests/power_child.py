@@ -125,7 +125,7 @@ def _timeless(path: str, content: bytes | None) -> Any:
     if content is None or not path.endswith(("log.jsonl", "scores.json")):
         return content
     entries = map(json.loads, content.splitlines()) if path.endswith("l") else json.loads(content)
-    times = ("steps_per_second", "time")
+    times = ("steps_per_second", "cpu_seconds", "time")
     told = [{key: value for key, value in entry.items() if key not in times} for entry in entries]
     return [entry for number, entry in enumerate(told) if entry not in told[:number]]
 

@@ -60,7 +60,8 @@ def fit(name: str, out: Path, overwrite: bool = False, **training: Any) -> None:
 def results(out: Path) -> dict[str, Any]:
     """Returns everything of a finished fit that must not depend on how often it was killed."""
     stage = Run(out).stage("prior")
-    log = [{k: v for k, v in e.items() if k != "steps_per_second"} for e in stage.log()]
+    times = ("steps_per_second", "cpu_seconds")
+    log = [{k: v for k, v in e.items() if k not in times} for e in stage.log()]
     weights = [stage.weights_file(which).read_bytes() for which in ("last", "best")]
     return {"log": log, "weights": weights, "files": sorted(_names(out))}
 

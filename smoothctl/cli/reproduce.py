@@ -38,6 +38,12 @@ def command(
             show_default="256; 16 for images",
         ),
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", help="Where the data are, of an experiment that leaves them to you."
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the runs; complete ones are not fitted again.")
     ] = Path("runs/reproduce"),
@@ -66,9 +72,11 @@ def command(
 
     if draws is not None:
         check_draws([draws])
+    if dataset is not None and not experiment.takes_dataset:
+        raise UsageError(f"The experiment {entry.name} has data of its own: leave --dataset out.")
 
     folder = out / entry.name
-    budget = Budget(steps_factor, examples, draws)
+    budget = Budget(steps_factor, examples, draws, dataset)
     result = experiment.run(folder, _seeds(seeds), budget, Notes(quiet))
     write_json(folder / "result.json", result.to_dict())
     print_json(result.to_dict()) if as_json else _print_result(result, experiment.source)

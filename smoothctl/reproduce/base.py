@@ -20,6 +20,7 @@ __all__ = [
     "at_most",
     "better",
     "collect",
+    "cpu_seconds",
     "evaluate_baseline",
     "evaluate_two_step",
     "parameters",
@@ -37,11 +38,13 @@ class Budget:
         steps: factor on every stage's steps; 1 for the published figures.
         examples: test examples.
         draws: K of the importance-weighted bound; None: the experiment's own.
+        dataset: where the experiment's data are, as `open_dataset` takes it; None: its own.
     """
 
     steps: float = 1.0
     examples: int = 10_000
     draws: int | None = None
+    dataset: str | None = None
 
     def of(self, steps: int) -> int:
         """Returns that many steps, scaled."""
@@ -99,12 +102,14 @@ class Experiment:
         summary: what it compares, on which data, for the list.
         source: paper, section, table.
         run: fits and scores it: (folder, seeds, budget, reporter) -> result.
+        takes_dataset: whether `Budget.dataset` means something to it.
     """
 
     name: str
     summary: str
     source: str
     run: Callable[[Path, Sequence[int], Budget, Reporter], Result]
+    takes_dataset: bool = False
 
 
 def evaluate_baseline(run: Run, budget: Budget) -> dict[str, float]:
@@ -139,6 +144,11 @@ def evaluate_two_step(run: Run, budget: Budget) -> dict[str, float]:
 def parameters(run: Run, *stages: StageName) -> int:
     """Returns how many trained parameters the stages have together."""
     return sum(p.numel() for stage in stages for p in run.density(stage).parameters())
+
+
+def cpu_seconds(run: Run, *stages: StageName) -> float:
+    """Returns how long the stages were trained, in seconds of the processor's time."""
+    return sum(entry["cpu_seconds"] for stage in stages for entry in run.stage(stage).log())
 
 
 def collect(per_seed: Sequence[dict[str, float]]) -> dict[str, list[float]]:

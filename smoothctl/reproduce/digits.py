@@ -1,7 +1,6 @@
 """Digits: PixelCNN++ with and without smoothing, equal in parameters and compute (ARDS 4.3)."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from torch import Tensor
@@ -19,9 +18,9 @@ from smoothctl.reproduce.base import (
     Row,
     better,
     collect,
+    cpu_seconds,
     parameters,
 )
-from smoothctl.runs.config import StageName
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling.draw import available_methods, draw_all
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
@@ -92,15 +91,6 @@ def _qualities(run: Run, budget: Budget, seed: int) -> dict[str, dict[str, float
     }
 
 
-def _seconds(run: Run, *stages: StageName) -> float:
-    """Returns how long the steps of stages took, by their logs' rates."""
-    total = 0.0
-    for stage in stages:
-        entries = [{"step": 0.0}, *run.stage(stage).log()]
-        total += sum((b["step"] - a["step"]) / b["steps_per_second"] for a, b in pairwise(entries))
-    return total
-
-
 def _sure(confidence: Tensor) -> float:
     """Returns the share of images that the classifier gives at least 95 % to one class."""
     return float((confidence >= 0.95).float().mean())
@@ -113,11 +103,11 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
     for seed, run in zip(seeds, runs, strict=True):
         likelihoods, qualities = _likelihoods(run, budget), _qualities(run, budget, seed)
         seconds = {
-            "plain": _seconds(run, "baseline"),
-            "two-step": _seconds(run, "prior", "denoiser"),
+            "plain": cpu_seconds(run, "baseline"),
+            "two-step": cpu_seconds(run, "prior", "denoiser"),
         }
         for name in names:
-            trained = {"trained, s": seconds[name]} if name in seconds else {}
+            trained = {"CPU s": seconds[name]} if name in seconds else {}
             figures[name].append({**likelihoods.get(name, {}), **qualities[name], **trained})
     sizes = [
         parameters(runs[0], "baseline"),

@@ -4,6 +4,7 @@ import json
 import math
 import time
 import warnings
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -32,6 +33,14 @@ __all__ = ["Trainer"]
 _ADVICE = "a lower learning rate or more clipping may help"
 _LOST_AFTER = 100
 """Steps in a row that are left out before the weights count as lost."""
+
+
+class _Clock(NamedTuple):
+    """When a line of the log was written: seconds of the wall's and the process's clock, step."""
+
+    wall: float
+    cpu: float
+    step: int
 
 
 class Trainer:
@@ -88,7 +97,7 @@ class Trainer:
         """
         self._resume()
         self.reporter.start(self._plan())
-        self._clock = (time.monotonic(), self.state.step)
+        self._clock = _Clock(time.monotonic(), time.process_time(), self.state.step)
         try:
             with torch.random.fork_rng(devices=self._gpus()), caught() as received:
                 with warnings.catch_warnings():  # of 1×1 convolutions, and of no consequence
@@ -202,10 +211,11 @@ class Trainer:
     def _log(self, entry: dict[str, float]) -> None:
         if not self._writes():
             return
-        (then, before), now = self._clock, time.monotonic()
-        self._clock = (now, self.state.step)
-        rate = (self.state.step - before) / max(now - then, 1e-9)
+        before, now = self._clock, _Clock(time.monotonic(), time.process_time(), self.state.step)
+        self._clock = now
+        rate = (now.step - before.step) / max(now.wall - before.wall, 1e-9)
         entry["steps_per_second"] = round(rate, 2)
+        entry["cpu_seconds"] = round(now.cpu - before.cpu, 2)
         if self.state.skipped:
             entry["skipped"] = self.state.skipped
         finite = {key: value for key, value in entry.items() if math.isfinite(value)}

@@ -1,0 +1,214 @@
+"""Images: PixelCNN++ with and without smoothing, equal in parameters and compute (ARDS 4.3)."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from smoothctl.errors import UsageError
+from smoothctl.evaluation.image_quality import ImageComparison
+from smoothctl.evaluation.scores import FLOOR, Effort, Scores, partial_scores, score_run
+from smoothctl.reporting.figures import columns, save
+from smoothctl.reproduce.base import (
+    Budget,
+    Claim,
+    Experiment,
+    Result,
+    Row,
+    at_most,
+    better,
+    collect,
+    cpu_seconds,
+    parameters,
+)
+from smoothctl.runs.config import StageName
+from smoothctl.runs.run import Run, load_run
+from smoothctl.sampling.draw import draw_all, shown_methods
+from smoothctl.smoothing.batching import Execution
+from smoothctl.storage.files import write_bytes
+from smoothctl.training.fit import FitSettings, fit_stage
+from smoothctl.training.reporter import Reporter
+
+__all__ = ["fit", "fit_stacked", "images", "mnist"]
+
+_STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser")
+_FILTERS = {"baseline": 43, "prior": 32, "denoiser": 32}
+"""As many parameters in the plain model as in prior and denoiser together."""
+
+_STEPS = {"baseline": 9200, "prior": 7800, "denoiser": 9200}
+"""About a CPU hour for each stage, and two for the plain model, where they were measured."""
+
+_STACKED_STEPS = 4200
+"""Of the paper's denoiser, each of which costs more than twice as much: about an hour, too."""
+
+_PRIOR_FILES = ("config.toml", "log.jsonl", "best.safetensors", "model.safetensors")
+_DRAWS, _SHOWN = 4, 36
+_BITS, _FRECHET = "bits/dim", "Fréchet"
+_PARTS = ("bound, 1 draw", "prior term", "kernel entropy", "denoiser term", "gain from x̃")
+_ROWS: dict[str, tuple[str, tuple[StageName, ...]]] = {
+    "plain": ("baseline", ("baseline",)),
+    "two-step": ("two-step", ("prior", "denoiser")),
+    "single-step": ("single-step", ("prior",)),
+    "test images": (FLOOR, ()),
+}
+"""Row -> what scores call it, and the stages that are trained for it."""
+
+
+def fit(
+    stage: StageName,
+    folder: Path,
+    seed: int,
+    dataset: str,
+    sigma: float | None,
+    budget: Budget,
+    reporter: Reporter,
+) -> Run:
+    """Fits one stage of one seed into the experiment's folder, unless it is complete.
+
+    Args:
+        stage: which one; a denoiser comes after its prior.
+        folder: the experiment's.
+        seed: of the fit.
+        dataset: as `open_dataset` takes it.
+        sigma: of the smoothing; that of the heuristic if None.
+        budget: factor on the steps.
+        reporter: told about progress.
+    """
+    settings = FitSettings(
+        dataset=dataset,
+        architecture="pixelcnnpp",
+        sigma=sigma if stage == "prior" else None,
+        out=folder / f"seed{seed}",
+        seed=seed,
+        options={"filters": _FILTERS[stage]},
+        training={"steps": budget.of(_STEPS[stage])},
+    )
+    return fit_stage(stage, settings, reporter).run
+
+
+def fit_stacked(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Run:
+    """Fits the paper's denoiser, which sees x̃ above x, to a copy of a run's prior.
+
+    Args:
+        run: with a complete prior.
+        seed: of the fit.
+        budget: factor on the steps.
+        reporter: told about progress.
+
+    Returns:
+        The run of both, beside the other.
+    """
+    out = run.path.with_name(f"{run.path.name}-stacked")
+    for name in _PRIOR_FILES:
+        write_bytes(out / "prior" / name, (run.path / "prior" / name).read_bytes())
+    settings = FitSettings(
+        architecture="pixelcnnpp",
+        out=out,
+        seed=seed,
+        options={"filters": _FILTERS["denoiser"], "conditioning": "stacked"},
+        training={"steps": budget.of(_STACKED_STEPS)},
+    )
+    return fit_stage("denoiser", settings, reporter).run
+
+
+def _run(
+    name: str,
+    dataset: str | None,
+    sigma: float | None,
+    folder: Path,
+    seeds: Sequence[int],
+    budget: Budget,
+    reporter: Reporter,
+) -> Result:
+    dataset = budget.dataset or dataset
+    if dataset is None:
+        raise UsageError(f"The experiment {name} takes `dataset`: a name, or where images are.")
+    runs = [
+        [fit(stage, folder, seed, dataset, sigma, budget, reporter) for stage in _STAGES][-1]
+        for seed in seeds
+    ]
+    stacked = fit_stacked(runs[0], seeds[0], budget, reporter)
+    scored = [_scores(run, seed, budget, reporter) for run, seed in zip(runs, seeds, strict=True)]
+    paper = _scores(stacked, seeds[0], budget, reporter)
+    rows = [_row(row, runs, scored) for row in _ROWS]
+    rows.insert(2, _row("two-step", [stacked], [paper], " (stacked)"))
+    picture = folder / f"{name}.png"
+    missing: dict[str, str] = {}
+    drawn = draw_all(runs[0], shown_methods(runs[0], missing), _SHOWN, seeds[0])
+    save(columns({method: part.samples for method, part in drawn.items()}), picture)
+    return Result(name, list(seeds), {}, rows, _claims(rows), [str(picture)])
+
+
+def _scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
+    """Scores a run as `smoothctl score` does; what a stopped command had drawn is not lost."""
+    best = load_run(run.path, "best", dataset=run.place)
+    effort = Effort(budget.examples, (budget.draws or _DRAWS,), budget.examples, quadrature=0)
+    kept = partial_scores(best, effort, seed, reporter.note)
+    execution = Execution(partial=kept, note=reporter.note)
+    by = ImageComparison("classifier")
+    return score_run(best, effort, seed, by, note=reporter.note, execution=execution)
+
+
+def _row(name: str, runs: Sequence[Run], scores: Sequence[Scores], suffix: str = "") -> Row:
+    called, stages = _ROWS[name]
+    figures = []
+    for run, scored in zip(runs, scores, strict=True):
+        seconds = {"CPU s": cpu_seconds(run, *stages)} if stages else {}
+        figures.append({**_likelihood(called, scored), **_quality(called, scored), **seconds})
+    return Row(name + suffix, parameters(runs[0], *stages), collect(figures))
+
+
+def _likelihood(model: str, scores: Scores) -> dict[str, float]:
+    """Returns bits/dim, exact or a bound with its terms, and what a denoiser gains from x̃."""
+    found = {
+        each.quantity.strip(): each.bits_per_dim
+        for each in [*scores.likelihood, *([scores.gain] if scores.gain else [])]
+        if each.model == model and each.bits_per_dim is not None
+    }
+    bits = next((found.pop(key) for key in list(found) if key not in _PARTS), None)
+    return {} if bits is None else {_BITS: bits, **found}
+
+
+def _quality(samples: str, scores: Scores) -> dict[str, float]:
+    """Returns how near samples are to the training images, and how many are copies of those."""
+    assert scores.quality is not None
+    row = next(row for row in scores.quality.rows if row.samples == samples)
+    figures = {
+        _FRECHET: row.frechet_distance,
+        "kernel distance": row.kernel_distance,
+        "precision": row.precision,
+        "recall": row.recall,
+        "density": row.density,
+        "coverage": row.coverage,
+        "copies, %": None if row.copies is None else 100 * row.copies,
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _claims(rows: Sequence[Row]) -> list[Claim]:
+    figures = {row.model: row.figures for row in rows}
+    two_step, plain, single = (figures[name] for name in ("two-step", "plain", "single-step"))
+    ratios = [a / b for a, b in zip(two_step[_FRECHET], plain[_FRECHET], strict=True)]
+    distance = "Fréchet distance"
+    return [
+        better("two-step", two_step[_FRECHET], "plain", plain[_FRECHET], distance),
+        at_most("two-step over plain by Fréchet distance", ratios, 0.5),
+        better("two-step", two_step[_FRECHET], "single-step", single[_FRECHET], distance),
+        better("two-step", two_step[_BITS], "plain", plain[_BITS], _BITS),
+    ]
+
+
+_SOURCE = "ARDS (Meng et al. 2021), section 4.3, figure 6"
+mnist = Experiment(
+    "mnist",
+    "PixelCNN++ on MNIST, smoothed against plain (ARDS section 4.3); days on a CPU",
+    _SOURCE,
+    partial(_run, "mnist", "mnist", 0.5),
+    takes_dataset=True,
+)
+images = Experiment(
+    "images",
+    "the same on the images of --dataset, at the heuristic's σ",
+    _SOURCE,
+    partial(_run, "images", None, None),
+    takes_dataset=True,
+)
