@@ -102,7 +102,10 @@ def test_best_and_log_are_also_the_same_after_a_stop(tmp_path: Path) -> None:
 
     def results(run: Run) -> list[dict[str, float]]:
         log = run.stage("prior").log()
-        return [{k: v for k, v in e.items() if k not in ("steps_per_second", "cpu_seconds")} for e in log]
+        return [
+            {k: v for k, v in e.items() if k not in ("steps_per_second", "cpu_seconds")}
+            for e in log
+        ]
 
     assert results(whole) == results(cut)
 

@@ -136,7 +136,8 @@ Quiet = Annotated[bool, _output("--quiet", "-q", help="No notes and no progress 
 Json = Annotated[bool, _output("--json", help="Print the result as JSON.")]
 
 RunFolder = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="Run folder; the newest under runs/ if none.")
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="Run folder or model; the newest under runs/ if none."),
 ]
 RunData = Annotated[
     str | None,
@@ -216,8 +217,8 @@ RunOrImages = Annotated[
     str | None,
     typer.Argument(
         metavar="[RUN|IMAGES]",
-        help="Run folder, the newest under runs/ if none; or images: a folder, an .npz or .npy "
-        "file, FILE.npz:ARRAY, or what --dataset takes.",
+        help="Run folder or model, the newest under runs/ if none; or images: a folder, an .npz or "
+        ".npy file, FILE.npz:ARRAY, or what --dataset takes.",
     ),
 ]
 Reference = Annotated[

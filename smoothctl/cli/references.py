@@ -9,7 +9,7 @@ import typer
 
 from smoothctl.cli.console import Notes
 from smoothctl.cli.targets import data_settings
-from smoothctl.errors import RunError, SmoothctlError, UsageError
+from smoothctl.errors import SmoothctlError, UsageError
 
 if TYPE_CHECKING:
     from smoothctl.metrics.image_sets import ImageSet
@@ -76,9 +76,12 @@ class ReferenceImages:
 
 
 def is_run(text: str) -> bool:
-    """Returns whether a path is a run folder, complete or not, rather than images."""
+    """Returns whether this is a run folder, complete or not, or a model, rather than images."""
+    from smoothctl.runs.packaged import is_packaged
     from smoothctl.runs.run import STAGES, Run
 
+    if is_packaged(text):
+        return True
     run = Run(Path(text))
     return any(run.stage(name).started or run.stage(name).fitted for name in STAGES)
 
@@ -86,13 +89,14 @@ def is_run(text: str) -> bool:
 def needs_reference(target: str) -> SmoothctlError:
     """Returns the error for what is no run, where no reference is named."""
     from smoothctl import datasets
+    from smoothctl.runs.packaged import no_run
 
     if Path(target).exists() or target in datasets.names():
         return UsageError(
             f"{target} is no run folder: name the images to compare with by --reference "
             "NAME_OR_PATH."
         )
-    return RunError(f"There is no run folder {target}; fit-prior makes one.")
+    return no_run(target)
 
 
 def refuse_options_of_runs(context: typer.Context, target: str, names: Iterable[str]) -> None:

@@ -1,7 +1,9 @@
-"""`smoothctl kernels | architectures | datasets | features`, each with list and show."""
+"""`smoothctl kernels | architectures | datasets | features | models`, each with list and show."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -103,6 +105,26 @@ def _entropy(dataset: Any) -> float | None:
         return None
 
 
+def _model_details(model: Any) -> dict[str, Any]:
+    from smoothctl.runs.commands import fit_command
+    from smoothctl.runs.run import Run
+
+    run, out = Run(model.folder), Path("runs") / model.folder.name
+    configs = run.configs()
+    commands = {
+        f"{name} by": shlex.join(fit_command(config, out, configs.get("prior")))
+        for name, config in configs.items()
+    }
+    return {
+        "data": run.config().dataset,
+        "event shape": list(run.config().event_shape),
+        "stages": ", ".join(f"{name} ({config.architecture})" for name, config in configs.items()),
+        "licence": printable(model.licence, 300),
+        **commands,
+        "card": str(model.folder / "README.md"),
+    }
+
+
 def _features_details(cls: Any) -> dict[str, Any]:
     return {
         "preprocessing": cls.preprocessing,
@@ -115,6 +137,7 @@ GROUPS = (
     Group("kernels", _kernel_details),
     Group("datasets", _dataset_details, "--data"),
     Group("features", _features_details),
+    Group("models", _model_details),
 )
 
 

@@ -11,6 +11,7 @@ _ALL: tuple[Registry[Any], ...] = (
     Registry("smoothctl.kernels", "kernel", "smoothctl.kernels.base:Kernel"),
     Registry("smoothctl.datasets", "dataset", "smoothctl.datasets.base:Dataset"),
     Registry("smoothctl.features", "feature extractor", "smoothctl.metrics.features:Features"),
+    Registry("smoothctl.models", "model", "smoothctl.runs.packaged:PackagedModel", True),
     Registry("smoothctl.experiments", "experiment", "smoothctl.reproduce.base:Experiment", True),
 )
 REGISTRIES: dict[str, Registry[Any]] = {registry.group: registry for registry in _ALL}

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.errors import DataError, RunError, UsageError, near_misses
+from smoothctl.runs import packaged
 from smoothctl.runs.config import LARGEST_CONFIG, StageConfig, StageName
 from smoothctl.runs.models import build_density, check_sizes, load_density
 from smoothctl.runs.places import recall, remember
@@ -331,7 +332,8 @@ def load_run(
     """Opens a run folder.
 
     Args:
-        path: the folder that holds prior/, denoiser/, baseline/ or joint/.
+        path: the folder that holds prior/, denoiser/, baseline/ or joint/; or the name of an
+            installed model, which becomes a folder under runs/.
         weights: "last" or "best".
         device: where the models go.
         sampler: settings of the stages that change samples alone (`Density.sampler_settings`).
@@ -340,12 +342,14 @@ def load_run(
         note: told a sentence for each stage whose config.toml is not what its weights say.
 
     Raises:
-        RunError: there is no such folder, or no complete stage in it.
+        RunError: there is no such folder or model, or no complete stage in it.
         UsageError: no stage has such a sampler setting, or its value is wrong.
     """
+    if packaged.is_packaged(str(path)):
+        path = packaged.as_run(str(path), RUNS, note or (lambda _: None))
     run = Run(Path(path), weights, device, sampler or {}, dataset)
     if not run.path.is_dir():
-        raise RunError(f"There is no run folder {path}; fit-prior makes one.")
+        raise packaged.no_run(path)
     if not run.stages():
         started = [run.stage(name) for name in STAGES if run.stage(name).started]
         if started:
