@@ -8,6 +8,7 @@ import pytest
 from smoothctl import reproduce
 from smoothctl.errors import UsageError
 from smoothctl.reproduce.base import Budget, Claim, Result, at_most, better
+from smoothctl.testing import CommandLine
 from smoothctl.training.fit import Quiet
 
 SEEDS = (0, 1, 2)
@@ -69,6 +70,43 @@ def test_digits(folder: Path) -> None:
 def test_parallel_sampling(folder: Path) -> None:
     """A denoiser takes fewer passes than a prior, that fewer than a plain model; all are exact."""
     assert not _failed(_result("parallel-sampling", folder).claims)
+
+
+@pytest.mark.slow
+def test_mnist(folder: Path) -> None:
+    """Two-step samples are nearer than plain ones by half, and its bits/dim no more."""
+    data = Path(__file__).parents[2] / "shared/data/mnist/mnist"
+    if not data.is_dir():
+        pytest.skip(f"there is no MNIST in {data}")
+    budget = Budget(dataset=str(data))
+    result = reproduce.load("mnist").run(folder / "mnist", SEEDS, budget, Quiet())
+    assert not _failed(result.claims)
+
+
+@pytest.mark.slow
+def test_images_compares_equals_and_goes_on_from_what_is_there(tmp_path: Path) -> None:
+    """A few steps on digits: both denoisers have one prior; a second call fits nothing."""
+    budget = Budget(steps=0.002, examples=64, dataset="digits")
+    given = (tmp_path / "images", [0], budget)
+    result = reproduce.load("images").run(*given, Quiet())
+    rows = {row.model: row for row in result.rows}
+    sizes = [rows[name].parameters for name in ("plain", "two-step")]
+    assert max(sizes) / min(sizes) < 1.01
+    names = ("two-step", "two-step (stacked)")
+    aligned, stacked = (rows[name].figures for name in names)
+    assert aligned["prior term"] == stacked["prior term"]
+    assert aligned["bits/dim"] != stacked["bits/dim"]
+    assert {"Fréchet", "coverage", "copies, %"} <= rows["test images"].figures.keys()
+    again = reproduce.load("images").run(*given, Quiet())
+    assert again.to_dict() == result.to_dict()
+    assert [Path(picture).is_file() for picture in again.pictures] == [True]
+
+
+def test_a_dataset_is_asked_for_or_refused(cli: CommandLine) -> None:
+    code, _, err = cli("reproduce", "rings", "--dataset", "digits")
+    assert (code, "rings has data of its own: leave --dataset out" in err) == (2, True)
+    code, _, err = cli("reproduce", "images")
+    assert (code, "images takes --dataset: a name, or where images are" in err) == (2, True)
 
 
 def test_claims_look_at_every_seed() -> None:
