@@ -42,6 +42,9 @@ _STACKED_STEPS = 2700
 
 _PRIOR_FILES = ("config.toml", "log.jsonl", "best.safetensors", "model.safetensors")
 _DRAWS, _SHOWN = 4, 36
+_SAMPLES_EACH = 5
+"""Samples for each test example whose bound is taken, which costs as much as to draw five."""
+
 _BITS, _FRECHET = "bits/dim", "Fréchet"
 _PARTS = ("bound, 1 draw", "prior term", "kernel entropy", "denoiser term", "gain from x̃")
 _ROWS: dict[str, tuple[str, tuple[StageName, ...]]] = {
@@ -141,7 +144,8 @@ def _run(
 def _scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
     """Scores a run as `smoothctl score` does; what a stopped command had drawn is not lost."""
     best = load_run(run.path, "best", dataset=run.place)
-    effort = Effort(budget.examples, (budget.draws or _DRAWS,), budget.examples, quadrature=0)
+    likelihoods = max(2, budget.examples // _SAMPLES_EACH)
+    effort = Effort(likelihoods, (budget.draws or _DRAWS,), budget.examples, quadrature=0)
     kept = partial_scores(best, effort, seed, reporter.note)
     execution = Execution(partial=kept, note=reporter.note)
     by = ImageComparison("classifier")
