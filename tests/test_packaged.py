@@ -9,7 +9,7 @@ import torch
 
 from smoothctl.errors import RunError, SmoothctlError
 from smoothctl.runs.packaged import is_packaged, pack
-from smoothctl.runs.run import Run, load_run
+from smoothctl.runs.run import Run, load_run, newest_run
 from smoothctl.storage.weights import read_weights, write_weights
 from tests.packages import write_package
 
@@ -104,6 +104,25 @@ def test_who_comes_second_takes_the_first_ones(model: Path, monkeypatch) -> None
     monkeypatch.setattr(Path, "rename", after_another)
     assert load_run("tiny-moons").stages() == ["baseline", "prior", "denoiser"]
     assert [p.name for p in Path("runs").iterdir()] == ["tiny-moons"]
+
+
+def test_what_a_killed_copy_left_is_no_run(model: Path, monkeypatch) -> None:
+    def killed(half: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    monkeypatch.setattr("smoothctl.runs.packaged.remove", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        load_run("tiny-moons")
+    assert list(Path("runs").glob(".tiny-moons.*/prior/model.safetensors"))
+    with pytest.raises(RunError, match="There is no run under runs/"):
+        newest_run()
+
+
+def test_a_place_that_cannot_be_written(model: Path, in_tmp: Path) -> None:
+    (in_tmp / "runs").write_text("", encoding="utf-8")
+    with pytest.raises(RunError, match=r"Cannot write runs/tiny-moons: "):
+        load_run("tiny-moons")
 
 
 def test_a_name_that_is_nearly_right(model: Path) -> None:

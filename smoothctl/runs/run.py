@@ -382,7 +382,7 @@ def newest_run(needs: StageName | None = None) -> Path:
         RunError: there is none.
     """
     stages = STAGES if needs is None else (needs,)
-    files = [file for name in stages for file in RUNS.glob(f"*/{name}/model.safetensors")]
+    files = [file for name in stages for file in RUNS.glob(f"[!.]*/{name}/model.safetensors")]
     if not files:
         what = "run" if needs is None else f"run with a complete {needs}"
         raise RunError(f"There is no {what} under {RUNS}/; start with smoothctl fit-prior.")
