@@ -7,7 +7,8 @@ import pytest
 
 from smoothctl import reproduce
 from smoothctl.errors import UsageError
-from smoothctl.reproduce.base import Budget, Claim, Result, at_most, better
+from smoothctl.reproduce.base import Budget, Claim, Result, at_most, better, cpu_seconds
+from smoothctl.runs.run import Run
 from smoothctl.testing import CommandLine
 from smoothctl.training.fit import Quiet
 
@@ -100,6 +101,19 @@ def test_images_compares_equals_and_goes_on_from_what_is_there(tmp_path: Path) -
     again = reproduce.load("images").run(*given, Quiet())
     assert again.to_dict() == result.to_dict()
     assert [Path(picture).is_file() for picture in again.pictures] == [True]
+
+
+def test_cpu_seconds_are_the_log_s(trained_run: Run, tmp_path: Path) -> None:
+    """And of a log from before it told them, those of the wall clock."""
+    log = trained_run.stage("prior").log()
+    told = cpu_seconds(trained_run, "prior")
+    assert told == pytest.approx(sum(entry["cpu_seconds"] for entry in log))
+    assert told > 0
+    old = Run(tmp_path)
+    (tmp_path / "prior").mkdir()
+    lines = ['{"step": 1, "steps_per_second": 2.0}', '{"step": 9, "steps_per_second": 4.0}']
+    old.stage("prior").log_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert cpu_seconds(old, "prior") == 2.5
 
 
 def test_a_dataset_is_asked_for_or_refused(cli: CommandLine) -> None:

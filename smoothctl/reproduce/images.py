@@ -204,7 +204,7 @@ def _claims(rows: Sequence[Row]) -> list[Claim]:
 _SOURCE = "ARDS (Meng et al. 2021), section 4.3, figure 6"
 mnist = Experiment(
     "mnist",
-    "PixelCNN++ on MNIST, smoothed against plain (ARDS section 4.3); days on a CPU",
+    "PixelCNN++ on MNIST, smoothed against plain (ARDS section 4.3); some 15 CPU hours",
     _SOURCE,
     partial(_run, "mnist", "mnist", 0.5),
     takes_dataset=True,
