@@ -292,12 +292,11 @@ class _Scoring:
 
     def _likelihood(self) -> list[Estimate]:
         """Returns the baseline's likelihood and the bounds of the two stages."""
-        estimates = []
-        if "baseline" in self.run.stages():
-            estimates += self._plain(self.run.density("baseline"))
+        plain = "baseline" in self.run.stages()
+        estimates = self._plain(self.run.density("baseline")) if plain else []
         if self.two_step is not None:
             return estimates + self._bounds(self.two_step)
-        if not estimates:
+        if not plain:
             self.run.check("prior")
         if self.run.stage("prior").started or "denoiser" in self.run.stages():
             self.missing["two-step bound"] = self.run.stage("prior").lacking()

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from smoothctl.errors import UsageError
 from smoothctl.evaluation.image_quality import ImageComparison
 from smoothctl.evaluation.scores import FLOOR, Effort, Scores, partial_scores, score_run
@@ -28,7 +30,7 @@ from smoothctl.storage.files import write_bytes
 from smoothctl.training.fit import FitSettings, fit_stage
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["fit", "fit_stacked", "images", "mnist"]
+__all__ = ["fit", "fit_stacked", "images", "mnist", "row", "scores"]
 
 _STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser")
 _FILTERS = {"baseline": 43, "prior": 32, "denoiser": 32}
@@ -47,13 +49,21 @@ _SAMPLES_EACH = 5
 
 _BITS, _FRECHET = "bits/dim", "Fréchet"
 _PARTS = ("bound, 1 draw", "prior term", "kernel entropy", "denoiser term", "gain from x̃")
-_ROWS: dict[str, tuple[str, tuple[StageName, ...]]] = {
-    "plain": ("baseline", ("baseline",)),
-    "two-step": ("two-step", ("prior", "denoiser")),
-    "single-step": ("single-step", ("prior",)),
-    "test images": (FLOOR, ()),
+_ROWS = {
+    "plain": "baseline",
+    "two-step": "two-step",
+    "single-step": "single-step",
+    "test images": FLOOR,
 }
-"""Row -> what scores call it, and the stages that are trained for it."""
+"""Row -> what scores call it."""
+
+_TRAINED: dict[str, tuple[StageName, ...]] = {
+    "baseline": ("baseline",),
+    "two-step": ("prior", "denoiser"),
+    "single-step": ("prior",),
+    FLOOR: (),
+}
+"""What scores tell of -> the stages that are trained for it."""
 
 
 def fit(
@@ -130,10 +140,10 @@ def _run(
         for seed in seeds
     ]
     stacked = fit_stacked(runs[0], seeds[0], budget, reporter)
-    scored = [_scores(run, seed, budget, reporter) for run, seed in zip(runs, seeds, strict=True)]
-    paper = _scores(stacked, seeds[0], budget, reporter)
-    rows = [_row(row, runs, scored) for row in _ROWS]
-    rows.insert(2, _row("two-step", [stacked], [paper], " (stacked)"))
+    scored = [scores(run, seed, budget, reporter) for run, seed in zip(runs, seeds, strict=True)]
+    paper = scores(stacked, seeds[0], budget, reporter)
+    rows = [row(name, called, runs, scored) for name, called in _ROWS.items()]
+    rows.insert(2, row("two-step (stacked)", "two-step", [stacked], [paper]))
     picture = folder / f"{name}.png"
     missing: dict[str, str] = {}
     drawn = draw_all(runs[0], shown_methods(runs[0], missing), _SHOWN, seeds[0])
@@ -141,9 +151,17 @@ def _run(
     return Result(name, list(seeds), {}, rows, _claims(rows), [str(picture)])
 
 
-def _scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
-    """Scores a run as `smoothctl score` does; what a stopped command had drawn is not lost."""
-    best = load_run(run.path, "best", dataset=run.place)
+def scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
+    """Scores a run as `smoothctl score` does; what a stopped command had drawn is not lost.
+
+    Args:
+        run: with complete stages, the weights of whose best validation count.
+        seed: of noise and samples.
+        budget: samples, and test examples, of which a fifth get a likelihood.
+        reporter: told about progress.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    best = load_run(run.path, "best", device, dataset=run.place)
     likelihoods = max(2, budget.examples // _SAMPLES_EACH)
     effort = Effort(likelihoods, (budget.draws or _DRAWS,), budget.examples, quadrature=0)
     kept = partial_scores(best, effort, seed, reporter.note)
@@ -152,44 +170,52 @@ def _scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
     return score_run(best, effort, seed, by, note=reporter.note, execution=execution)
 
 
-def _row(name: str, runs: Sequence[Run], scores: Sequence[Scores], suffix: str = "") -> Row:
-    called, stages = _ROWS[name]
+def row(name: str, called: str, runs: Sequence[Run], scored: Sequence[Scores]) -> Row:
+    """Returns the row of a model: likelihoods as far as it has them, samples, training.
+
+    Args:
+        name: of the row.
+        called: what scores call the model.
+        runs: one a seed.
+        scored: their scores.
+    """
+    stages = _TRAINED[called]
     figures = []
-    for run, scored in zip(runs, scores, strict=True):
+    for run, each in zip(runs, scored, strict=True):
         seconds = {"CPU s": cpu_seconds(run, *stages)} if stages else {}
-        figures.append({**_likelihood(called, scored), **_quality(called, scored), **seconds})
-    return Row(name + suffix, parameters(runs[0], *stages), collect(figures))
+        figures.append({**_likelihood(called, each), **_quality(called, each), **seconds})
+    return Row(name, parameters(runs[0], *stages), collect(figures))
 
 
-def _likelihood(model: str, scores: Scores) -> dict[str, float]:
+def _likelihood(model: str, scored: Scores) -> dict[str, float]:
     """Returns bits/dim, exact or a bound with its terms, and what a denoiser gains from x̃."""
     found = {
         each.quantity.strip(): each.bits_per_dim
-        for each in [*scores.likelihood, *([scores.gain] if scores.gain else [])]
+        for each in [*scored.likelihood, *([scored.gain] if scored.gain else [])]
         if each.model == model and each.bits_per_dim is not None
     }
     bits = next((found.pop(key) for key in list(found) if key not in _PARTS), None)
     return {} if bits is None else {_BITS: bits, **found}
 
 
-def _quality(samples: str, scores: Scores) -> dict[str, float]:
+def _quality(samples: str, scored: Scores) -> dict[str, float]:
     """Returns how near samples are to the training images, and how many are copies of those."""
-    assert scores.quality is not None
-    row = next(row for row in scores.quality.rows if row.samples == samples)
+    assert scored.quality is not None
+    found = next(each for each in scored.quality.rows if each.samples == samples)
     figures = {
-        _FRECHET: row.frechet_distance,
-        "kernel distance": row.kernel_distance,
-        "precision": row.precision,
-        "recall": row.recall,
-        "density": row.density,
-        "coverage": row.coverage,
-        "copies, %": None if row.copies is None else 100 * row.copies,
+        _FRECHET: found.frechet_distance,
+        "kernel distance": found.kernel_distance,
+        "precision": found.precision,
+        "recall": found.recall,
+        "density": found.density,
+        "coverage": found.coverage,
+        "copies, %": None if found.copies is None else 100 * found.copies,
     }
     return {name: value for name, value in figures.items() if value is not None}
 
 
 def _claims(rows: Sequence[Row]) -> list[Claim]:
-    figures = {row.model: row.figures for row in rows}
+    figures = {each.model: each.figures for each in rows}
     two_step, plain, single = (figures[name] for name in ("two-step", "plain", "single-step"))
     ratios = [a / b for a, b in zip(two_step[_FRECHET], plain[_FRECHET], strict=True)]
     distance = "Fréchet distance"

@@ -22,6 +22,17 @@ def test_a_prior_of_vectors(cli) -> None:
     assert "nan" not in out.lower()
 
 
+def test_a_baseline_is_scored_by_its_samples(cli) -> None:
+    """A run that has no likelihood at all is no run without a prior."""
+    fit = ["fit-baseline", "--arch", "ncsn-mlp", "--dataset", "rings", "--out", "b"]
+    code, *_ = cli(*fit, "--set", "steps=2", *FAST)
+    assert code == 0
+    code, out, _ = cli("score", "b", "--limit", "50", "--samples", "50")
+    assert code == 0
+    assert "energy distance" in out
+    assert "gives scores" in out
+
+
 def test_another_kernel_is_refused(cli) -> None:
     fit = ["fit-prior", "--arch", "ncsn-mlp", "--dataset", "rings", "--kernel", "laplace"]
     code, _, err = cli(*fit, "--out", "r", *FAST)
@@ -59,5 +70,5 @@ def test_images_are_drawn_and_filled_in(cli) -> None:
 def test_the_experiments_are_listed(cli) -> None:
     code, out, _ = cli("reproduce")
     assert code == 0
-    for name in ("ncsn-mixture", "ncsn-regions", "ncsn-digits", "ncsn-rings"):
+    for name in ("ncsn-mixture", "ncsn-regions", "ncsn-digits", "ncsn-rings", "ncsn-mnist"):
         assert name in out

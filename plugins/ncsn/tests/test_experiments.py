@@ -58,6 +58,17 @@ def test_images_run_as_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_mnist_is_scored_as_the_models_beside_it(tmp_path: Path) -> None:
+    """A few steps on digits: the same figures, but for what a score model has not."""
+    budget = Budget(steps=0.001, examples=40, dataset="digits")
+    result = reproduce.load("ncsn-mnist").run(tmp_path, [0], budget, Quiet())
+    ncsn, floor = result.rows
+    assert ncsn.parameters > 1_000_000  # more levels on larger images
+    assert ncsn.figures.keys() - {"CPU s"} == floor.figures.keys()
+    assert Path(result.pictures[0]).is_file()
+
+
+@pytest.mark.slow
 def test_scores_are_wrong_between_the_modes(tmp_path: Path) -> None:
     """NCSN figure 2: both claims hold."""
     result = reproduce.load("ncsn-regions").run(tmp_path, [0], Budget(), Quiet())
