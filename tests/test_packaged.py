@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +48,18 @@ def test_a_name_is_taken_wherever_a_run_is(model, cli) -> None:
         code, _, err = cli(*words)
         assert (code, "Puts" in err) == (0, False), err
     assert (Path("runs/tiny-moons/README.md")).read_text() == "# tiny"
+
+
+def test_examples_come_along(model: Path, cli) -> None:
+    """What a newcomer completes or denoises without any data."""
+    np.savez(model / "examples.npz", samples=np.zeros((3, 2), np.float32))
+    _, _, err = cli("sample", "tiny-moons", "-n", "2")
+    examples = str(Path("runs/tiny-moons/examples.npz"))
+    assert f"{examples} has examples for" in err
+    for words in (["inpaint", examples], ["denoise", examples, "--add-noise"]):
+        code, _, err = cli(*words, "tiny-moons", "--out", f"{words[0]}.npz")
+        assert code == 0, err
+        assert len(np.load(f"{words[0]}.npz")["samples"]) == 3
 
 
 def test_halves_are_the_weights_rounded(model: Path, trained_run: Run) -> None:

@@ -24,7 +24,7 @@ from smoothctl.storage.weights import read_weights, write_weights
 
 __all__ = ["PackagedModel", "as_run", "is_packaged", "no_run", "pack", "registry"]
 
-_CARD = "README.md"
+_CARD, _EXAMPLES = "README.md", "examples.npz"
 _FILES = ("config.toml", "model.safetensors")
 
 
@@ -34,8 +34,8 @@ class PackagedModel:
 
     Args:
         folder: a run folder within the package: a folder for each stage, with config.toml,
-            model.safetensors (in any precision of floats) and the manifest of both; and README.md,
-            the model's card.
+            model.safetensors (in any precision of floats) and the manifest of both; README.md, the
+            model's card; and, if it likes, examples.npz with a few test examples, `samples`.
         summary: what it is, for lists.
         licence: of the weights, and of the data that they were fitted to.
     """
@@ -79,6 +79,8 @@ def as_run(name: str, runs: Path, note: Callable[[str], None]) -> Path:
     if not path.exists():
         _copy(model, path)
         note(f"Puts the model {entry.name} of {entry.package} {entry.version} into {path}.")
+        if (path / _EXAMPLES).exists():
+            note(f"{path / _EXAMPLES} has examples for `denoise --add-noise` and `inpaint`.")
     for stage in model.stages():
         if _manifest(path / stage) != _manifest(model.folder / stage):
             raise RunError(
@@ -121,7 +123,9 @@ def no_run(path: str | Path) -> RunError:
 
 def _copy(model: PackagedModel, path: Path) -> None:
     """Puts a model's files where a run shall be, all at once; who comes second changes nothing."""
-    card = _read(model.folder / _CARD)
+    beside = {_CARD: _read(model.folder / _CARD)}
+    if (model.folder / _EXAMPLES).exists():
+        beside[_EXAMPLES] = _read(model.folder / _EXAMPLES)
     for stage in model.stages():
         verify_manifest(model.folder / stage, *_FILES)
     half = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -131,7 +135,8 @@ def _copy(model: PackagedModel, path: Path) -> None:
             with new_folder(half / stage) as copy:
                 for name in _FILES:
                     write_bytes(copy / name, _read(model.folder / stage / name))
-        write_bytes(half / _CARD, card)
+        for name, content in beside.items():
+            write_bytes(half / name, content)
         half.rename(path)
     except OSError as error:
         if not path.is_dir():
