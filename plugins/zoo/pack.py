@@ -2,8 +2,8 @@
 
     python plugins/zoo/pack.py RUN NAME --dataset DATASET --data PATH [--weights best]
 
-DATASET is the registered name of the data that the run was fitted to, and PATH where they lie here: a
-few test images go along as examples.npz.
+DATASET is the registered name of the data that the run was fitted to, and PATH where they lie here:
+a few test images go along as examples.npz.
 """
 
 import argparse
