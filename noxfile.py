@@ -17,6 +17,9 @@ PLUGINS = sorted(file.parent for file in ROOT.glob("plugins/*/pyproject.toml"))
 TARGET = ROOT / ".nox" / "plugins"
 """Where the plugins are installed, so that nothing changes in the developer's environment."""
 
+SHARED = ["-n", "auto", "--dist", "loadfile"]
+"""A process a core, which takes whole files."""
+
 
 def _python(session: nox.Session, *arguments: str, **options: Any) -> None:
     """Runs a module of the environment that nox itself runs in."""
@@ -82,16 +85,15 @@ def cli_reference(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but the slow ones, a process a core, which takes whole files."""
-    shared = ["-n", "auto", "--dist", "loadfile"]
+    """All tests but the slow ones."""
     one_thread = {"OMP_NUM_THREADS": "1"}  # of tiny networks; what a core does is counted above
-    _python(session, "pytest", "-m", "not slow", *shared, *session.posargs, env=one_thread)
+    _python(session, "pytest", "-m", "not slow", *SHARED, *session.posargs, env=one_thread)
 
 
 @nox.session
 def plugins(session: nox.Session) -> None:
     """The plugins of this repository: their types and all tests but the slow ones."""
-    _test_plugins(session, "-m", "not slow", *session.posargs)
+    _test_plugins(session, "-m", "not slow", *SHARED, *session.posargs)
     for folder in PLUGINS:
         source = str(folder / "src")
         path = os.pathsep.join([source, str(TARGET)])

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def batch(step: int) -> Tensor:
     return open_dataset("two-moons").train.batch(0, 0, step * BATCH, (step + 1) * BATCH)
 
 
+@cache
 def bad_steps(limit: float = LIMIT) -> list[int]:
     return [step for step in range(STEPS) if (far(batch(step)) > limit).any()]
 
