@@ -330,6 +330,16 @@ class TestCommands:
         with np.load(again["samples"]) as one, np.load(result["samples"]) as two:
             assert (one["samples"] == two["samples"]).all()
 
+    def test_examples_are_chosen_by_the_seed(self, cli, digits_run: Run) -> None:
+        """Not the first, which of sorted folders are all of one class."""
+        chosen = {}
+        for seed in (0, 0, 1):
+            words = ["inpaint", "test", digits_run.path, "-n", 3, "--draws", 1, "--mask", "center"]
+            assert cli(*words, "--seed", seed, "--out", "c.npz", "--overwrite")[0] == 0
+            images = np.load("c.npz")["images"]
+            assert np.array_equal(chosen.setdefault(seed, images), images)
+        assert not np.array_equal(chosen[0], chosen[1])
+
     def test_denoise_vectors(self, cli, trained_run: Run) -> None:
         np.save("v.npy", np.ones((5, 2)))
         code, out, err = cli("denoise", "v.npy", trained_run.path, "--out", "d.npz")

@@ -58,7 +58,7 @@ def command(
     clean = add_noise or events == TEST
     keys = ("samples", "smoothed") if clean else ("smoothed", "samples")
     reach = 1.0 if clean else 1 + 20 * kernel_sigma(opened)
-    x, labels = read_input(opened, events, n, label, keys, reach)
+    x, labels = read_input(opened, events, n, label, keys, reach, seed)
     x_smooth = smooth(opened, x, seed) if clean else x
     with target.held():
         with notes.work() as progress:

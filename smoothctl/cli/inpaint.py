@@ -80,12 +80,13 @@ def command(
     kept = target.kept({**samples_key(opened), **chosen, "label": label})
     target = target.again(kept)
     target.check(picture_alone=pictured)
-    x, labels = read_input(opened, images, n, label, ("samples",), 1.0)
+    x, labels = read_input(opened, images, n, label, ("samples",), 1.0, seed)
     with target.held():
         with notes.work() as progress:
             execution = Execution(batch_size, progress("inpaint"), note=notes.note)
             result = inpaint(opened, x, known, draws, method, seed, labels, execution)
         rows = {
+            "input": result.images,
             "given": result.images.cpu().where(known, 0.0),
             "draws of the rest": result.samples,
         }

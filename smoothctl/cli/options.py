@@ -181,7 +181,7 @@ FirstOfInput = Annotated[
         "-n",
         "--number",
         min=1,
-        help="Take only the first N of the input.",
+        help="Take only the first N of the input; of 'test', any N, as --seed says.",
         show_default="all; 8 of 'test'",
     ),
 ]

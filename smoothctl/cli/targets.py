@@ -118,7 +118,13 @@ def open_run(
 
 
 def read_input(
-    run: "Run", text: str, limit: int | None, label: int | None, keys: tuple[str, ...], reach: float
+    run: "Run",
+    text: str,
+    limit: int | None,
+    label: int | None,
+    keys: tuple[str, ...],
+    reach: float,
+    seed: int,
 ) -> tuple["Tensor", "Tensor | int | None"]:
     """Returns the events that INPUT names, (n, *event), and their classes.
 
@@ -129,6 +135,7 @@ def read_input(
         label: the value of --label, which wins over the dataset's classes.
         keys: arrays to look for in an .npz, the best first.
         reach: largest absolute value of an image's float.
+        seed: chooses among the test examples.
     """
     from smoothctl.datasets.pictures import read_events
     from smoothctl.sampling.draw import event_shape
@@ -138,8 +145,8 @@ def read_input(
     if text != TEST:
         return read_events(Path(text), event_shape(run), keys, reach)[:limit], label
     dataset, few = run.dataset(), limit or _FEW
-    labels = None if dataset.classes is None else dataset.test.head_labels(few)
-    return dataset.test.head(few), labels if label is None else label
+    labels = None if dataset.classes is None else dataset.test.labels(seed, 0, 0, few)
+    return dataset.test.batch(seed, 0, 0, few), labels if label is None else label
 
 
 def default_name(

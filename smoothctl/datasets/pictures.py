@@ -131,6 +131,7 @@ def read_mask(text: str, event_shape: Sequence[int]) -> Tensor:
         "right-half": (slice(None), slice(width // 2, None)),
         "centre": (_middle(height), _middle(width)),
     }
+    missing["center"] = missing["centre"]
     if text in missing:
         known[(..., *missing[text])] = False
     elif Path(text).is_file():
