@@ -34,6 +34,7 @@ app = typer.Typer(
     help="Generative modelling by distribution smoothing: blur the data, fit a prior to it, "
     "then fit a denoiser that brings sharp samples back.",
     invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )

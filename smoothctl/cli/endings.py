@@ -90,7 +90,8 @@ def fail(error: BaseException) -> NoReturn:
             sys.stderr.write(f"{escaped(line)}\n")
     who = "" if is_first() else f"{this_process()}: "
     if message and (is_first() or not _said_by_first(error)):
-        sys.stderr.write(f"Error: {who}{escaped(message)}\n")
+        what = "" if isinstance(error, (Stopped, Interrupted)) else "Error: "
+        sys.stderr.write(f"{what}{who}{escaped(message)}\n")
     with suppress(OSError):
         sys.stderr.flush()
     sys.exit(code)
