@@ -19,6 +19,7 @@ from smoothctl.cli import (
     registries,
     report,
     reproduce,
+    runs,
     sample,
     score,
     sigma_heuristic,
@@ -55,6 +56,7 @@ app.command("neighbours", rich_help_panel=FIGURES)(by_first(neighbours.command))
 app.command("compare", rich_help_panel=FIGURES)(by_first(compare.command))
 app.command("report", rich_help_panel=FIGURES)(by_first(report.command))
 app.command("reproduce", rich_help_panel=FIGURES)(by_one(reproduce.command))
+app.add_typer(runs.verbs, name="runs", rich_help_panel=DATA)
 for group in registries.GROUPS:
     app.add_typer(registries.verbs(group), name=group.plural, rich_help_panel=DATA)
 app.command("plugins", rich_help_panel=DATA)(by_first(plugins.command))

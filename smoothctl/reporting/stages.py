@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smoothctl import architectures
 from smoothctl.errors import NotAvailable, SmoothctlError
 from smoothctl.metrics.gain import gain_note
 from smoothctl.reporting.figures import curves, svg
 from smoothctl.reporting.tables import MISSING, Table, duration, is_number, left, right
 from smoothctl.runs.commands import fit_command, shell
 from smoothctl.runs.config import StageConfig, StageName, Unit, to_toml
+from smoothctl.runs.models import loss_unit
 from smoothctl.runs.run import Run, Stage
 from smoothctl.storage.files import without_folders
 
@@ -97,7 +97,7 @@ def _stage(
     run: Run, name: StageName, configs: Mapping[StageName, StageConfig], missing: list[str]
 ) -> StageView:
     stage, config = run.stage(name), configs[name]
-    log, unit, state = stage.log(), _unit(config), _state(stage, config, stage.log())
+    log, unit, state = stage.log(), loss_unit(config), _state(stage, config, stage.log())
     text = stage.config_file.read_text(encoding="utf-8", errors="replace")
     made_with = str(tomllib.loads(text).get("smoothctl", ""))
     sources = {key: without_folders(source) for key, _, source in _settings(text)}
@@ -147,14 +147,6 @@ def _parameters(run: Run, name: StageName, missing: list[str]) -> str:
 
 def _series(log: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
     return [(e["step"], float(e[key])) for e in log if is_number(e.get(key))]
-
-
-def _unit(config: StageConfig) -> Unit:
-    """Returns what the stage's loss is shown in; a score model's has no unit."""
-    try:
-        return config.unit(architectures.load(config.architecture).loss_in_nats())
-    except SmoothctlError:
-        return config.unit(in_nats=False)
 
 
 def _curves(name: str, log: Sequence[Mapping[str, Any]], unit: Unit, missing: list[str]) -> str:

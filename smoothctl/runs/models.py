@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from smoothctl import architectures
 from smoothctl.config import build
-from smoothctl.errors import NotAvailable, RunError, UsageError
-from smoothctl.runs.config import StageConfig
+from smoothctl.errors import NotAvailable, RunError, SmoothctlError, UsageError
+from smoothctl.runs.config import StageConfig, Unit
 from smoothctl.storage.weights import read_weights
 
 if TYPE_CHECKING:
     from smoothctl.architectures.base import Density
 
-__all__ = ["build_density", "check_sizes", "load_density", "take_weights"]
+__all__ = ["build_density", "check_sizes", "load_density", "loss_unit", "take_weights"]
 
 _MOST_LEVELS = 2**16
 _SMALL = 2**28
@@ -23,6 +23,14 @@ _SPARE = 2**24
 """Numbers that a model may have more than its file."""
 
 _COPIES = 5
+
+
+def loss_unit(config: StageConfig) -> Unit:
+    """Returns what users see a stage's loss in: of a score model, nothing."""
+    try:
+        return config.unit(architectures.load(config.architecture).loss_in_nats())
+    except SmoothctlError:
+        return config.unit(in_nats=False)
 
 
 def build_density(config: StageConfig, options: Any = None) -> "Density":

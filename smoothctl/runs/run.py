@@ -75,6 +75,11 @@ class Stage:
         """The final (averaged) weights, or those of the best validation."""
         return self._inner("model.safetensors" if weights == "last" else "best.safetensors")
 
+    @property
+    def lock_file(self) -> Path:
+        """Held by whoever fits the stage, beside its folder."""
+        return self.path.with_name(f".{self.path.name}.lock")
+
     def _inner(self, name: str) -> Path:
         return check_inside(self.path / name, self.path.parent)
 

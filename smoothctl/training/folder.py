@@ -39,8 +39,7 @@ def claimed(
     if not processes.is_first:
         yield None
         return
-    path = stage.path.with_name(f".{stage.path.name}.lock")
-    with hold(path, str(stage.path), note) as lock:
+    with hold(stage.lock_file, str(stage.path), note) as lock:
         yield lock
 
 
