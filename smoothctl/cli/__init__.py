@@ -10,6 +10,7 @@ import typer
 
 from smoothctl.cli import (
     compare,
+    datasets,
     denoise,
     fit,
     inpaint,
@@ -58,7 +59,8 @@ app.command("report", rich_help_panel=FIGURES)(by_first(report.command))
 app.command("reproduce", rich_help_panel=FIGURES)(by_one(reproduce.command))
 app.add_typer(runs.verbs, name="runs", rich_help_panel=DATA)
 for group in registries.GROUPS:
-    app.add_typer(registries.verbs(group), name=group.plural, rich_help_panel=DATA)
+    own = datasets.show if group is registries.DATASETS else None
+    app.add_typer(registries.verbs(group, own), name=group.plural, rich_help_panel=DATA)
 app.command("plugins", rich_help_panel=DATA)(by_first(plugins.command))
 
 

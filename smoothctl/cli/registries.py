@@ -15,7 +15,16 @@ from smoothctl.registry.groups import REGISTRIES
 from smoothctl.registry.registry import Registry, printable
 from smoothctl.registry.summaries import describe, summary_of
 
-__all__ = ["GROUPS", "Group", "print_rows", "rows_of", "verbs"]
+__all__ = [
+    "DATASETS",
+    "GROUPS",
+    "Group",
+    "print_details",
+    "print_rows",
+    "rows_of",
+    "show_entry",
+    "verbs",
+]
 
 
 @dataclass(frozen=True)
@@ -132,17 +141,23 @@ def _features_details(cls: Any) -> dict[str, Any]:
     }
 
 
+DATASETS = Group("datasets", _dataset_details, "--data")
 GROUPS = (
     Group("architectures", _architecture_details),
     Group("kernels", _kernel_details),
-    Group("datasets", _dataset_details, "--data"),
+    DATASETS,
     Group("features", _features_details),
     Group("models", _model_details),
 )
 
 
-def verbs(group: Group) -> typer.Typer:
-    """Returns the sub-commands `list` and `show NAME` of one registry."""
+def verbs(group: Group, show: Callable[..., None] | None = None) -> typer.Typer:
+    """Returns the sub-commands `list` and `show NAME` of one registry.
+
+    Args:
+        group: the registry's.
+        show: the second one, where it has options of its own.
+    """
     app = typer.Typer(help=f"List the {group.plural}, or show one.", no_args_is_help=True)
 
     @app.command("list")
@@ -152,24 +167,28 @@ def verbs(group: Group) -> typer.Typer:
         rows = rows_of(group.registry)
         print_json(rows) if as_json else print_rows(group.plural, rows)
 
-    @app.command("show")
-    @by_first
-    def show(
+    def show_(
         name: Annotated[str, typer.Argument(help="Its name, or package:name.")],
         as_json: options.Json = False,
     ) -> None:
         """Show one: where it comes from, what it is, and its settings."""
-        entry = group.registry.find(name)
-        cls = group.registry.load_entry(entry)
-        result = {
-            "name": entry.name,
-            "package": f"{printable(entry.package)} {printable(entry.version)}",
-            "summary": summary_of(cls),
-            **group.details(cls),
-        }
-        print_json(result) if as_json else _print_details(result, group.option)
+        show_entry(group, name, as_json)
 
+    app.command("show")(by_first(show or show_))
     return app
+
+
+def show_entry(group: Group, name: str, as_json: bool) -> None:
+    """Prints what is known of one entry of a registry, before anything of it is used."""
+    entry = group.registry.find(name)
+    cls = group.registry.load_entry(entry)
+    result = {
+        "name": entry.name,
+        "package": f"{printable(entry.package)} {printable(entry.version)}",
+        "summary": summary_of(cls),
+        **group.details(cls),
+    }
+    print_json(result) if as_json else print_details(result, group.option)
 
 
 def rows_of(registry: Registry[Any]) -> list[dict[str, str | None]]:
@@ -201,7 +220,13 @@ def print_rows(title: str, rows: list[dict[str, str | None]]) -> None:
     print_table(Table(title, left("name", "package", "what it is"), [cells]))
 
 
-def _print_details(result: dict[str, Any], option: str) -> None:
+def print_details(result: dict[str, Any], option: str = "") -> None:
+    """Prints facts in two columns, and settings in a table below.
+
+    Args:
+        result: what is known; "settings" is taken out of it.
+        option: how settings are given.
+    """
     from smoothctl.reporting.tables import Table, left, print_table
 
     settings = result.pop("settings", None)

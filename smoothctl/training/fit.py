@@ -37,6 +37,7 @@ __all__ = [
     "fit_joint",
     "fit_prior",
     "fit_stage",
+    "objective_of",
 ]
 
 
@@ -129,7 +130,7 @@ def _fit(plan: FitPlan, processes: Processes, reporter: Reporter) -> None:
         else:
             check_same_config(processes, plan.config)
             accelerator = accelerator_for(plan.settings.device, plan.config.precision)
-            objective = _objective(plan)
+            objective = objective_of(plan)
             size = sum(each.numel() for each in objective.parameters())
             with suited_threads(size, reporter.note):
                 trainer = Trainer(plan, objective, accelerator, reporter, processes, lock)
@@ -175,7 +176,7 @@ def _lost_noticed(stage: Stage) -> Iterator[None]:
         ) from error
 
 
-def _objective(plan: FitPlan) -> Objective:
+def objective_of(plan: FitPlan) -> Objective:
     """Returns the model of a plan, untrained or from a file, with what it is fitted to."""
     import torch
 
