@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from smoothctl.errors import DataError
 from smoothctl.runs.run import Run
 
 FAST = ["--steps", "4", "--batch-size", "64", "--set", "width=8", "--device", "cpu"]
@@ -165,7 +166,25 @@ class TestWholeWay:
     def test_sigma_heuristic(self, cli) -> None:
         result = json.loads(cli("sigma-heuristic", "--dataset", "rings", "--json")[1])
         assert result["sigma"] == pytest.approx(0.886, rel=0.02)
-        assert "0.3" in cli("sigma-heuristic")[1]
+        code, out, _ = cli("sigma-heuristic", "--dataset", "rings")
+        assert (code, "0.3" in out) == (0, True)
+        assert "--dataset" in the_error(cli("sigma-heuristic"), 2)
+
+    def test_sigma_of_what_cannot_be_reached(self, cli, monkeypatch) -> None:
+        """The published one where there is one; otherwise why not."""
+        import smoothctl.datasets as datasets
+
+        def unreachable(*_: Any) -> None:
+            raise DataError("The hub could not be reached.")
+
+        monkeypatch.setattr(datasets, "open_dataset", unreachable)
+        code, out, err = cli("sigma-heuristic", "--dataset", "cifar10")
+        assert (code, "0.3" in out, "could not be reached" in err) == (0, True, True)
+        assert json.loads(cli("sigma-heuristic", "--dataset", "cifar10", "--json")[1]) == {
+            "dataset": "cifar10", "sigma": None, "suggested_sigma": 0.3,
+        }  # fmt: skip
+        for name in ("fashion-mnist", "./mine"):
+            assert "could not be reached" in the_error(cli("sigma-heuristic", "--dataset", name), 1)
 
     def test_quickstart(self, cli) -> None:
         code, out, _ = cli("quickstart", "--steps-factor", "0.002", "--device", "cpu")
@@ -376,7 +395,7 @@ class TestErrors:
             raise ZeroDivisionError("oops")
 
         monkeypatch.setattr(sigma, "sigma_heuristic", broken)
-        message = the_error(cli("sigma-heuristic"), 1)
+        message = the_error(cli("sigma-heuristic", "--dataset", "rings"), 1)
         assert "Internal error" in message
         assert "oops" in message
 

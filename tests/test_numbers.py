@@ -244,7 +244,7 @@ def test_every_number_of_every_verb(
         "score": [run, "--limit", 20, "--draws", 2, "--samples", 10, "--quadrature", 2],
         "report": [run, "--no-samples", "--out", "a.html", "--overwrite"],
         "neighbours": [images, "--overwrite", "--out", "a.npz"],
-        "sigma-heuristic": [],
+        "sigma-heuristic": ["--dataset", "rings"],
         "fit-prior": ["--steps", 1, "--set", "width=0", "--out", "run"],
         "fit-joint": ["--steps", 1, "--set", "width=0", "--out", "run"],
         "fit-baseline": ["--steps", 1, "--set", "width=0", "--out", "run"],

@@ -1,6 +1,5 @@
 """`smoothctl fit-prior`, `fit-denoiser`, `fit-joint` and `fit-baseline`."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
@@ -116,7 +115,6 @@ def verb(stage: "StageName", kind: type[Options]) -> Callable[..., None]:
 
 
 def _fit(stage: "StageName", chosen: Options) -> None:
-    begun = time.monotonic()
     notes = Notes(chosen.quiet)
     settings = _settings(stage, chosen)
     if stage == "denoiser" and "out" not in settings:
@@ -125,7 +123,7 @@ def _fit(stage: "StageName", chosen: Options) -> None:
 
     plan = fit.fit_stage(stage, fit.FitSettings(**settings), notes)
     if is_first():
-        print_result(plan, time.monotonic() - begun, chosen.as_json, notes)
+        print_result(plan, chosen.as_json, notes)
 
 
 def _settings(stage: "StageName", chosen: Options) -> dict[str, Any]:
@@ -219,7 +217,7 @@ def _newest_prior(notes: Notes) -> Path:
     return run
 
 
-def print_result(plan: "FitPlan", seconds: float, as_json: bool, notes: Notes) -> None:
+def print_result(plan: "FitPlan", as_json: bool, notes: Notes) -> None:
     """Prints one fitted stage as a table or as JSON: where, how large, and its validation loss."""
     from smoothctl.metrics.gain import gain_note
     from smoothctl.reporting.tables import Table, left, print_table
@@ -238,7 +236,7 @@ def print_result(plan: "FitPlan", seconds: float, as_json: bool, notes: Notes) -
         "parameters": sum(p.numel() for p in density.parameters()),
         "steps": config.training.steps,
         **figures,
-        "seconds": round(seconds, 1),
+        "seconds": round(run.stage(stage).seconds().wall, 1),
     }
     if "gain_nats" in figures and (said := gain_note(figures["gain_nats"], config.event_shape)):
         notes.note(said)

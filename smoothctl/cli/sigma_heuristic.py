@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 
 def command(
-    dataset: Annotated[str, typer.Option("--dataset", help=options.DATASET_HELP)] = "rings",
+    dataset: Annotated[str, typer.Option("--dataset", help=options.DATASET_HELP)],
     data: options.DataSettings = None,
     skip_corrupt: options.SkipCorrupt = False,
     seed: options.Seed = 0,
@@ -24,13 +24,21 @@ def command(
     """Suggest sigma: the median distance between two data points over 2√D (ARDS app. C.1).
 
     Where the spreads of a table's columns differ by more than a factor of 3, sigma is in units of
-    each one's spread, as fit-prior takes it.
+    each one's spread, as fit-prior takes it. A registered dataset that cannot be
+    reached has the sigma that was published for it, if there is one.
     """
     from smoothctl.datasets import open_dataset
+    from smoothctl.errors import DataError
     from smoothctl.metrics.sigma import sigma_heuristic
     from smoothctl.metrics.spreads import differ, spreads
 
-    opened = open_dataset(dataset, data_settings(data, skip_corrupt), Notes().note)
+    try:
+        opened = open_dataset(dataset, data_settings(data, skip_corrupt), Notes().note)
+    except DataError as error:
+        if not _say_published(dataset, as_json):
+            raise
+        Notes().note(str(error))
+        return
     scale = spreads(opened) if opened.domain == "vector" else None
     if scale is not None and not differ(scale):
         scale = None
@@ -57,3 +65,21 @@ def command(
     if opened.suggested_sigma is not None:
         rows.append([opened.suggestion, f"{opened.suggested_sigma:g}", opened.source])
     print_table(Table(f"sigma for {opened.name}", left("", "", ""), [rows]))
+
+
+def _say_published(dataset: str, as_json: bool) -> bool:
+    """Prints the sigma that was published for a dataset; returns whether there is one."""
+    from smoothctl import datasets
+    from smoothctl.reporting.tables import Table, left, print_table
+
+    if datasets.is_local(dataset) or not datasets.registry.declares(dataset):
+        return False
+    cls = datasets.load(dataset)
+    if cls.suggested_sigma is None:
+        return False
+    if as_json:
+        print_json({"dataset": cls.name, "sigma": None, "suggested_sigma": cls.suggested_sigma})
+    else:
+        rows = [[cls.suggestion, f"{cls.suggested_sigma:g}", cls.source]]
+        print_table(Table(f"sigma for {cls.name}", left("", "", ""), [rows]))
+    return True

@@ -97,7 +97,8 @@ def _stage(
     run: Run, name: StageName, configs: Mapping[StageName, StageConfig], missing: list[str]
 ) -> StageView:
     stage, config = run.stage(name), configs[name]
-    log, unit, state = stage.log(), loss_unit(config), _state(stage, config, stage.log())
+    log, unit, seconds = stage.log(), loss_unit(config), stage.seconds().wall
+    state = _state(stage, config, log)
     text = stage.config_file.read_text(encoding="utf-8", errors="replace")
     made_with = str(tomllib.loads(text).get("smoothctl", ""))
     sources = {key: without_folders(source) for key, _, source in _settings(text)}
@@ -117,7 +118,7 @@ def _stage(
             config.precision,
             _last(log, "validation", unit),
             _last(log, "gain", unit),
-            _took(log),
+            duration(seconds) if seconds else MISSING,
             state,
         ],
         hint=_hint(config, log),
@@ -178,17 +179,6 @@ def _hint(config: StageConfig, log: Sequence[Mapping[str, Any]]) -> str:
     """Returns what to do about a denoiser that hardly uses x̃."""
     line = _series(log, "gain")
     return (line and gain_note(line[-1][1], config.event_shape)) or ""
-
-
-def _took(log: Sequence[Mapping[str, Any]]) -> str:
-    """Returns how long the steps of a log took, from their rates."""
-    seconds, before = 0.0, 0
-    for entry in log:
-        rate = entry.get("steps_per_second")
-        if is_number(rate) and rate > 0:
-            seconds += (entry["step"] - before) / rate
-        before = int(entry["step"])
-    return duration(seconds) if seconds else MISSING
 
 
 def _settings(text: str) -> list[tuple[str, str, str]]:

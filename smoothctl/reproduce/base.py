@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -148,18 +147,8 @@ def parameters(run: Run, *stages: StageName) -> int:
 
 
 def cpu_seconds(run: Run, *stages: StageName) -> float:
-    """Returns how long the stages were trained, in seconds of the processor's time.
-
-    Steps between the last line of a log and a stop are not counted. Logs that were begun before
-    they told these seconds have those of the wall clock.
-    """
-    total = 0.0
-    for stage in stages:
-        entries = [{"step": 0.0}, *run.stage(stage).log()]
-        for before, entry in pairwise(entries):
-            wall = (entry["step"] - before["step"]) / entry["steps_per_second"]
-            total += entry.get("cpu_seconds", wall)
-    return total
+    """Returns how long the stages were trained, in seconds of the processor's time."""
+    return sum(run.stage(stage).seconds().cpu for stage in stages)
 
 
 def collect(per_seed: Sequence[dict[str, float]]) -> dict[str, list[float]]:

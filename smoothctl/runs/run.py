@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.errors import DataError, RunError, UsageError, near_misses
@@ -156,6 +156,29 @@ class Stage:
         with self.log_file.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_LOG))
             return list(deque(_entries(file), maxlen=_MOST_ENTRIES))
+
+    def seconds(self) -> "Seconds":
+        """Returns how long the steps of the log took; those between its last line and a stop aside.
+
+        Logs that were begun before they told the processor's time have the clock's for it.
+        """
+        wall, cpu, before = 0.0, 0.0, 0.0
+        for entry in self.log():
+            rate = entry.get("steps_per_second", 0.0)
+            taken = (entry["step"] - before) / rate if rate > 0 else 0.0
+            wall, before = wall + taken, entry["step"]
+            cpu += entry.get("cpu_seconds", taken)
+        return Seconds(wall, cpu)
+
+
+class Seconds(NamedTuple):
+    """How long something took, in seconds."""
+
+    wall: float
+    """By the clock."""
+
+    cpu: float
+    """Of the processor's time."""
 
 
 @dataclass(frozen=True)
