@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from smoothctl.datasets import open_dataset
-from smoothctl.reporting.figures import panels, save, save_samples_picture, sigma_curves
+from smoothctl.reporting.figures import (
+    Frame,
+    comparison,
+    panels,
+    save,
+    save_samples_picture,
+    sigma_curves,
+)
 from smoothctl.sampling.draw import Samples
 
 
@@ -31,6 +38,20 @@ def test_samples_that_are_not_finite_do_not_break_a_picture(tmp_path: Path) -> N
     x = data.test.head(50).clone()
     x[0] = torch.nan
     save(panels({"data": data.test.head(50), "broken": x}, data), tmp_path / "p.png")
+
+
+def test_panels_are_of_equal_counts_and_one_outlier_sets_no_limits() -> None:
+    rings = open_dataset("rings")
+    data = rings.train.batch(0, 0, 0, 2000)
+    wild = torch.cat([data, torch.full((1, 2), 1e6)])
+    figure = comparison({"wild": wild, "few": data[:1500]}, rings)
+    assert figure is not None
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["data: rings", "wild", "few"]
+    assert {len(axis.collections[0].get_offsets()) for axis in figure.axes} == {1500}
+    assert max(abs(limit) for axis in figure.axes for limit in axis.get_xlim()) < 10
+    alone = Frame.around({"wild": wild}, None)
+    assert max(map(abs, (*alone.x, *alone.y))) < 10
 
 
 def test_more_than_two_dimensions_have_no_picture(tmp_path: Path) -> None:

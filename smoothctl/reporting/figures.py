@@ -47,6 +47,9 @@ _INK, _TRUTH, _RULE, _TEXT = "#1f4e79", "#c0392b", "#b0b0b0", "#000000"
 _INKS = {_INK: "first", _TRUTH: "second", _RULE: "rule", _TEXT: "soft"}
 """Colour of a figure -> variable of the page's style."""
 
+_OUTLIERS = 0.002
+"""Share of points at each end that a frame may leave out."""
+
 _MAX_POINTS, _MAX_IMAGES, _MAX_STEPS = 5000, 100, 400
 _BINS = 90
 _DPI = 120
@@ -72,7 +75,7 @@ class Frame:
 
     @classmethod
     def around(cls, named: Mapping[str, Tensor], dataset: Dataset | None) -> "Frame":
-        """Returns the frame around the first of several sets, with room at its ends.
+        """Returns the frame around the bulk of the first of several sets, with room at its ends.
 
         Args:
             named: title -> samples, (n, D), D 1 or 2.
@@ -82,7 +85,7 @@ class Frame:
         finite = arrays[0][np.isfinite(arrays[0]).all(axis=1)]
         if not len(finite):
             finite = np.zeros((1, arrays[0].shape[1]))
-        low, high = finite.min(axis=0), finite.max(axis=0)
+        low, high = np.quantile(finite, [_OUTLIERS, 1 - _OUTLIERS], axis=0)
         room = 0.15 * float((high - low).max()) or 1.0
         x, *others = [(float(a - room), float(b + room)) for a, b in zip(low, high, strict=True)]
         if others:
@@ -119,7 +122,7 @@ class Frame:
 
 
 def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
-    """Draws one panel for each set of samples, all on the same axes.
+    """Draws one panel for each set of samples, all on the same axes and of equally many.
 
     Args:
         named: title -> samples, (n, D) with D = 1 (histograms) or 2 (points).
@@ -128,6 +131,8 @@ def panels(named: Mapping[str, Tensor], dataset: Dataset) -> "Figure":
     Returns:
         The figure.
     """
+    fewest = min(map(len, named.values()))
+    named = {title: samples[:fewest] for title, samples in named.items()}
     frame = Frame.around(named, dataset)
     height = 0.5 + frame.height(2.9, dataset.event_shape[0])
     figure = _figure(figsize=(3.1 * len(named), height), layout="constrained")
@@ -202,7 +207,7 @@ def columns(named: Mapping[str, Tensor], across: int | None = None) -> "Figure":
 
 
 def comparison(named: Mapping[str, Tensor], dataset: Dataset | None) -> "Figure | None":
-    """Returns `columns` of images or `panels` of vectors; None for more than two dimensions.
+    """Returns `columns` of images, or `panels` of vectors beside the data; None for more than 2-d.
 
     Args:
         named: title -> samples, (n, *event); of images, the first hundred are shown.
@@ -213,7 +218,12 @@ def comparison(named: Mapping[str, Tensor], dataset: Dataset | None) -> "Figure 
         return columns({title: images[:_MAX_IMAGES] for title, images in named.items()})
     if dataset is None or shape[0] > 2:
         return None
-    return panels(named, dataset)
+    return panels({**_data(dataset, len(next(iter(named.values())))), **named}, dataset)
+
+
+def _data(dataset: Dataset, n: int) -> dict[str, Tensor]:
+    """Returns the first test examples under their title."""
+    return {f"data: {Path(dataset.name).name}": dataset.test.head(n)}
 
 
 def _block(images: Tensor, across: int | None) -> np.ndarray:
@@ -286,7 +296,7 @@ def save_samples_picture(
         return path
     if dataset is None or dataset.domain != "vector" or dataset.event_shape[0] > 2:
         return None
-    named = {f"data: {Path(dataset.name).name}": dataset.test.head(len(drawn.samples))}
+    named = _data(dataset, len(drawn.samples))
     if drawn.smoothed is not None:
         named["smoothed samples"] = drawn.smoothed
     named[method] = drawn.samples
