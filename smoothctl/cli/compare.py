@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from smoothctl.cli import options
+from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.errors import UsageError
 
@@ -14,7 +14,12 @@ __all__ = ["command"]
 
 def command(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Run folders that have been scored.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            help="Run folders that have been scored.",
+            autocompletion=completion.runs,
+        ),
     ],
     average: Annotated[
         bool,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smoothctl.cli import options
+from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.registries import DATASETS, print_details, show_entry
 from smoothctl.cli.targets import data_settings
@@ -18,7 +18,14 @@ _EXAMPLES = 10_000
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="Registered, or your own data.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|PATH",
+            help="Registered, or your own data.",
+            autocompletion=completion.datasets,
+        ),
+    ],
     data: options.DataSettings = None,
     skip_corrupt: options.SkipCorrupt = False,
     as_json: options.Json = False,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from smoothctl import __version__
+from smoothctl.cli import completion
 from smoothctl.errors import NotAvailable, UsageError
 
 DATASET_HELP = (
@@ -33,7 +34,9 @@ _how = partial(typer.Option, rich_help_panel="How to fit")
 _images = partial(typer.Option, rich_help_panel="Comparing images")
 _output = partial(typer.Option, rich_help_panel="Output")
 
-DatasetName = Annotated[str | None, _what("--dataset", help=DATASET_HELP)]
+DatasetName = Annotated[
+    str | None, _what("--dataset", help=DATASET_HELP, autocompletion=completion.datasets)
+]
 DataSettings = Annotated[
     list[str] | None,
     _what(
@@ -44,7 +47,12 @@ DataSettings = Annotated[
 ]
 SkipCorrupt = Annotated[bool, _what("--skip-corrupt", help=_CORRUPT_HELP)]
 Architecture = Annotated[
-    str | None, _what("--arch", help="Architecture (see 'smoothctl architectures list').")
+    str | None,
+    _what(
+        "--arch",
+        help="Architecture (see 'smoothctl architectures list').",
+        autocompletion=completion.names("architectures"),
+    ),
 ]
 Preset = Annotated[
     str | None,
@@ -55,7 +63,12 @@ Preset = Annotated[
     ),
 ]
 KernelName = Annotated[
-    str | None, _what("--kernel", help="Smoothing kernel (see 'smoothctl kernels list').")
+    str | None,
+    _what(
+        "--kernel",
+        help="Smoothing kernel (see 'smoothctl kernels list').",
+        autocompletion=completion.names("kernels"),
+    ),
 ]
 Sigma = Annotated[
     float | None,
@@ -68,6 +81,7 @@ Set = Annotated[
         metavar="KEY=VALUE",
         help="A setting of the architecture (mixtures=6) or of training (training.warmup=100); "
         "repeat it for more.",
+        autocompletion=completion.settings,
     ),
 ]
 ConfigFile = Annotated[
@@ -137,7 +151,11 @@ Json = Annotated[bool, _output("--json", help="Print the result as JSON.")]
 
 RunFolder = Annotated[
     Path | None,
-    typer.Argument(metavar="[RUN]", help="Run folder or model; the newest under runs/ if none."),
+    typer.Argument(
+        metavar="[RUN]",
+        help="Run folder or model; the newest under runs/ if none.",
+        autocompletion=completion.runs,
+    ),
 ]
 RunData = Annotated[
     str | None,
@@ -219,6 +237,7 @@ RunOrImages = Annotated[
         metavar="[RUN|IMAGES]",
         help="Run folder or model, the newest under runs/ if none; or images: a folder, an .npz or "
         ".npy file, FILE.npz:ARRAY, or what --dataset takes.",
+        autocompletion=completion.runs,
     ),
 ]
 Reference = Annotated[
@@ -252,6 +271,7 @@ FeatureName = Annotated[
     _images(
         "--features",
         help="Feature extractor (see 'smoothctl features list').",
+        autocompletion=completion.names("features"),
         show_default="inception if its weights are at hand, else classifier if the reference has "
         "labels, else pixels",
     ),

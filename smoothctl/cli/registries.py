@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smoothctl.cli import options
+from smoothctl.cli import completion, options
 from smoothctl.cli.console import print_json
 from smoothctl.cli.endings import by_first
 from smoothctl.registry.groups import REGISTRIES
@@ -168,7 +168,12 @@ def verbs(group: Group, show: Callable[..., None] | None = None) -> typer.Typer:
         print_json(rows) if as_json else print_rows(group.plural, rows)
 
     def show_(
-        name: Annotated[str, typer.Argument(help="Its name, or package:name.")],
+        name: Annotated[
+            str,
+            typer.Argument(
+                help="Its name, or package:name.", autocompletion=completion.names(group.plural)
+            ),
+        ],
         as_json: options.Json = False,
     ) -> None:
         """Show one: where it comes from, what it is, and its settings."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smoothctl.cli import options
+from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.registries import print_rows, rows_of
 from smoothctl.errors import UsageError
@@ -21,7 +21,10 @@ __all__ = ["command"]
 def command(
     name: Annotated[
         str | None,
-        typer.Argument(help="Which experiment, or package:name; without one, they are listed."),
+        typer.Argument(
+            help="Which experiment, or package:name; without one, they are listed.",
+            autocompletion=completion.names("experiments"),
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated seeds.")] = "0,1,2",
     steps_factor: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smoothctl.cli import options
+from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.endings import by_first
 from smoothctl.errors import UsageError
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["verbs"]
 
 verbs = typer.Typer(help="List the runs, or show, remove or rename one.")
-_Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+_Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=completion.runs)
+]
 _Under = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look, at any depth.")]
 _RUNS = Path("runs")
 
@@ -81,7 +83,10 @@ def show(run: _Run, as_json: options.Json = False) -> None:
 @verbs.command("rm")
 @by_first
 def rm(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="Run folders.", autocompletion=completion.runs),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs, weights, samples and all, after a question."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from smoothctl.cli import options
+from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.targets import data_settings
 
@@ -12,7 +12,10 @@ __all__ = ["command"]
 
 
 def command(
-    dataset: Annotated[str, typer.Option("--dataset", help=options.DATASET_HELP)],
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", help=options.DATASET_HELP, autocompletion=completion.datasets),
+    ],
     data: options.DataSettings = None,
     skip_corrupt: options.SkipCorrupt = False,
     seed: options.Seed = 0,
