@@ -55,7 +55,7 @@ def test_examples_come_along(model: Path, cli) -> None:
     np.savez(model / "examples.npz", samples=np.zeros((3, 2), np.float32))
     _, _, err = cli("sample", "tiny-moons", "-n", "2")
     examples = str(Path("runs/tiny-moons/examples.npz"))
-    assert f"{examples} has examples for" in err
+    assert f"{examples} has examples to inpaint" in err
     for words in (["inpaint", examples], ["denoise", examples, "--add-noise"]):
         code, _, err = cli(*words, "tiny-moons", "--out", f"{words[0]}.npz")
         assert code == 0, err

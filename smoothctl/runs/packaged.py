@@ -35,7 +35,7 @@ class PackagedModel:
     Args:
         folder: a run folder within the package: a folder for each stage, with config.toml,
             model.safetensors (in any precision of floats) and the manifest of both; README.md, the
-            model's card; and, if it likes, examples.npz with a few test examples, `samples`.
+            model's card; and maybe examples.npz, `samples` to complete and denoise.
         summary: what it is, for lists.
         licence: of the weights, and of the data that they were fitted to.
     """
@@ -80,7 +80,7 @@ def as_run(name: str, runs: Path, note: Callable[[str], None]) -> Path:
         _copy(model, path)
         note(f"Puts the model {entry.name} of {entry.package} {entry.version} into {path}.")
         if (path / _EXAMPLES).exists():
-            note(f"{path / _EXAMPLES} has examples for `denoise --add-noise` and `inpaint`.")
+            note(f"{path / _EXAMPLES} has examples to inpaint, and to denoise with --add-noise.")
     for stage in model.stages():
         if _manifest(path / stage) != _manifest(model.folder / stage):
             raise RunError(

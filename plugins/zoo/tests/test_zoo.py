@@ -61,9 +61,13 @@ def test_it_draws_images_of_its_data_s_kind(name: str) -> None:
     assert torch.allclose((x + 1) * 127.5, ((x + 1) * 127.5).round(), atol=1e-3)
 
 
-def test_from_an_empty_folder_to_a_picture(name: str, cli) -> None:
-    cli.output("sample", name, "-n", "2")
-    assert list(Path(f"runs/{name}/samples").glob("*.png"))
+def test_from_an_empty_folder_to_pictures(name: str, cli) -> None:
+    """Samples of every stage, and what is made of the examples that go along."""
+    cli.output("sample", name, "-n", "2", "--method", "all")
+    examples = f"runs/{name}/examples.npz"
+    cli.output("inpaint", examples, name, "-n", "2", "--draws", "1")
+    cli.output("denoise", examples, name, "--add-noise", "-n", "2", "--draws", "1")
+    assert len(list(Path(f"runs/{name}/samples").glob("*.png"))) == 3
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"there is no MNIST in {MNIST}")
@@ -74,8 +78,8 @@ def test_mnist_is_as_good_as_it_was(tmp_path: Path, monkeypatch) -> None:
     method, x = run.two_step(), run.dataset().test.head(32)
     assert method is not None
     estimates, _ = bounds("two-step", method, x, 1, seed=0)
-    assert estimates[0].bits_per_dim == pytest.approx(1.13, abs=0.06)
+    assert estimates[0].bits_per_dim == pytest.approx(1.06, abs=0.03)
     gain = gain_estimate("two-step", method, x, seed=0)
     assert gain is not None
     assert gain.bits_per_dim is not None
-    assert gain.bits_per_dim > 0.8
+    assert gain.bits_per_dim > 1
