@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from smoothctl import architectures
 from smoothctl.errors import DataError
+from smoothctl.runs.config import TrainingConfig
 from smoothctl.runs.run import Run
 
 FAST = ["--steps", "4", "--batch-size", "64", "--set", "width=8", "--device", "cpu"]
@@ -73,6 +75,16 @@ class TestHelp:
         code, out, _ = cli(verb, "--help")
         assert code == 0
         assert "Usage:" in out
+
+    @pytest.mark.parametrize("verb", ["fit-prior", "fit-baseline"])
+    def test_help_says_the_training_defaults(self, cli, verb: str) -> None:
+        """Of what is taken for vectors and for images; the classes are not imported for it."""
+        out = " ".join(cli(verb, "--help")[1].replace("│", " ").split())
+        for name in ("made", "pixelcnnpp"):
+            cls = architectures.load(name)
+            defaults = {"batch_size": TrainingConfig().batch_size, **cls.training_defaults}
+            for key in ("steps", "batch_size", "learning_rate"):
+                assert f"{defaults[key]} of {name}" in out
 
     def test_python_dash_m(self) -> None:
         done = subprocess.run([sys.executable, "-m", "smoothctl", "--version"], capture_output=True)

@@ -95,10 +95,28 @@ ConfigFile = Annotated[
 
 Steps = Annotated[
     int | None,
-    _how("--steps", help="Optimiser steps; more than a stage was fitted for go on with it."),
+    _how(
+        "--steps",
+        help="Optimiser steps; more than a stage was fitted for go on with it.",
+        show_default="12000 of made, 4000 of pixelcnnpp",
+    ),
 ]
-BatchSize = Annotated[int | None, _how("--batch-size", help="Examples a step, over all processes.")]
-LearningRate = Annotated[float | None, _how("--learning-rate", help="Peak learning rate of Adam.")]
+BatchSize = Annotated[
+    int | None,
+    _how(
+        "--batch-size",
+        help="Examples a step, over all processes.",
+        show_default="512 of made, 8 of pixelcnnpp",
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    _how(
+        "--learning-rate",
+        help="Peak learning rate of Adam.",
+        show_default="0.005 of made, 0.006 of pixelcnnpp",
+    ),
+]
 OnNan = Annotated[
     Literal["stop", "skip"] | None,
     _how(
