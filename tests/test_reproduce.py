@@ -3,9 +3,12 @@
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
 
 from smoothctl import reproduce
+from smoothctl.datasets import open_dataset
+from smoothctl.datasets.pictures import to_uint8
 from smoothctl.errors import UsageError
 from smoothctl.reproduce.base import Budget, Claim, Result, at_most, better, cpu_seconds
 from smoothctl.runs.run import Run
@@ -101,6 +104,16 @@ def test_images_compares_equals_and_goes_on_from_what_is_there(tmp_path: Path) -
     again = reproduce.load("images").run(*given, Quiet())
     assert again.to_dict() == result.to_dict()
     assert [Path(picture).is_file() for picture in again.pictures] == [True]
+
+
+@pytest.mark.slow
+def test_images_without_labels_are_judged_by_their_pixels(tmp_path: Path) -> None:
+    """And not refused after hours of training."""
+    pixels = open_dataset("digits").train.head(200)
+    np.save(tmp_path / "mine.npy", to_uint8(pixels))
+    budget = Budget(steps=0.002, examples=20, dataset=str(tmp_path / "mine.npy"))
+    result = reproduce.load("images").run(tmp_path / "images", [0], budget, Quiet())
+    assert all("Fréchet" in row.figures for row in result.rows)
 
 
 def test_cpu_seconds_are_the_log_s(trained_run: Run, tmp_path: Path) -> None:

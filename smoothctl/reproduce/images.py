@@ -154,6 +154,8 @@ def _run(
 def scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
     """Scores a run as `smoothctl score` does; what a stopped command had drawn is not lost.
 
+    Samples are judged by a classifier's features, or where images have no labels by their pixels.
+
     Args:
         run: with complete stages, the weights of whose best validation count.
         seed: of noise and samples.
@@ -166,7 +168,7 @@ def scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
     effort = Effort(likelihoods, (budget.draws or _DRAWS,), budget.examples, quadrature=0)
     kept = partial_scores(best, effort, seed, reporter.note)
     execution = Execution(partial=kept, note=reporter.note)
-    by = ImageComparison("classifier")
+    by = ImageComparison("classifier" if best.dataset().classes else "pixels")
     return score_run(best, effort, seed, by, note=reporter.note, execution=execution)
 
 
