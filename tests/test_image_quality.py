@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import ClassVar
 from typing import Any
 
 import pytest
@@ -169,6 +170,14 @@ class TestFigures:
         assert len(score_images({"s": noise(33, "s")}, by).warnings) == 1
         monkeypatch.setattr(image_quality, "_ENOUGH", 33)
         assert score_images({"s": noise(33, "s")}, by).warnings == []
+
+    def test_a_classifier_that_few_images_tried_is_said(self) -> None:
+        class Tried(Counted):
+            details: ClassVar = {"held-out images": 4.0}
+
+        request = Request(noise(30, "r"))
+        said = score_images({"s": noise(30, "s")}, Extractor("c", Tried(request), request)).warnings
+        assert "tried on 4 held-out images" in said[-1]
 
     def test_few_images_leave_figures_out_with_reasons(self) -> None:
         by = Extractor("counted", Counted(Request(noise(30, "r"))), Request(noise(30, "r")))

@@ -36,6 +36,7 @@ DEFAULT_FEATURES = ("inception", "classifier", "pixels")
 """The first of these that can be had is taken where none is named."""
 
 _ENOUGH = 10_000
+_FEW_JUDGES = 100
 _MOST_NEIGHBOURS = 1_000
 _NEIGHBOURS = 5
 """Neighbours that make up a point's surroundings, as Naeem et al. 2020 take them."""
@@ -213,7 +214,7 @@ def score_images(
         most_kept=MOST_KEPT,
         seed=seed,
         rows=rows,
-        warnings=_warnings(by.name, rows, about.moments),
+        warnings=_warnings(by, rows, about.moments),
         not_available=_missing(by.name, rows, test),
     )
 
@@ -261,9 +262,9 @@ def _some(features: Tensor, n: int, seed: int) -> Tensor:
     return features[torch.randperm(len(features), generator=generator(seed, "manifold"))[:n]]
 
 
-def _warnings(features: str, rows: list[QualityRow], about: Moments) -> list[str]:
+def _warnings(by: Extractor, rows: list[QualityRow], about: Moments) -> list[str]:
     """Returns what a reader must know of the numbers of images."""
-    name = "FID" if features == "inception" else "Fréchet distance"
+    name = "FID" if by.name == "inception" else "Fréchet distance"
     fewest = min([about.count, *(row.count for row in rows)])
     sentences = []
     if fewest < _ENOUGH:
@@ -275,6 +276,12 @@ def _warnings(features: str, rows: list[QualityRow], about: Moments) -> list[str
         sentences.append(
             f"{fewest} images are fewer than twice the {about.width} features: their covariance "
             "is hardly determined."
+        )
+    judges = by.features.details.get("held-out images")
+    if isinstance(judges, float) and judges < _FEW_JUDGES:
+        sentences.append(
+            f"The classifier whose features these are was tried on {judges:.0f} held-out images: "
+            "too few to trust it."
         )
     return sentences
 
