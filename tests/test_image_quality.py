@@ -4,8 +4,7 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
