@@ -84,12 +84,12 @@ class TestWhoSpeaks:
     def test_a_signal_is_said_by_the_first(
         self, error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys
     ) -> None:
-        for rank, said in (("1", ""), ("0", "Stopped")):
+        for rank, said in (("1", ""), ("0", "Error: Stopped")):
             monkeypatch.setenv("RANK", rank)
             monkeypatch.setenv("WORLD_SIZE", "2")
             with pytest.raises(SystemExit, match="143"):
                 fail(error)
-            assert capsys.readouterr().err[: len("Stopped")] == said
+            assert capsys.readouterr().err[: len("Error: Stopped")] == said
 
     def test_a_process_at_work_says_that_it_was_stopped(
         self, monkeypatch: pytest.MonkeyPatch, capsys
@@ -101,7 +101,7 @@ class TestWhoSpeaks:
         with pytest.raises(SystemExit, match="143"):
             fail(Stopped(signal.SIGTERM))
         err = capsys.readouterr().err
-        assert err.startswith("process 1 on ")
+        assert err.startswith("Error: process 1 on ")
         assert "Stopped by the launcher" in err
 
     def test_help_comes_once(self, cli) -> None:

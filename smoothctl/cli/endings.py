@@ -90,11 +90,18 @@ def fail(error: BaseException) -> NoReturn:
             sys.stderr.write(f"{escaped(line)}\n")
     who = "" if is_first() else f"{this_process()}: "
     if message and (is_first() or not _said_by_first(error)):
-        what = "" if isinstance(error, (Stopped, Interrupted)) else "Error: "
+        what = "" if _was_asked_for(error) else "Error: "
         sys.stderr.write(f"{what}{who}{escaped(message)}\n")
     with suppress(OSError):
         sys.stderr.flush()
     sys.exit(code)
+
+
+def _was_asked_for(error: BaseException) -> bool:
+    """Returns whether a person stopped the program; a launcher does where a process has ended."""
+    if not isinstance(error, (Stopped, Interrupted)):
+        return False
+    return error.signum != signal.SIGTERM or started() == 1
 
 
 def _of_stdout(error: BaseException) -> BaseException:
