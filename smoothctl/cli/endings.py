@@ -90,18 +90,17 @@ def fail(error: BaseException) -> NoReturn:
             sys.stderr.write(f"{escaped(line)}\n")
     who = "" if is_first() else f"{this_process()}: "
     if message and (is_first() or not _said_by_first(error)):
-        what = "" if _was_asked_for(error) else "Error: "
+        what = "" if _was_asked_for(error, code) else "Error: "
         sys.stderr.write(f"{what}{who}{escaped(message)}\n")
     with suppress(OSError):
         sys.stderr.flush()
     sys.exit(code)
 
 
-def _was_asked_for(error: BaseException) -> bool:
+def _was_asked_for(error: BaseException, code: int) -> bool:
     """Returns whether a person stopped the program; a launcher does where a process has ended."""
-    if not isinstance(error, (Stopped, Interrupted)):
-        return False
-    return error.signum != signal.SIGTERM or started() == 1
+    by_launcher = code == 128 + signal.SIGTERM and started() > 1
+    return isinstance(error, (Stopped, Interrupted)) and not by_launcher
 
 
 def _of_stdout(error: BaseException) -> BaseException:
