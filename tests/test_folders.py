@@ -111,6 +111,16 @@ def test_rename(runs: Path, cli) -> None:
     assert load_run(runs / "elsewhere").stages()
 
 
+def test_the_folder_in_which_one_is(runs: Path, cli, monkeypatch) -> None:
+    home = Path.cwd()
+    monkeypatch.chdir(runs / "whole")
+    assert summary(Path()).config is not None
+    code, _, err = cli("runs", "rm", ".", "--yes")
+    assert code == 0, err
+    monkeypatch.chdir(home)
+    assert not Path("runs/whole").exists()
+
+
 def test_without_any(in_tmp: Path, cli) -> None:
     code, out, err = cli("runs")
     assert (code, out) == (0, "")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,9 +91,11 @@ def summary(path: Path) -> RunSummary:
                 stages.append(_stage(name, stage))
         except RunError as error:
             damage.append(str(error))
-    files = [Path(above, name) for above, _, names in os.walk(path) for name in names]
-    states = [file.lstat() for file in files]
-    size, changed = sum(s.st_size for s in states), max(s.st_mtime for s in states)
+    states = [path.stat()]
+    for file in (Path(above, name) for above, _, names in os.walk(path) for name in names):
+        with suppress(FileNotFoundError):  # of a fit that goes on
+            states.append(file.lstat())
+    size, changed = sum(s.st_size for s in states[1:]), max(s.st_mtime for s in states)
     return RunSummary(path, stages, damage, size, changed)
 
 
@@ -103,6 +105,7 @@ def remove_run(path: Path) -> None:
     Raises:
         RunError: it is no run folder, is in use, or cannot be removed.
     """
+    path = path if path.name else path.absolute()  # "." has no name
     with _unused(path):
         rest = path.with_name(f".{path.name}.tmp")
         remove(rest)
@@ -123,6 +126,7 @@ def rename_run(path: Path, name: str) -> Path:
     Raises:
         RunError: it is no run folder or is in use, the new one is there, or it cannot be done.
     """
+    path = path if path.name else path.absolute()
     target = Path(name) if Path(name).name != name else path.with_name(name)
     if os.path.lexists(target):
         raise RunError(f"{target} is there already: choose another name.")
