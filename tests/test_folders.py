@@ -51,13 +51,14 @@ def test_what_is_damaged_is_said_and_the_rest_listed(runs: Path, cli) -> None:
     assert "runs/whole/prior/config.toml is damaged" in out
 
 
-def test_the_list(runs: Path, cli) -> None:
+def test_the_list(runs: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the bound of the newest scores, exact of a baseline alone."""
+    monkeypatch.setenv("COLUMNS", "160")  # so that no cell is broken
     code, *_ = cli("score", "runs/whole", "--limit", "40", "--samples", "0", "--quadrature", "0")
     assert code == 0
     out = cli.output("runs", "list")
     assert "≤ " in next(line for line in out.splitlines() if "runs/whole" in line)
-    assert "denoiser 54" in out
+    assert "denoiser 54 of 60" in out
     listed = {each["run"]: each for each in json.loads(cli.output("runs", "list", "--json"))}
     assert listed["runs/whole"]["data"] == "two-moons"
     assert listed["runs/deeper/half"]["stages"]["denoiser"]["complete"] is False
