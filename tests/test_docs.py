@@ -17,6 +17,7 @@ FEWER = {
     "quickstart": "--steps-factor 0.001 --device cpu",
     "reproduce": "--steps-factor 0.0003 --limit 30 --draws 2 --seeds 0",
     "score": "--limit 40 --draws 2 --samples 40 --quadrature 2",
+    "sweep": "--steps 3 --batch-size 16 --points 2 --set training.validation_limit=16 --device cpu",
     "fit": "--steps 3 --batch-size 16 --set training.validation_limit=16 --device cpu",
 }
 """What makes each verb quick; later flags win."""
@@ -29,7 +30,7 @@ def _examples(page: Path) -> list[tuple[str, str]]:
 def _run_command(line: str, cli: CommandLine) -> None:
     words = shlex.split(line)
     extra = next((flags for verb, flags in FEWER.items() if words[1].startswith(verb)), "")
-    if {"--help", "--reference"} & set(words) or (len(words) == 2 and words[1] == "reproduce"):
+    if {"--help", "--reference", "--status"} & set(words) or words[1:] == ["reproduce"]:
         extra = ""
     code, _, err = cli(*words[1:], *extra.split())
     assert not code, f"'{line}' exits with {code}: {err}"

@@ -19,6 +19,7 @@ LAYERS = [
     {"runs"},
     {"metrics"},
     {"training"},
+    {"sweeps"},
     {"sampling"},
     {"evaluation"},
     {"reporting"},

@@ -8,11 +8,11 @@ import torch
 from smoothctl.datasets import open_dataset
 from smoothctl.reporting.figures import (
     Frame,
+    bound_curves,
     comparison,
     panels,
     save,
     save_samples_picture,
-    sigma_curves,
 )
 from smoothctl.sampling.draw import Samples
 
@@ -64,7 +64,9 @@ def test_more_than_two_dimensions_have_no_picture(tmp_path: Path) -> None:
     assert not (tmp_path / "p.png").exists()
 
 
-def test_sigma_curves(tmp_path: Path) -> None:
-    curves = {"gaussian": [[1.0, 1.1], [0.9, 0.95], [1.2, 1.3]]}
-    save(sigma_curves([0.1, 0.3, 1.0], curves, 0.8), tmp_path / "p.png")
+def test_bound_curves(tmp_path: Path) -> None:
+    lines = {"gaussian": {0.1: [1.0, 1.1], 1.0: [1.2, 1.3], 0.3: [0.9, 0.95]}, "laplace": {}}
+    save(bound_curves({"sigma": lines, "": {"": {-1: [2.0]}}}, 0.8), tmp_path / "p.png")
     assert _pixels(tmp_path / "p.png").std() > 0.01
+    save(bound_curves({"sigma": lines}, None, {"sigma": 0.9}), tmp_path / "wide.png")
+    assert _pixels(tmp_path / "wide.png").std() > 0.01

@@ -24,6 +24,7 @@ from smoothctl.cli import (
     sample,
     score,
     sigma_heuristic,
+    sweep,
 )
 from smoothctl.cli.endings import Stopped, by_first, by_one, fail, raised_signals
 from smoothctl.cli.options import program
@@ -48,6 +49,7 @@ app.command("fit-prior", rich_help_panel=METHOD)(fit.verb("prior", fit.Prior))
 app.command("fit-denoiser", rich_help_panel=METHOD)(fit.verb("denoiser", fit.Denoiser))
 app.command("fit-joint", rich_help_panel=METHOD)(fit.verb("joint", fit.Joint))
 app.command("fit-baseline", rich_help_panel=METHOD)(fit.verb("baseline", fit.Baseline))
+app.command("sweep", rich_help_panel=METHOD)(by_one(sweep.command))
 app.command("sample", rich_help_panel=METHOD)(sample.command)
 app.command("denoise", rich_help_panel=METHOD)(by_first(denoise.command))
 app.command("inpaint", rich_help_panel=METHOD)(by_first(inpaint.command))

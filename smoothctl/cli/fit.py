@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smoothctl.runs.run import Run
     from smoothctl.training.settings import FitPlan
 
-__all__ = ["Baseline", "Denoiser", "Joint", "Prior", "verb"]
+__all__ = ["Baseline", "Denoiser", "Joint", "Prior", "Smoothed", "chosen_settings", "verb"]
 
 _TABLES = ("data", "options", "training")
 _DESCRIBED = ("data_sha256", "event_shape", "levels")
@@ -49,7 +49,7 @@ class _Smoothing:
 
 
 @dataclass(frozen=True)
-class _Fit:
+class _How:
     assignments: options.Set = None
     config: options.ConfigFile = None
     steps: options.Steps = None
@@ -61,6 +61,10 @@ class _Fit:
     precision: options.FitPrecision = None
     device: options.Device = "auto"
     init_from: options.InitFrom = None
+
+
+@dataclass(frozen=True)
+class _Output:
     out: options.Out = None
     overwrite: options.Overwrite = False
     quiet: options.Quiet = False
@@ -68,12 +72,17 @@ class _Fit:
 
 
 @dataclass(frozen=True)
-class Baseline(_Fit, _Model):
+class Baseline(_Output, _How, _Model):
     """Fit a plain density to unsmoothed data, to compare the method with."""
 
 
 @dataclass(frozen=True)
-class Prior(_Fit, _Smoothing, _Model):
+class Smoothed(_How, _Smoothing, _Model):
+    """What every stage but the baseline is told."""
+
+
+@dataclass(frozen=True)
+class Prior(_Output, Smoothed):
     """Fit the prior p(x̃) to smoothed data: the first step.
 
     Without options: MADE on the embedded rings data, smoothed by a Gaussian of sigma 0.3. For
@@ -116,7 +125,10 @@ def verb(stage: "StageName", kind: type[Options]) -> Callable[..., None]:
 
 def _fit(stage: "StageName", chosen: Options) -> None:
     notes = Notes(chosen.quiet)
-    settings = _settings(stage, chosen)
+    settings = chosen_settings(stage, chosen)
+    settings |= {"overwrite": chosen.overwrite}
+    if chosen.out is not None:
+        settings |= {"out": chosen.out}
     if stage == "denoiser" and "out" not in settings:
         settings["out"] = _newest_prior(notes)
     from smoothctl.training import fit
@@ -126,8 +138,12 @@ def _fit(stage: "StageName", chosen: Options) -> None:
         print_result(plan, chosen.as_json, notes)
 
 
-def _settings(stage: "StageName", chosen: Options) -> dict[str, Any]:
-    """Returns the settings of `training.fit`: defaults < file < flags and --set.
+def chosen_settings(stage: "StageName", chosen: Baseline | Smoothed) -> dict[str, Any]:
+    """Returns the settings of `training.fit` but the folder: defaults < file < flags and --set.
+
+    Args:
+        stage: that a configuration file must be of.
+        chosen: on the command line.
 
     Raises:
         UsageError: an unknown key in the file, a setting that is given twice, or one without '='.
@@ -147,7 +163,6 @@ def _settings(stage: "StageName", chosen: Options) -> dict[str, Any]:
         **settings,
         "sources": {".".join(filter(None, key)): source for key, source in sources.items()},
         "device": chosen.device,
-        "overwrite": chosen.overwrite,
     }
 
 
@@ -170,7 +185,7 @@ def _of_file(stage: "StageName", config: Path | None) -> dict[tuple[str, str], A
     return values | {(table, k): v for table in _TABLES for k, v in file.get(table, {}).items()}
 
 
-def _of_flags(chosen: Options) -> dict[tuple[str, str], Any]:
+def _of_flags(chosen: Baseline | Smoothed) -> dict[tuple[str, str], Any]:
     """Returns (table, key) -> value of what was typed."""
     typed: dict[tuple[str, str], Any] = {}
     for key, value in _flags(chosen):
@@ -181,11 +196,11 @@ def _of_flags(chosen: Options) -> dict[tuple[str, str], Any]:
     return typed
 
 
-def _flags(chosen: Options) -> Iterator[tuple[tuple[str, str], Any]]:
-    for key in ("dataset", "preset", "seed", "precision", "init_from", "out"):
+def _flags(chosen: Baseline | Smoothed) -> Iterator[tuple[tuple[str, str], Any]]:
+    for key in ("dataset", "preset", "seed", "precision", "init_from"):
         yield ("", key), getattr(chosen, key)
     yield ("", "architecture"), chosen.arch
-    if isinstance(chosen, Prior):
+    if isinstance(chosen, Smoothed):
         yield ("", "kernel"), chosen.kernel
         yield ("", "sigma"), chosen.sigma
     for key in ("steps", "batch_size", "learning_rate", "on_nan"):

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Frame",
+    "bound_curves",
     "columns",
     "comparison",
     "curves",
@@ -36,7 +38,6 @@ __all__ = [
     "panels",
     "save",
     "save_samples_picture",
-    "sigma_curves",
     "svg",
 ]
 
@@ -304,29 +305,47 @@ def save_samples_picture(
     return path
 
 
-def sigma_curves(
-    sigmas: Sequence[float], curves: Mapping[str, Sequence[Sequence[float]]], truth: float
+def bound_curves(
+    axes: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]],
+    truth: float | None,
+    shares: Mapping[str, float] | None = None,
+    unit: str = "nats",
 ) -> "Figure":
-    """Draws the bound over σ, one line a kernel with its spread over seeds.
+    """Draws the bound over settings, one line each of what else differs, with its spread.
 
     Args:
-        sigmas: the standard deviations.
-        curves: kernel -> for each σ, −bound in nats of every seed.
-        truth: the true entropy in nats.
+        axes: setting -> line -> value of the setting -> −bound of each trial.
+        truth: the true entropy, in the same unit; None: it is not known.
+        shares: how much of the bound's spread each setting explains; as bars.
+        unit: of the bound.
     """
-    figure = _figure(figsize=(5.5, 3.6), layout="constrained")
-    axis = figure.subplots()
-    for (kernel, values), marker in zip(curves.items(), "os^v", strict=False):
-        bounds = -np.asarray(values)
-        middle = bounds.mean(axis=1)
-        spread = np.abs(np.stack([bounds.min(axis=1), bounds.max(axis=1)]) - middle)
-        axis.errorbar(sigmas, middle, yerr=spread, marker=marker, capsize=2, label=kernel)
-    axis.axhline(-truth, color=_TRUTH, linewidth=1, linestyle="--", label="−true entropy")
-    axis.set_xscale("log")
-    axis.set_xlabel("σ of the smoothing")
-    axis.set_ylabel("bound on log p(x), nats")
-    axis.legend(fontsize=8, frameon=False)
+    number = len(axes) + bool(shares)
+    figure = _figure(figsize=(1 + 4.5 * number, 3.6), layout="constrained")
+    panels = figure.subplots(1, number, squeeze=False)[0]
+    for axis, (setting, lines) in zip(panels, axes.items(), strict=False):
+        for (line, values), marker in zip(lines.items(), cycle("os^vDP")):
+            _line(axis, dict(sorted(values.items())), line, marker)
+        if truth is not None:
+            axis.axhline(-truth, color=_TRUTH, linewidth=1, linestyle="--", label="−true entropy")
+        if min(value for values in lines.values() for value in values) > 0:
+            axis.set_xscale("log")
+        axis.set_xlabel(setting)
+        axis.set_ylabel(f"bound on log p(x), {unit}")
+        if any(lines) or truth is not None:
+            axis.legend(fontsize=8, frameon=False)
+    if shares:
+        panels[-1].barh(list(shares), list(shares.values()), color=_INK)
+        panels[-1].invert_yaxis()
+        panels[-1].set_xlabel("share of the bound's spread")
     return figure
+
+
+def _line(axis: "Axes", values: Mapping[float, Sequence[float]], label: str, marker: str) -> None:
+    """Draws −value by setting: the mean, and the least and the greatest as bars."""
+    middle = np.array([-np.mean(each) for each in values.values()])
+    ends = np.array([[-max(each), -min(each)] for each in values.values()]).T
+    bars = np.abs(ends - middle)
+    axis.errorbar(list(values), middle, yerr=bars, marker=marker, capsize=2, label=label or None)
 
 
 def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray:

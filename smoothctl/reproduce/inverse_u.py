@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from smoothctl.datasets import open_dataset
-from smoothctl.reporting.figures import save, sigma_curves
+from smoothctl.reporting.figures import bound_curves, save
 from smoothctl.reproduce.base import (
     Budget,
     Claim,
@@ -59,7 +59,8 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
     claims = [*(_inverse_u(kernel, figures[kernel]) for kernel in _KERNELS), _ranking(figures)]
     truth = open_dataset(_DATASET).true_entropy()
     picture = folder / "inverse-u.png"
-    save(sigma_curves(_SIGMAS, {k: list(f.values()) for k, f in figures.items()}, truth), picture)
+    lines = {k: dict(zip(_SIGMAS, f.values(), strict=True)) for k, f in figures.items()}
+    save(bound_curves({"σ of the smoothing": lines}, truth), picture)
     entropy = {"true entropy, nats": truth}
     return Result("inverse-u", list(seeds), entropy, rows, claims, [str(picture)])
 

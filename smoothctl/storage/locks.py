@@ -14,11 +14,15 @@ from filelock import BaseFileLock, FileLock, Timeout
 from smoothctl.errors import RunError
 from smoothctl.storage.files import cannot_write, make_folder, parse_json, read_text
 
-__all__ = ["Lock", "hold"]
+__all__ = ["InUse", "Lock", "hold"]
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _ATTEMPTS = 100
 _LARGEST = 4096
+
+
+class InUse(RunError):
+    """Somebody else holds a lock."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,15 @@ def hold(
         wait: until the holder is done, instead of an error.
 
     Raises:
-        RunError: another process holds it, or the folder cannot be written.
+        InUse: another process holds it.
+        RunError: the folder cannot be written.
     """
     new_folder = not path.parent.is_dir()
     system = FileLock(path, blocking=wait, fallback_to_soft=False)
     try:
         supported = _acquire(system)
     except Timeout as error:
-        raise RunError(
+        raise InUse(
             f"{what} is in use by {_holder(path) or 'another process'}: wait for it, stop it, or "
             "choose another `out`."
         ) from error
