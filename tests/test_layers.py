@@ -23,8 +23,9 @@ LAYERS = [
     {"sampling"},
     {"evaluation"},
     {"reporting"},
+    {"sharing"},
     {"reproduce"},
-    {"cli", "__main__"},
+    {"cli", "api", "__main__"},
     {"testing"},
 ]
 """The rooms of the house, the lowest first."""

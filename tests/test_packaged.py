@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from smoothctl.errors import RunError, SmoothctlError
-from smoothctl.runs.packaged import is_packaged, pack
+from smoothctl.runs.packaged import is_packaged
+from smoothctl.runs.packed import pack_stage
 from smoothctl.runs.run import Run, load_run, newest_run
 from smoothctl.storage.weights import read_weights, write_weights
 from tests.packages import write_package
@@ -29,7 +30,7 @@ def model(path: Path, trained_run: Run, in_tmp: Path, monkeypatch) -> Path:
     write_package(path, "tiny-zoo", {"tinyzoo/__init__.py": MODULE}, points)
     folder = path / "tinyzoo/models/tiny"
     for stage in trained_run.stages():
-        pack(trained_run.stage(stage).weights_file(), folder / stage, "two-moons")
+        pack_stage(trained_run.stage(stage).weights_file(), folder / stage, "two-moons", half=True)
     (folder / "README.md").write_text("# tiny", encoding="utf-8")
     return folder
 
@@ -156,4 +157,4 @@ def test_weights_that_halves_cannot_hold(trained_run: Run, tmp_path: Path) -> No
     file = tmp_path / "model.safetensors"
     write_weights(file, {**tensors, name: tensors[name] + 1e6}, metadata)
     with pytest.raises(RunError, match="too large for half precision"):
-        pack(file, tmp_path / "packed", "two-moons")
+        pack_stage(file, tmp_path / "packed", half=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from smoothctl.datasets.pictures import to_uint8
-from smoothctl.runs.packaged import pack
+from smoothctl.runs.packed import pack_stage
 from smoothctl.runs.run import load_run
 from smoothctl.sampling.draw import draw_all
 
@@ -31,7 +31,7 @@ def main() -> None:
     run = load_run(given.run, given.weights)
     for stage in run.stages():
         weights = run.stage(stage).weights_file(given.weights)
-        pack(weights, _MODELS / given.name / stage, given.dataset)
+        pack_stage(weights, _MODELS / given.name / stage, given.dataset, half=True)
     drawn = draw_all(run, ["two-step"], _EXAMPLES, seed=0)["two-step"]
     np.savez_compressed(_MODELS / given.name / "examples.npz", samples=to_uint8(drawn.samples))
 

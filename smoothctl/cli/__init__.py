@@ -23,6 +23,7 @@ from smoothctl.cli import (
     runs,
     sample,
     score,
+    share,
     sigma_heuristic,
     sweep,
 )
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 app.callback()(program)
 
-METHOD, FIGURES, DATA = "The method", "Figures", "What there is"
+METHOD, FIGURES, SHARE, DATA = "The method", "Figures", "To and from others", "What there is"
 app.command("quickstart", rich_help_panel="Start here")(by_one(quickstart.command))
 app.command("fit-prior", rich_help_panel=METHOD)(fit.verb("prior", fit.Prior))
 app.command("fit-denoiser", rich_help_panel=METHOD)(fit.verb("denoiser", fit.Denoiser))
@@ -59,6 +60,9 @@ app.command("neighbours", rich_help_panel=FIGURES)(by_first(neighbours.command))
 app.command("compare", rich_help_panel=FIGURES)(by_first(compare.command))
 app.command("report", rich_help_panel=FIGURES)(by_first(report.command))
 app.command("reproduce", rich_help_panel=FIGURES)(by_one(reproduce.command))
+app.command("pack", rich_help_panel=SHARE)(by_first(share.pack))
+app.command("push", rich_help_panel=SHARE)(by_first(share.push))
+app.command("pull", rich_help_panel=SHARE)(by_first(share.pull))
 app.add_typer(runs.verbs, name="runs", rich_help_panel=DATA)
 for group in registries.GROUPS:
     own = datasets.show if group is registries.DATASETS else None

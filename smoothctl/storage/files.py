@@ -31,6 +31,7 @@ __all__ = [
     "remove",
     "remove_leftovers",
     "said_without_folders",
+    "sha256_of",
     "sync",
     "verify_manifest",
     "without_folders",
@@ -249,7 +250,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         make_folder(beside)
         yield beside
-        hashes = {file.name: _sha256(file) for file in sorted(beside.iterdir())}
+        hashes = {file.name: sha256_of(file) for file in sorted(beside.iterdir())}
         write_json(beside / MANIFEST, {"format": 1, "sha256": hashes})
         _sync(beside)
         with suppress(FileNotFoundError):
@@ -306,7 +307,7 @@ def verify_manifest(folder: Path, *required: str) -> None:
             raise RunError(f"{folder} is incomplete: it has no file {name!r:.80} of its manifest.")
         path = check_inside(folder / name, folder.parent)
         try:
-            digest = _sha256(path)
+            digest = sha256_of(path)
         except OSError as error:
             raise RunError(f"{path} cannot be read: {error.strerror}.") from error
         if digest != value:
@@ -360,7 +361,8 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"Cannot write {path}: {error.strerror or error}.")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
