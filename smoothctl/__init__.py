@@ -5,24 +5,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from smoothctl import architectures, datasets, kernels
+    from smoothctl.api import Run, evaluate, fit, load
     from smoothctl.runs.run import load_run
     from smoothctl.smoothing.two_step import TwoStep
     from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 
 __version__ = "0.1.0"
 __all__ = [
+    "Run",
     "TwoStep",
     "architectures",
     "datasets",
+    "evaluate",
+    "fit",
     "fit_baseline",
     "fit_denoiser",
     "fit_joint",
     "fit_prior",
     "kernels",
+    "load",
     "load_run",
 ]
 
 _HOMES = {
+    **dict.fromkeys(("Run", "evaluate", "fit", "load"), "smoothctl.api"),
     "TwoStep": "smoothctl.smoothing.two_step",
     "fit_baseline": "smoothctl.training.fit",
     "fit_denoiser": "smoothctl.training.fit",

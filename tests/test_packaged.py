@@ -125,7 +125,7 @@ def test_what_a_killed_copy_left_is_no_run(model: Path, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "rename", killed)
-    monkeypatch.setattr("smoothctl.runs.packaged.remove", lambda _: None)
+    monkeypatch.setattr("smoothctl.runs.packed.remove", lambda _: None)
     with pytest.raises(KeyboardInterrupt):
         load_run("tiny-moons")
     assert list(Path("runs").glob(".tiny-moons.*/prior/model.safetensors"))

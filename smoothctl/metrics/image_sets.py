@@ -22,7 +22,7 @@ from smoothctl.errors import DataError, UsageError, near_misses
 from smoothctl.rng import generator
 from smoothctl.smoothing.batching import spans
 
-__all__ = ["SPLITS", "ImageSet", "of_tensor", "of_view", "open_images"]
+__all__ = ["SPLITS", "ImageSet", "of_array", "of_tensor", "of_view", "open_images"]
 
 SPLITS = ("train", "validation", "test")
 _BLOCK = 1024
@@ -160,7 +160,7 @@ def open_images(
     if file is not None and split is not None:
         raise UsageError(f"{name_or_path} has no split '{split}': it is one set of images.")
     if file is not None:
-        image_set = _from_array(name_or_path, read_array(file, [array]))
+        image_set = of_array(name_or_path, read_array(file, [array]))
     elif datasets.is_local(name_or_path):
         image_set = _local(name_or_path, split, options, note)
     else:
@@ -203,8 +203,12 @@ def _array_of(text: str) -> tuple[Path | None, str]:
     return (None if holds_images(path) and not holds_numbers(path) else path), "samples"
 
 
-def _from_array(name: str, array: np.ndarray) -> ImageSet:
-    """Returns the images of an array: bytes or floats, in any of the layouts that people use."""
+def of_array(name: str, array: np.ndarray) -> ImageSet:
+    """Returns the images of an array: bytes or floats, in any of the layouts that people use.
+
+    Raises:
+        DataError: they are no images, or not finite.
+    """
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 5:  # several draws for each of several images

@@ -103,7 +103,8 @@ def copy_packed(model: "Path | ZipPath", path: Path) -> None:
                 verify_manifest(half / stage, _CONFIG, _WEIGHTS)
             except RunError as error:
                 raise RunError(str(error).replace(str(half), str(model).rstrip("/"))) from error
-        for name in (CARD, EXAMPLES, PICTURE, "scores.json"):
+        _copy(model / CARD, half / CARD)
+        for name in (EXAMPLES, PICTURE, "scores.json"):
             if (model / name).is_file():
                 _copy(model / name, half / name)
         half.rename(path)
