@@ -42,7 +42,7 @@ def test_examples_run(page: Path, cli: CommandLine, capsys) -> None:
         pytest.skip("usage lines, not examples")
     for kind, code in _examples(page):
         if kind == "python":
-            code = code.replace('"steps": 300', '"steps": 4')
+            code = code.replace('"steps": 300', '"steps": 4, "validation_limit": 64')
             exec(compile(code, page.name, "exec"), {"__name__": "example"})
             continue
         for line in code.splitlines():
