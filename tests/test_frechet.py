@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from smoothctl.datasets import open_dataset
 from smoothctl.errors import DataError, NotAvailable
 from smoothctl.metrics.classifier import fit_classifier
-from smoothctl.metrics.frechet import frechet_between, frechet_distance
+from smoothctl.metrics.frechet import frechet_between, frechet_distance, frechet_error
 from smoothctl.metrics.moments import Moments
 from smoothctl.rng import generator
 
@@ -29,6 +29,25 @@ def by_matrix_root(x: torch.Tensor, y: torch.Tensor) -> float:
     root = scipy.linalg.sqrtm(a @ b).real
     shift = float((x.mean(0) - y.mean(0)).square().sum())
     return shift + float(a.trace() + b.trace() - 2 * root.trace())
+
+
+@pytest.mark.parametrize(("n", "d"), [(100, 4), (400, 12)])
+def test_the_error_is_the_spread_over_fresh_samples(n: int, d: int) -> None:
+    """And that of a bootstrap, of distributions that differ in mean, scale and shape."""
+    reference = Moments.of(normals(5000, d, "reference"))
+    mix = torch.eye(d, dtype=torch.float64) + 0.3 * normals(d, d, "mix") / d**0.5
+    sets = [normals(n, d, f"set {k}").tanh() @ mix + 0.5 for k in range(300)]
+    distances = torch.tensor([frechet_between(Moments.of(x), reference) for x in sets])
+    errors = [frechet_error(x, Moments.of(x), reference) or 0.0 for x in sets[:30]]
+    assert np.median(errors) == pytest.approx(float(distances.std()), rel=0.3)
+    again = [sets[0][torch.randint(n, (n,), generator=generator(k))] for k in range(300)]
+    spread = torch.tensor([frechet_between(Moments.of(x), reference) for x in again]).std()
+    assert errors[0] == pytest.approx(float(spread), rel=0.3)
+
+
+def test_too_few_samples_have_no_error() -> None:
+    x = normals(15, 8, "x")
+    assert frechet_error(x, Moments.of(x), Moments.of(normals(50, 8, "y"))) is None
 
 
 def test_equals_the_formula_with_a_matrix_square_root() -> None:

@@ -14,7 +14,7 @@ from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.metrics import features as registry
 from smoothctl.metrics.extraction import MOST_KEPT, SPLITS, Statistics, cached, extract
 from smoothctl.metrics.features import Features, Request
-from smoothctl.metrics.frechet import frechet_between
+from smoothctl.metrics.frechet import frechet_between, frechet_error
 from smoothctl.metrics.image_sets import ImageSet
 from smoothctl.metrics.kernel_distance import kernel_distance
 from smoothctl.metrics.manifold import manifold_scores
@@ -51,6 +51,7 @@ class QualityRow:
         count: how many images.
         sha256: of their pixels.
         frechet_distance: of the features (FID where they are Inception's); lower is better.
+        frechet_distance_error: its standard error over samples, as a bootstrap gives it.
         kernel_distance: squared MMD of the features (KID where they are Inception's).
         kernel_distance_error: its standard error over subsets.
         inception_score: exp of the mean KL of class probabilities; higher is better.
@@ -69,6 +70,7 @@ class QualityRow:
     count: int
     sha256: str
     frechet_distance: float
+    frechet_distance_error: float | None
     kernel_distance: float
     kernel_distance_error: float
     inception_score: float | None
@@ -236,6 +238,7 @@ def _row(
         count=len(images),
         sha256=images.sha256,
         frechet_distance=frechet_between(mine.moments, about.moments),
+        frechet_distance_error=frechet_error(mine.features, mine.moments, about.moments),
         kernel_distance=kernel.value,
         kernel_distance_error=kernel.standard_error,
         inception_score=mine.score and mine.score.value,

@@ -7,7 +7,10 @@ from smoothctl.errors import DataError
 from smoothctl.metrics.moments import Moments
 from smoothctl.metrics.two_sample import check_pair
 
-__all__ = ["frechet_between", "frechet_distance"]
+__all__ = ["frechet_between", "frechet_distance", "frechet_error"]
+
+_LEAST = 1e-12
+"""Of the largest eigenvalue: what is below is rounding."""
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -62,6 +65,35 @@ def frechet_between(a: Moments, b: Moments) -> float:
     return _assemble(
         a.mean - b.mean, first.trace() + second.trace(), eigenvalues.clamp(min=0).sqrt().sum()
     )
+
+
+def frechet_error(samples: Tensor, a: Moments, b: Moments) -> float | None:
+    r"""Returns the standard error of `frechet_between` for how the samples happened to be drawn.
+
+    By the delta method, which is what a bootstrap over samples comes to without drawing any: the
+    distance changes with a sample x = μ_a + z by h(x)/n, with δ = μ_a − μ_b, R Rᵀ = Σ_b and
+
+    h(x) = 2 δᵀz + zᵀz − zᵀ R (Rᵀ Σ_a R)^{−½} Rᵀ z  up to a constant,
+
+    so that its error is the deviation of h over √n. It says nothing of the bias.
+
+    Args:
+        samples: features of the samples, or of some at random, (m, d).
+        a: moments of all samples.
+        b: moments of the reference, which counts as known.
+
+    Returns:
+        None where there are fewer than two samples for each feature: too few to tell.
+    """
+    if a.count < 2 * a.width or len(samples) < 2:
+        return None
+    z, shift = samples.double() - a.mean, a.mean - b.mean
+    root = _root(b.covariance, b.count - 1)
+    values, vectors = torch.linalg.eigh(root.T @ a.covariance @ root)
+    kept = values > values.max() * _LEAST
+    scaled = vectors[:, kept] / values[kept].sqrt().sqrt()
+    change = 2 * z @ shift + z.square().sum(1) - (z @ root @ scaled).square().sum(1)
+    return float(change.std() / a.count**0.5)
 
 
 def _root(covariance: Tensor, rank: int) -> Tensor:
