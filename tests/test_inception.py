@@ -17,6 +17,7 @@ from smoothctl.metrics.features import Request
 from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.metrics.image_sets import ImageSet, open_images
 from smoothctl.metrics.inception import Inception
+from smoothctl.metrics.resizing import Resize
 from smoothctl.rng import generator
 
 NAME = "inception-2015-12-05.pt"
@@ -119,7 +120,7 @@ def images(n: int, channels: int, key: str) -> Tensor:
 
 
 def resized(images: Tensor) -> Tensor:
-    return inception._resized(images, inception._resizer())
+    return Resize(299)(images)
 
 
 def folder(path: Path, n: int, channels: int, key: str) -> Path:

@@ -298,9 +298,9 @@ FeatureWeights = Annotated[
     Path | None,
     _images(
         "--feature-weights",
-        metavar="FILE",
-        help="The extractor's weights.",
-        show_default="$SMOOTHCTL_INCEPTION, else the user's cache",
+        metavar="PATH",
+        help="The extractor's weights: a file of inception, a folder of dinov2.",
+        show_default="$SMOOTHCTL_INCEPTION or _DINOV2, else the user's cache",
     ),
 ]
 FeatureSha256 = Annotated[

@@ -6,15 +6,13 @@ import os
 import re
 import socket
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +20,7 @@ from torch.hub import download_url_to_file
 
 from smoothctl.errors import DataError, NotAvailable, UsageError
 from smoothctl.metrics.features import Extracted, Features, Request
+from smoothctl.metrics.resizing import Resize
 from smoothctl.storage.cache import cache_folder
 
 __all__ = ["SHA256", "Inception"]
@@ -72,7 +71,7 @@ class Inception(Features):
         channels = request.reference.shape[0]
         if channels not in (1, 3):
             raise NotAvailable(f"Inception takes images of 1 or 3 channels, not {channels}.")
-        self._resize = _resizer()
+        self._resize = Resize(_SIDE)
         expected = _expected(request.sha256)
         file = _find(request)
         content = _read(file)
@@ -94,7 +93,7 @@ class Inception(Features):
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Extracted:
         """Returns features and probabilities: uint8 (n, C, H, W) -> (n, 2048), (n, 1008)."""
-        x = _resized(images, self._resize).to(self._device)
+        x = self._resize(images).to(self._device)
         features = _features(self._network, x)
         if self._head is None:
             probabilities = self._network(x, no_output_bias=True)
@@ -107,31 +106,6 @@ def _features(network: Any, x: Tensor) -> Tensor:
     """The steps of clean-fid's `InceptionV3W`, for any width: (n, 3, 299, 299) -> (n, d)."""
     features: Tensor = network.layers.forward((x - 128) / 128)
     return features.reshape(len(x), -1)
-
-
-def _resizer() -> Callable[[np.ndarray], np.ndarray]:
-    """Returns clean-fid's way of resizing: bytes (H, W, 3) -> floats (299, 299, 3).
-
-    Raises:
-        NotAvailable: it is not installed.
-    """
-    try:
-        from cleanfid.resize import build_resizer
-    except ImportError as error:
-        raise NotAvailable(
-            f"Inception needs clean-fid ({error}): run pip install clean-fid."
-        ) from error
-    resize: Callable[[np.ndarray], np.ndarray] = build_resizer("clean")
-    return resize
-
-
-def _resized(images: Tensor, resize: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-    """Returns resized images: uint8 (n, C, H, W) -> (n, 3, 299, 299)."""
-    pixels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    threads = max(1, torch.get_num_threads())
-    with _without_warning("'mode' parameter"), ThreadPoolExecutor(threads) as pool:
-        resized = np.stack(list(pool.map(resize, pixels)))
-    return torch.from_numpy(resized).permute(0, 3, 1, 2).contiguous()
 
 
 def _loaded(content: bytes, file: Path, device: str) -> tuple[Any, Tensor | None]:
