@@ -17,6 +17,9 @@ PLUGINS = sorted(file.parent for file in ROOT.glob("plugins/*/pyproject.toml"))
 TARGET = ROOT / ".nox" / "plugins"
 """Where the plugins are installed, so that nothing changes in the developer's environment."""
 
+DISTRIBUTIONS = ROOT / ".nox" / "dist"
+"""Where wheel and sdist are built."""
+
 SHARED = ["-n", "auto", "--dist", "loadfile"]
 """A process a core, which takes whole files."""
 
@@ -107,6 +110,24 @@ def reproduce(session: nox.Session) -> None:
     slow = ["-m", "slow", "--timeout", "7200"]
     _python(session, "pytest", "tests", *slow, *session.posargs)
     _test_plugins(session, *slow)
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """Runs every notebook from its first cell to its last; minutes."""
+    _python(session, "tools.notebooks", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Builds and checks wheel and sdist, and takes a newcomer through the wheel's first hour."""
+    shutil.rmtree(DISTRIBUTIONS, ignore_errors=True)
+    _python(session, "uv", "lock", "--check")
+    _python(session, "build", "--outdir", str(DISTRIBUTIONS))
+    built = sorted(map(str, DISTRIBUTIONS.iterdir()))
+    _python(session, "twine", "check", "--strict", *built)
+    (wheel,) = DISTRIBUTIONS.glob("*.whl")
+    _python(session, "tests.newcomer", str(wheel), *session.posargs)
 
 
 @nox.session
