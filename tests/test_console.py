@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,7 +16,7 @@ from smoothctl.runs.config import Unit
 from smoothctl.training.reporter import Plan
 
 BITS = Unit("bits/dim", 1 / (64 * math.log(2)))
-PLAN = Plan("denoiser (pixelcnnpp)", 1_163_262, 55_000, 8, 0, 4_000, BITS)
+PLAN = Plan("denoiser (pixelcnnpp)", 1_163_262, 55_000, 8, 0, 4_000, BITS, Path("run/denoiser"))
 BIT = 64 * math.log(2)
 
 
@@ -83,7 +84,7 @@ def test_a_short_fit_says_little(clock: Clock) -> None:
 
 def test_a_fit_that_was_stopped_counts_from_there(clock: Clock) -> None:
     found, text = notes(terminal=False)
-    found.start(Plan(*list(vars(PLAN).values())[:4], 3_900, 4_000, BITS))
+    found.start(Plan(*list(vars(PLAN).values())[:4], 3_900, 4_000, BITS, PLAN.folder))
     for step in (3_901, 3_902, 3_903):
         clock.now += 2
         found.advance(step, BIT)

@@ -25,6 +25,8 @@ from smoothctl.reporting.flags import with_flags
 from smoothctl.reporting.tables import duration, say
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from smoothctl.evaluation.scores import ProgressFor
     from smoothctl.training.reporter import Plan
 
@@ -121,6 +123,9 @@ class Notes:
         if self._progress is None and now - self._said > (_FIRST if last else _OFTEN):
             self._said = now
             self.note(f"{self._where(step)}: {shown}.")
+
+    def previewed(self, step: int, samples: "Tensor") -> None:
+        """Says nothing: they are in the stage's folder."""
 
     def _where(self, step: int) -> str:
         return f"Step {step:,} of {self._plan.steps:,}"

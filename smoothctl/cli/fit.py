@@ -61,10 +61,12 @@ class _How:
     precision: options.FitPrecision = None
     device: options.Device = "auto"
     init_from: options.InitFrom = None
+    preview: options.Preview = None
 
 
 @dataclass(frozen=True)
 class _Output:
+    track: options.Track = None
     out: options.Out = None
     overwrite: options.Overwrite = False
     quiet: options.Quiet = False
@@ -132,8 +134,11 @@ def _fit(stage: "StageName", chosen: Options) -> None:
     if stage == "denoiser" and "out" not in settings:
         settings["out"] = _newest_prior(notes)
     from smoothctl.training import fit
+    from smoothctl.training.tracking import Tracked, check_trackers
 
-    plan = fit.fit_stage(stage, fit.FitSettings(**settings), notes)
+    check_trackers(chosen.track or [])
+    reporter = Tracked(notes, chosen.track) if chosen.track and is_first() else notes
+    plan = fit.fit_stage(stage, fit.FitSettings(**settings), reporter)
     if is_first():
         print_result(plan, chosen.as_json, notes)
 
@@ -163,6 +168,7 @@ def chosen_settings(stage: "StageName", chosen: Baseline | Smoothed) -> dict[str
         **settings,
         "sources": {".".join(filter(None, key)): source for key, source in sources.items()},
         "device": chosen.device,
+        "preview": chosen.preview or 0,
     }
 
 

@@ -151,6 +151,26 @@ InitFrom = Annotated[
     ),
 ]
 
+Preview = Annotated[
+    int | None,
+    _how(
+        "--preview",
+        min=1,
+        metavar="STEPS",
+        help="Draw a few samples, of the same noise, every so many steps; the report shows how "
+        "they change.",
+    ),
+]
+Track = Annotated[
+    list[str] | None,
+    _output(
+        "--track",
+        metavar="NAME",
+        help="Tell losses, validations and --preview's images to a tracker that Accelerate knows: "
+        "tensorboard (pip install 'smoothctl[track]'), trackio, wandb, mlflow … Repeat it for "
+        "more.",
+    ),
+]
 Out = Annotated[Path | None, _output("--out", help="Run folder.", show_default="runs/DATASET-ARCH")]
 DenoiserOut = Annotated[
     Path | None,

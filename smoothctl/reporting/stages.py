@@ -7,13 +7,14 @@ from typing import Any
 
 from smoothctl.errors import NotAvailable, SmoothctlError
 from smoothctl.metrics.gain import gain_note
-from smoothctl.reporting.figures import curves, svg
+from smoothctl.reporting.figures import comparison, curves, svg
 from smoothctl.reporting.tables import MISSING, Table, duration, is_number, left, right
 from smoothctl.runs.commands import fit_command, shell
 from smoothctl.runs.config import StageConfig, StageName, Unit, to_toml
 from smoothctl.runs.models import loss_unit
 from smoothctl.runs.run import Run, Stage
 from smoothctl.storage.files import without_folders
+from smoothctl.training.preview import previews
 
 __all__ = ["StageView", "stage_views", "stages_table"]
 
@@ -32,6 +33,7 @@ class StageView:
         cells: its row in the table of stages.
         hint: what to do about a denoiser that hardly uses x̃.
         curves: its losses over steps as SVG.
+        previews: samples that were drawn on the way, as SVG; '' without any.
         settings: key, value and source of each line of its config.toml.
         toml: that file, as the weights say.
         command: fits it.
@@ -44,6 +46,7 @@ class StageView:
     cells: list[str]
     hint: str
     curves: str
+    previews: str
     settings: list[tuple[str, str, str]]
     toml: str
     command: str
@@ -123,6 +126,7 @@ def _stage(
         ],
         hint=_hint(config, log),
         curves=_curves(name, log, unit, missing),
+        previews=_previews(run, name, missing),
         settings=_settings(text),
         toml=text,
         command=shell(fit_command(config, without_folders(str(run.path)), configs.get("prior"))),
@@ -166,6 +170,26 @@ def _curves(name: str, log: Sequence[Mapping[str, Any]], unit: Unit, missing: li
         return svg(curves(shown, loss), f"{loss} over step of the {name}: {ends}.")
     except NotAvailable as error:
         missing.append(f"The {name} has no curves: {error}")
+        return ""
+
+
+def _previews(run: Run, name: StageName, missing: list[str]) -> str:
+    """Returns the samples that a stage's fit drew on the way; '' where there are none."""
+    try:
+        kept = previews(run.stage(name))
+        if not kept:
+            return ""
+        images = next(iter(kept.values())).ndim == 4
+        figure = comparison(
+            {f"step {step:,}": samples for step, samples in kept.items()},
+            None if images else run.dataset(),
+        )
+        if figure is None:
+            return ""
+        steps = ", ".join(f"{step:,}" for step in kept)
+        return svg(figure, f"Samples of the {name} from the same noise after steps {steps}.")
+    except SmoothctlError as error:
+        missing.append(f"The {name} has no strip of samples: {error}")
         return ""
 
 

@@ -71,6 +71,11 @@ class Stage:
         """The folder of checkpoints."""
         return self._inner("checkpoints")
 
+    @property
+    def previews(self) -> Path:
+        """The folder of samples that were drawn while it was fitted."""
+        return self._inner("previews")
+
     def weights_file(self, weights: Weights = "last") -> Path:
         """The final (averaged) weights, or those of the best validation."""
         return self._inner("model.safetensors" if weights == "last" else "best.safetensors")

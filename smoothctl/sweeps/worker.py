@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from smoothctl import architectures
 from smoothctl.errors import DataError, Interrupted, RunError, SmoothctlError, UsageError
@@ -19,6 +19,9 @@ from smoothctl.sweeps.trials import Fit, Trial, add_trial, deciding, trials_in
 from smoothctl.training.fit import FitSettings, fit_stage
 from smoothctl.training.reporter import Plan, Reporter
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["Sweep", "check", "placed", "settings_of", "work"]
 
 _ENOUGH = 5
@@ -28,10 +31,10 @@ _FIT = {"architecture", "kernel", "sigma", "standardise", "preset", "seed", "pre
 _TRAINING = {"steps", "batch_size", "learning_rate", "on_nan"}
 """Settings that are none of the architecture's: those of `FitSettings`, and of its training."""
 
-_SHARED = ("dataset", "seed", "precision", "device", "training", "sources")
+_SHARED = ("dataset", "seed", "precision", "device", "training", "preview", "sources")
 """What a denoiser takes of the settings of all trials; the rest is its prior's."""
 
-_UNTOLD = {"out", "sources", "described", "device", "overwrite"}
+_UNTOLD = {"out", "preview", "sources", "described", "device", "overwrite"}
 """What trial.json does not say of them."""
 
 
@@ -296,6 +299,10 @@ class _Watching:
     def advance(self, step: int, loss: float) -> None:
         """Passes it on."""
         self.reporter.advance(step, loss)
+
+    def previewed(self, step: int, samples: "Tensor") -> None:
+        """Passes it on."""
+        self.reporter.previewed(step, samples)
 
     def note(self, message: str) -> None:
         """Passes it on."""

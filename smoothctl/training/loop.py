@@ -22,6 +22,7 @@ from smoothctl.storage.weights import write_weights
 from smoothctl.training.batches import BatchSchedule
 from smoothctl.training.checkpoints import Checkpoints, TrainingState
 from smoothctl.training.folder import check_same_folder, last_good
+from smoothctl.training.preview import Preview
 from smoothctl.training.reporter import Plan, Reporter
 from smoothctl.training.schedule import learning_rate
 from smoothctl.training.settings import FitPlan
@@ -76,6 +77,10 @@ class Trainer:
         self._initialize(objective)
         self.learner = Learner(objective, self.batches, accelerator)
         self.validation = Validation(objective, plan.dataset.validation, self.batches)
+        self.preview, self.preview_every = None, plan.settings.preview
+        if self.preview_every:
+            view = plan.dataset.validation
+            self.preview = Preview(objective, view, self.batches, self.stage)
         self.checkpoints = Checkpoints(self.stage.checkpoints, self.config, reporter.note)
         self.state = TrainingState()
 
@@ -117,6 +122,7 @@ class Trainer:
             done=self.state.step,
             steps=self.training.steps,
             unit=self.config.unit(self.density.loss_in_nats()),
+            folder=self.stage.path,
         )
 
     def _gpus(self) -> list[int]:
@@ -134,6 +140,7 @@ class Trainer:
             entry = {"step": done, "loss": result.loss, "gradient_norm": result.gradient_norm}
             if done == steps or done % self.training.validation_interval == 0:
                 entry |= self._validate()
+            self._show(done)
             self._note_memory(rows)
             if "validation" in entry or done == 1 or done % self.training.log_every == 0:
                 self._log({**entry, "learning_rate": rate})
@@ -187,6 +194,17 @@ class Trainer:
             self._write_weights("best")
         self.reporter.validated(done, loss, gain)
         return {"validation": loss} | ({} if gain is None else {"gain": gain})
+
+    def _show(self, done: int) -> None:
+        """Draws samples where it is time; the first process alone does."""
+        last = done == self.training.steps
+        if self.preview is None or not (last or done % self.preview_every == 0):
+            return
+        if self._writes():
+            with self.learner.averaged():
+                samples = self.preview.write(done)
+            if samples is not None:
+                self.reporter.previewed(done, samples)
 
     def _validation_that_fits(self) -> tuple[float, float | None]:
         """Returns loss and gain, begun again with smaller micro-batches until they fit."""

@@ -1,9 +1,13 @@
 """What a fit tells while it goes on, and to whom."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from smoothctl.runs.config import Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Plan", "Quiet", "Reporter"]
 
@@ -20,6 +24,7 @@ class Plan:
         done: steps that were done before.
         steps: steps in all.
         unit: what losses are shown in.
+        folder: of the stage.
     """
 
     title: str
@@ -29,6 +34,7 @@ class Plan:
     done: int
     steps: int
     unit: Unit
+    folder: Path
 
     def __str__(self) -> str:
         epochs = self.steps * self.batch / self.examples
@@ -50,6 +56,9 @@ class Reporter(Protocol):
     def validated(self, step: int, loss: float, gain: float | None) -> None:
         """The held-out loss after a step and, of a denoiser, the gain from x̃; both in nats."""
 
+    def previewed(self, step: int, samples: "Tensor") -> None:
+        """Samples that were drawn after a step, (n, *event)."""
+
     def note(self, message: str) -> None:
         """Something worth a sentence happened."""
 
@@ -68,6 +77,9 @@ class Quiet:
 
     def validated(self, step: int, loss: float, gain: float | None) -> None:
         """Ignores the validation."""
+
+    def previewed(self, step: int, samples: "Tensor") -> None:
+        """Ignores the samples."""
 
     def note(self, message: str) -> None:
         """Ignores the message."""

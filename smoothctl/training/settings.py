@@ -65,6 +65,7 @@ class FitSettings:
         described: what `dataset` must turn out to be: `data_sha256`, `event_shape` and `levels` of
             the configuration that a fit repeats.
         overwrite: replace a stage that was fitted with another configuration.
+        preview: draw a few samples, of the same noise each time, every so many steps; 0: never.
         sources: dotted key -> where the value came from, for config.toml.
     """
 
@@ -85,6 +86,7 @@ class FitSettings:
     init_from: str | Path | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
+    preview: int = 0
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def given(self) -> dict[str, str]:
