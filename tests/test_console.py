@@ -50,8 +50,8 @@ def said(text: io.StringIO) -> list[str]:
 
 def test_a_plan_is_a_sentence() -> None:
     assert str(PLAN) == (
-        "Fits the denoiser (pixelcnnpp): 1,163,262 parameters, 55,000 examples, 4,000 steps of 8 "
-        "(0.582 epochs)."
+        "Fits the denoiser (pixelcnnpp) into run: 1,163,262 parameters, 55,000 examples, "
+        "4,000 steps of 8 (0.582 epochs)."
     )
 
 

@@ -273,7 +273,8 @@ def _warnings(by: Extractor, rows: list[QualityRow], about: Moments) -> list[str
     if fewest < _ENOUGH:
         sentences.append(
             f"The {name} of {fewest} images is biased upwards: take at least {_ENOUGH}, and "
-            "compare only equal numbers."
+            "compare only equal numbers. A floor of so few is one draw: chance may take samples "
+            "below it."
         )
     if fewest < 2 * about.width:
         sentences.append(

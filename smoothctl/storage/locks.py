@@ -81,8 +81,7 @@ def hold(
         supported = _acquire(system)
     except Timeout as error:
         raise InUse(
-            f"{what} is in use by {_holder(path) or 'another process'}: wait for it, stop it, or "
-            "choose another `out`."
+            f"{what} is in use by {_holder(path) or 'another process'}: wait for it, or stop it."
         ) from error
     except OSError as error:
         raise cannot_write(path, error) from error

@@ -39,8 +39,9 @@ class Plan:
     def __str__(self) -> str:
         epochs = self.steps * self.batch / self.examples
         return (
-            f"Fits the {self.title}: {self.parameters:,} parameters, {self.examples:,} examples, "
-            f"{self.steps:,} steps of {self.batch} ({epochs:.3g} epochs)."
+            f"Fits the {self.title} into {self.folder.parent}: {self.parameters:,} parameters, "
+            f"{self.examples:,} examples, {self.steps:,} steps of {self.batch} "
+            f"({epochs:.3g} epochs)."
         )
 
 
