@@ -37,7 +37,7 @@ STAGES = ("baseline", "denoiser", "prior")
 PACKED = {f"{s}/{n}" for s in STAGES for n in ("config.toml", "manifest.json", "model.safetensors")}
 
 
-@pytest.mark.parametrize("name", ["theirs", "theirs.zip"])
+@pytest.mark.parametrize("name", ["theirs", "theirs-0.5", "theirs.zip"])
 def test_packed_and_taken_back_it_is_the_same_model(run: Run, tmp_path: Path, name: str) -> None:
     packed = pack(run, tmp_path / name, "mit")
     back = load_run(unpack(packed, tmp_path / "back"))

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -323,6 +324,14 @@ def test_a_foreign_trial_is_damage(tmp_path: Path, cli: CommandLine) -> None:
         code, _, err = cli("sweep", "--status", "--out", "out")
         assert code == 1
         assert "trial.json" in err
+
+
+def test_a_log_that_is_gone_has_no_bound(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "out")
+    first = trials_in(tmp_path / "out")[0]
+    first.run.stage("prior").log_file.unlink()
+    assert first.bound() is None
+    assert sum(len(each.bounds) for each in outcomes(trials_in(tmp_path / "out"))) == 3
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit's Popen

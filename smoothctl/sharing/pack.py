@@ -30,6 +30,9 @@ from smoothctl.storage.files import (
 __all__ = ["ZIP", "pack", "unpack"]
 
 ZIP = ".zip"
+_OTHERS = {".tar", ".gz", ".tgz", ".xz", ".7z", ".rar", ".safetensors", ".pt"}
+"""Endings of files that nobody means a folder by."""
+
 _THEN = (1980, 1, 1, 0, 0, 0)
 """When all files of a zip file are from, so that the same run gives the same bytes."""
 
@@ -51,17 +54,17 @@ def pack(run: Run, out: Path, licence: str | None = None, half: bool = False) ->
 
     Raises:
         RunError: a stage is damaged, something is there already, or it cannot be written.
-        UsageError: a file that is no .zip.
+        UsageError: the name of another kind of file.
     """
-    if out.suffix and out.suffix != ZIP:
+    if out.suffix in _OTHERS:
         raise UsageError(f"A packed run is a folder or a {ZIP} file, not {out.name}.")
     if out.exists():
         raise RunError(f"{out} is there already: choose another `out`.")
     beside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         make_folder(beside)
-        _fill(run, beside, out.stem, licence, half)
-        move(_zipped(beside) if out.suffix else beside, out)
+        _fill(run, beside, out.name.removesuffix(ZIP), licence, half)
+        move(_zipped(beside) if out.suffix == ZIP else beside, out)
     except OSError as error:
         raise cannot_write(out, error) from error
     finally:
@@ -83,7 +86,7 @@ def unpack(source: Path, out: Path | None = None) -> Path:
     Raises:
         RunError: it is damaged or no packed run, or the folder is that of something else.
     """
-    out = RUNS / source.stem if out is None else out
+    out = RUNS / source.name.removesuffix(ZIP) if out is None else out
     if source.is_dir():
         return _installed(source, out)
     try:

@@ -105,7 +105,10 @@ class Trial:
         return {step: before + loss for step, loss in _validations(self.stages()[-1]).items()}
 
     def loss_before(self) -> float | None:
-        """Returns what the last stage's loss is added to, in nats; None before it was begun.
+        """Returns what the last stage's loss is added to, in nats.
+
+        Returns:
+            None before the last stage was begun, or where a log has lost its validations.
 
         Raises:
             RunError: a stage is damaged.
@@ -113,7 +116,10 @@ class Trial:
         *before, last = self.stages()
         if not (last.started and all(stage.complete for stage in before)):
             return None
-        return sum(list(_validations(stage).values())[-1] for stage in before) - _entropy(last)
+        losses = [_validations(stage) for stage in before]
+        if not all(losses):
+            return None
+        return sum(list(each.values())[-1] for each in losses) - _entropy(last)
 
     def bound(self) -> float | None:
         """Returns the last of the `bounds`, in nats; None before the first.

@@ -284,7 +284,7 @@ class _Watching:
     """A reporter that gives a trial up where its bound falls behind that of the others.
 
     It does where, at a validation of the last stage, the best that it has reached is worse than the
-    median of what as many others had there (Golovin et al. 2017, "Google Vizier").
+    median of what five or more others had there (Golovin et al. 2017, "Google Vizier").
     """
 
     sweep: Sweep
