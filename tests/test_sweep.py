@@ -297,7 +297,8 @@ def test_the_table_and_the_picture(tmp_path: Path, cli: CommandLine) -> None:
     [
         ("", "Name what to try"),
         ("--status --out none", "no sweep in none"),
-        ("--status --over sigma=1,2", "leave --over out"),
+        ("--status --over sigma=1,2", "--status fits nothing"),
+        ("--status --dataset rings", "--status fits nothing"),
         ("--over sigma=1,2 --trials 3", "goes with another --sampler"),
         ("--over sigma=1,2 --sampler random --points 3", "grid alone"),
         ("--over sigma=1,2 --job a=1", "goes with --jobs"),

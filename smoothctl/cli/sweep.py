@@ -126,8 +126,9 @@ def command(**chosen: Any) -> None:
 def _sweep(chosen: Options) -> None:
     notes, failed = Notes(chosen.quiet), 0
     if chosen.status:
-        if chosen.over:
-            raise UsageError("--status fits nothing: leave --over out.")
+        asked = Options(out=chosen.out, status=True, quiet=chosen.quiet, as_json=chosen.as_json)
+        if chosen != asked:
+            raise UsageError("--status fits nothing: it goes with --out, --quiet and --json alone.")
     else:
         sweep = _resolved(chosen)
         if chosen.jobs is not None:
