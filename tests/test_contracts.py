@@ -9,6 +9,7 @@ import pytest
 from smoothctl import architectures, datasets, kernels
 from smoothctl.datasets.base import Dataset
 from smoothctl.metrics import features
+from smoothctl.metrics.dinov2 import DINOv2
 from smoothctl.metrics.features import Request
 from smoothctl.testing import (
     DatasetContract,
@@ -135,6 +136,7 @@ def test_every_builtin_is_under_contract() -> None:
     suites = [c for c in globals().values() if isinstance(c, type)]
     kinds = ("density_class", "kernel_class", "features_class")
     covered = {getattr(c, kind, None) for c in suites for kind in kinds}
+    covered.add(DINOv2)  # in test_dinov2.py, where transformers is installed
     for registry in (architectures.registry, kernels.registry, features.registry):
         for entry in registry.entries():
             if entry.package == "smoothctl":

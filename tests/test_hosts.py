@@ -101,6 +101,7 @@ def said(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("Error: ")]
 
 
+@pytest.mark.slow
 def test_two_hosts_fit_and_sample_as_one_process(hosts: Hosts) -> None:
     """The losses of all steps, to the precision of a sum in another order; then equal samples."""
     fit = [*FIT, "--steps", "30", "--json"]

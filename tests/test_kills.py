@@ -54,6 +54,7 @@ def test_killed_while_a_complete_stage_goes_on(tmp_path: Path) -> None:
     assert found["kills"] >= 10
 
 
+@pytest.mark.slow
 def test_two_processes_and_the_one_that_writes_is_killed(tmp_path: Path) -> None:
     """The other ends by itself, in a sentence."""
     assert killed("sweep", tmp_path, name="made", ranks=2, stride=37)["kills"] >= 4

@@ -48,7 +48,7 @@ REPORTS = ["report images", "report moons"]
 
 REFUSED = {
     "sample images -n 2 --method all --out all.png": "Figures need matplotlib: run pip install",
-    "score images --features inception": "Inception needs clean-fid (No module named 'cleanfid')",
+    "score images --features inception": "Resizing needs clean-fid (No module named 'cleanfid')",
     "fit-prior --dataset table.csv --out table": "run pip install datasets.",
 }
 """What cannot do without a part -> the sentence that says so."""

@@ -28,6 +28,7 @@ def cut(folder: Path, draws: int, twice: int, /, **most: int) -> dict[str, dict[
     return counted
 
 
+@pytest.mark.slow
 def test_verbs_that_were_cut_go_on(tmp_path: Path) -> None:
     """A choice of states; of each one that is made it is seen that no synced file is lost."""
     found = cut(tmp_path, 16, 0, fit=130, sample=30, score=40)

@@ -214,6 +214,7 @@ def test_to_the_hub_and_back(run: Run, tmp_path: Path, at_hub) -> None:
     assert code == 0, said  # from the hub's own cache
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_have_or_refuses(run: Run, tmp_path: Path, at_hub) -> None:
     server, smoothctl_ = at_hub
     for words, variables in (

@@ -73,6 +73,7 @@ def _apply(diff: str, folder: Path) -> None:
     file.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_how_to_leads_to_a_working_plugin(shell, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "plugins" / "template", tmp_path / "plugins" / "template")
     folder, printed = tmp_path, {}

@@ -125,6 +125,7 @@ class TestScoreModels:
         with pytest.raises(UsageError, match="smoothed or baseline"):
             draw_frames(run, "two-step", 5, 3)
 
+    @pytest.mark.slow
     def test_every_verb(self, cli) -> None:
         tiny = ("--device", "cpu", "--quiet")
         assert cli("fit-prior", "--dataset", "rings", "--arch", "walk", "--out", "r", *tiny)[0] == 0
