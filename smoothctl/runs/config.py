@@ -20,6 +20,7 @@ __all__ = [
     "StageName",
     "TrainingConfig",
     "Unit",
+    "flattened",
     "from_toml",
     "is_same",
     "to_toml",
@@ -213,7 +214,7 @@ class StageConfig:
             other: another configuration.
             longer: it may have more steps, as a fit that goes on.
         """
-        mine, others = _flatten(self.to_dict()), _flatten(other.to_dict())
+        mine, others = flattened(self.to_dict()), flattened(other.to_dict())
         free = {"smoothctl", "preset", "training.on_nan"}
         if self.has_same_data(other):
             free.add("dataset")
@@ -300,11 +301,12 @@ def _is_newer(key: str, mine: Mapping[str, Any], others: Mapping[str, Any]) -> b
     return key.startswith("options.") and (key in mine) != (key in others)
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns settings with those of tables as table.key: one level."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from smoothctl.datasets.pictures import to_uint8
 from smoothctl.errors import NotAvailable, UsageError, near_misses
+from smoothctl.runs.config import flattened
 from smoothctl.runs.run import Stage
 from smoothctl.training.reporter import Plan, Reporter
 
@@ -61,13 +62,15 @@ class Tracked:
         self.reporter.start(plan)
         self._plan, self._every = plan, max(1, plan.steps // _EVERY)
         stage = Stage(plan.folder)
+        told = flattened(stage.config().to_dict())
+        settings = {k: str(v) if isinstance(v, list | tuple) else v for k, v in told.items()}
         name = f"{plan.folder.parent.absolute().name}-{plan.folder.name}"
         for each in self.names:
             kind: Any = LOGGER_TYPE_TO_CLASS[each]
             where = {"logging_dir": plan.folder.parent / _FOLDER}
             tracker = kind(name, **(where if kind.requires_logging_directory else {}))
             tracker.start()
-            tracker.store_init_configuration(_flat(stage.config().to_dict()))
+            tracker.store_init_configuration(settings)
             self._trackers.append(tracker)
 
     def advance(self, step: int, loss: float) -> None:
@@ -109,14 +112,3 @@ class Tracked:
         shown = {f"{key}, {unit.name}".strip(", "): v * unit.per_nat for key, v in values.items()}
         for tracker in self._trackers:
             tracker.log(shown, step=step)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns settings as trackers take them: one level, and no lists."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = str(value) if isinstance(value, list | tuple) else value
-    return flat
