@@ -316,7 +316,7 @@ def bound_curves(
     Args:
         axes: setting -> line -> value of the setting -> −bound of each trial.
         truth: the true entropy, in the same unit; None: it is not known.
-        shares: how much of the bound's spread each setting explains; as bars.
+        shares: how much each setting matters; as bars.
         unit: of the bound.
     """
     number = len(axes) + bool(shares)
@@ -336,7 +336,7 @@ def bound_curves(
     if shares:
         panels[-1].barh(list(shares), list(shares.values()), color=_INK)
         panels[-1].invert_yaxis()
-        panels[-1].set_xlabel("share of the bound's spread")
+        panels[-1].set_xlabel("importance (PED-ANOVA)")
     return figure
 
 

@@ -46,7 +46,7 @@ def suggest(
 
 
 def importance(axes: Sequence[Axis], trials: Sequence[Trial]) -> dict[str, float]:
-    """Returns the share of each setting in how the bound differs, the largest first (PED-ANOVA).
+    """Returns how much each setting matters for the best trials, the most first (PED-ANOVA).
 
     Raises:
         NotAvailable: Optuna is not installed, or too few trials are complete.
