@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from smoothctl import architectures
 from smoothctl.errors import DataError, Interrupted, RunError, SmoothctlError, UsageError
@@ -17,10 +17,7 @@ from smoothctl.sweeps.space import Axis, combinations, draw
 from smoothctl.sweeps.suggest import SAMPLERS, suggest
 from smoothctl.sweeps.trials import Fit, Trial, add_trial, deciding, trials_in
 from smoothctl.training.fit import FitSettings, fit_stage
-from smoothctl.training.reporter import Plan, Reporter
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from smoothctl.training.reporter import Forwarding, Plan, Reporter
 
 __all__ = ["Sweep", "check", "placed", "settings_of", "work"]
 
@@ -279,38 +276,21 @@ class _GivenUp(Exception):
         self.step = step
 
 
-@dataclass
-class _Watching:
+class _Watching(Forwarding):
     """A reporter that gives a trial up where its bound falls behind that of the others.
 
     It does where, at a validation of the last stage, the best that it has reached is worse than the
     median of what five or more others had there (Golovin et al. 2017, "Google Vizier").
     """
 
-    sweep: Sweep
-    trial: Trial
-    reporter: Reporter
+    def __init__(self, sweep: Sweep, trial: Trial, reporter: Reporter) -> None:
+        super().__init__(reporter)
+        self.sweep, self.trial = sweep, trial
 
     def start(self, plan: Plan) -> None:
         """Passes it on."""
-        self.reporter.start(plan)
+        super().start(plan)
         self._steps = plan.steps
-
-    def advance(self, step: int, loss: float) -> None:
-        """Passes it on."""
-        self.reporter.advance(step, loss)
-
-    def previewed(self, step: int, samples: "Tensor") -> None:
-        """Passes it on."""
-        self.reporter.previewed(step, samples)
-
-    def note(self, message: str) -> None:
-        """Passes it on."""
-        self.reporter.note(message)
-
-    def finish(self) -> None:
-        """Passes it on."""
-        self.reporter.finish()
 
     def validated(self, step: int, loss: float, gain: float | None) -> None:
         """Passes it on, and compares with the other trials.

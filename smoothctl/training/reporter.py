@@ -9,7 +9,7 @@ from smoothctl.runs.config import Unit
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Plan", "Quiet", "Reporter"]
+__all__ = ["Forwarding", "Plan", "Quiet", "Reporter"]
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,38 @@ class Quiet:
 
     def finish(self) -> None:
         """Ignores the end."""
+
+
+class Forwarding:
+    """A reporter that tells another one; what does more with it overrides a method.
+
+    Args:
+        reporter: told everything.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+
+    def start(self, plan: Plan) -> None:
+        """Passes it on."""
+        self.reporter.start(plan)
+
+    def advance(self, step: int, loss: float) -> None:
+        """Passes it on."""
+        self.reporter.advance(step, loss)
+
+    def validated(self, step: int, loss: float, gain: float | None) -> None:
+        """Passes it on."""
+        self.reporter.validated(step, loss, gain)
+
+    def previewed(self, step: int, samples: "Tensor") -> None:
+        """Passes it on."""
+        self.reporter.previewed(step, samples)
+
+    def note(self, message: str) -> None:
+        """Passes it on."""
+        self.reporter.note(message)
+
+    def finish(self) -> None:
+        """Passes it on."""
+        self.reporter.finish()

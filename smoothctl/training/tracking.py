@@ -10,7 +10,7 @@ from smoothctl.datasets.pictures import to_uint8
 from smoothctl.errors import NotAvailable, UsageError, near_misses
 from smoothctl.runs.config import flattened
 from smoothctl.runs.run import Stage
-from smoothctl.training.reporter import Plan, Reporter
+from smoothctl.training.reporter import Forwarding, Plan, Reporter
 
 __all__ = ["Tracked", "check_trackers"]
 
@@ -43,7 +43,7 @@ def check_trackers(names: Sequence[str]) -> None:
             )
 
 
-class Tracked:
+class Tracked(Forwarding):
     """A reporter that tells another one and trackers: losses, validations, samples as pictures.
 
     Args:
@@ -52,7 +52,8 @@ class Tracked:
     """
 
     def __init__(self, reporter: Reporter, names: Sequence[str]) -> None:
-        self.reporter, self.names = reporter, names
+        super().__init__(reporter)
+        self.names = names
         self._trackers: list[Any] = []
 
     def start(self, plan: Plan) -> None:
@@ -94,10 +95,6 @@ class Tracked:
                 if hasattr(tracker, "log_images"):
                     shape = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                     tracker.log_images({"samples": pixels}, step=step, **shape)
-
-    def note(self, message: str) -> None:
-        """Passes it on."""
-        self.reporter.note(message)
 
     def finish(self) -> None:
         """Ends the trackers' runs."""
