@@ -77,7 +77,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Builds the documentation; a warning is an error."""
-    _python(session, "mkdocs", "build", "--strict", "--quiet", *session.posargs)
+    _python(session, "zensical", "build", "--strict", "--clean", *session.posargs)
 
 
 @nox.session(name="cli-reference")
