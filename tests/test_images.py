@@ -264,7 +264,7 @@ class TestViews:
         assert data.fingerprint == plain.fingerprint
 
     def test_images_are_read_from_the_disk(self, path: str) -> None:
-        stored = datasets.open_dataset(path).train._images[:3]
+        stored = datasets.open_dataset(path).train._part.images[:3]
         assert isinstance(stored.base.base, np.memmap)
 
 
@@ -288,14 +288,14 @@ class TestCache:
         assert len(list(cache.iterdir())) == 2
 
     @pytest.mark.parametrize(
-        "damage", ["cut", "index", "deep", "old", "gone", "pipe", "link", "labels"]
+        "damage", ["cut", "index", "deep", "old", "gone", "pipe", "link", "labels", "files"]
     )
     def test_rebuilt_when_damaged(self, root: Path, cache: Path, damage: str) -> None:
         for split in ("train", "test"):
             _folder(root / split, _images((N, 6, 6)), lambda i: f"{'ab'[i % 2]}/{i}.png")
         before = datasets.open_dataset(str(root))
         folder = next(cache.iterdir())
-        images, labels = (folder / f"train.{name}" for name in ("images", "labels"))
+        images, labels, files = (folder / f"train.{n}" for n in ("images", "labels", "files"))
         index = folder / "index.json"
         written = json.loads(index.read_text())
         written.pop("check")
@@ -308,6 +308,7 @@ class TestCache:
             "link": lambda: (images.unlink(), images.symlink_to("nowhere")),
             "pipe": lambda: (labels.unlink(), os.mkfifo(labels)),
             "labels": lambda: labels.write_bytes(labels.read_bytes()[::-1]),
+            "files": lambda: files.write_bytes(files.read_bytes()[::-1]),
         }
         how[damage]()
         said: list[str] = []

@@ -297,6 +297,20 @@ class TestVerb:
         assert json.loads(out)["n"] == 2
         assert (in_tmp / "s-samples-neighbours.npz").is_file()
 
+    def test_images_are_called_by_their_files(self, run_verb, in_tmp: Path) -> None:
+        for i, image in enumerate(random(8, "x").read(0, 8)):
+            write_png(in_tmp / "all" / f"{'ab'[i % 2]}" / f"{i} ö.png", image.numpy())
+        (in_tmp / "all" / "a" / "0 ö.png").write_bytes(b"broken")
+        shutil.copytree(in_tmp / "all" / "b", in_tmp / "some")
+        usual = ("some", "--reference", "all", "-k", 2, "--skip-corrupt")
+        out, _ = run_verb(*usual)
+        assert all(f"{i} ö.png" in out and f"b/{i} ö.png" in out for i in (1, 3, 5, 7))
+        found = json.loads(run_verb(*usual, "--json", "--overwrite")[0])
+        assert found["sample_files"] == [f"{i} ö.png" for i in (1, 3, 5, 7)]
+        assert found["nearest_files"] == [f"b/{i} ö.png" for i in (1, 3, 5, 7)]
+        out, _ = run_verb("digits", "--reference", "digits", "-n", 2, "-k", 1, "--json")
+        assert json.loads(out)["nearest_files"] is None
+
     def test_what_is_there_is_not_overwritten_unasked(self, run_verb, in_tmp: Path) -> None:
         saved(in_tmp / "s.npz", random(3, "y"))
         usual = ("s.npz", "--reference", "s.npz", "-k", 2, "--out")

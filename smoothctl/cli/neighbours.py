@@ -119,7 +119,7 @@ def command(
         near, copying = search(samples, train, tests, k, extractor, progress("neighbours"))
     picture = _write(files, samples, train, near, keep=run is not None)
     if not as_json:
-        _print(near, copying, train, features, notes)
+        _print(near, copying, samples, train, features, notes)
     about = {
         "samples": samples.name,
         "method": method,
@@ -130,7 +130,8 @@ def command(
         "images": len(train),
         "features": features,
     }
-    files.tell({**about, **_figures(near, copying, extractor)}, picture, "neighbours")
+    about |= _figures(near, copying, extractor) | _names(samples, train, near)
+    files.tell(about, picture, "neighbours")
 
 
 def _figures(
@@ -144,6 +145,14 @@ def _figures(
         "nearest": near.indices[:, 0].tolist(),
         "distances": near.distances[:, 0].tolist(),
         "memorisation": None if copying is None else copying._asdict(),
+    }
+
+
+def _names(samples: "ImageSet", train: "ImageSet", near: "Neighbours") -> dict[str, Any]:
+    """Returns the files of the samples and of the image nearest to each; None without any."""
+    return {
+        "sample_files": samples.files(range(len(samples))),
+        "nearest_files": train.files(near.indices[:, 0].tolist()),
     }
 
 
@@ -244,18 +253,21 @@ def _write(
 def _print(
     near: "Neighbours",
     copying: "Memorisation | None",
+    samples: "ImageSet",
     train: "ImageSet",
     features: str,
     notes: Notes,
 ) -> None:
-    _print_nearest(near, train, features)
+    _print_nearest(near, samples, train, features)
     if copying is None:
         notes.note(f"Says nothing of memorisation: beside {train.name} there are no test images.")
     else:
         _print_memorisation(copying)
 
 
-def _print_nearest(near: "Neighbours", train: "ImageSet", features: str) -> None:
+def _print_nearest(
+    near: "Neighbours", samples: "ImageSet", train: "ImageSet", features: str
+) -> None:
     from smoothctl.reporting.tables import Table, decimals, print_table, right
 
     n, k = near.indices.shape
@@ -263,10 +275,11 @@ def _print_nearest(near: "Neighbours", train: "ImageSet", features: str) -> None
     some = f"; the first {_SHOWN} of {n} samples" if n > _SHOWN else ""
     title = f"Nearest of the {len(train)} images of {train.name} by ℓ2 of {by}{some}"
     columns = right("sample", "nearest image", "its distance", f"distance of neighbour {k}")
-    rows = [
-        [str(i), str(int(near.indices[i, 0])), *(decimals(float(d[j]), 4) for j in (0, -1))]
-        for i, d in enumerate(near.distances[:_SHOWN])
-    ]
+    shown, nearest = range(min(n, _SHOWN)), near.indices[:_SHOWN, 0].tolist()
+    names = samples.files(shown) or map(str, shown)
+    images = train.files(nearest) or map(str, nearest)
+    distances = ([decimals(float(d[j]), 4) for j in (0, -1)] for d in near.distances[:_SHOWN])
+    rows = [[a, b, *c] for a, b, c in zip(names, images, distances, strict=True)]
     print_table(Table(title, columns, [rows]))
 
 

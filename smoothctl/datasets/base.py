@@ -1,7 +1,7 @@
 """The dataset contract: an event shape, three views, and the true density where it is known."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -90,6 +90,11 @@ class FiniteView(ABC):
     def head_labels(self, limit: int | None = None) -> Tensor:
         """Returns the classes of `head` with the same argument."""
         return self._classes()[:limit]
+
+    def files(self, indices: Sequence[int]) -> list[str] | None:
+        """Returns the files that examples at storage indices came from; None without any."""
+        del indices
+        return None
 
     def _permutation(self, seed: int, epoch: int) -> Tensor:
         if self._key != (seed, epoch):

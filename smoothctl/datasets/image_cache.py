@@ -6,7 +6,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ from smoothctl.datasets.image_decoding import Decoding, decode
 from smoothctl.datasets.image_sources import Source
 from smoothctl.errors import DataError, RunError
 from smoothctl.storage.cache import cache_folder
-from smoothctl.storage.files import read_json, remove, write_json
+from smoothctl.storage.files import read_json, remove, sha256_of, write_json
 
 __all__ = ["Decoded", "Part", "decoded"]
 
-_FORMAT = 2
+_FORMAT = 3
 _INDEX = "index.json"
 _LARGEST_INDEX = 2**26
 _ABANDONED = 24 * 3600
@@ -33,10 +33,28 @@ _REMEDY = "set $SMOOTHCTL_CACHE to a folder of your own"
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its images, uint8 (n, C, H, W), and their classes, int64 (n,)."""
+    """One split: its images, uint8 (n, C, H, W), and their classes, int64 (n,).
+
+    Images that came from files of their own have these, a line of JSON each, in `listed`.
+    """
 
     images: np.ndarray | CheckedRows
     labels: np.ndarray | None = None
+    listed: Path | None = None
+
+    def files(self, rows: Sequence[int]) -> list[str] | None:
+        """Returns the files of some images, below the folder that they came from; None without.
+
+        Raises:
+            DataError: their list was damaged meanwhile.
+        """
+        if self.listed is None:
+            return None
+        try:
+            lines = self.listed.read_bytes().splitlines()
+            return [json.loads(lines[row]) for row in rows]
+        except (OSError, ValueError, IndexError) as error:
+            raise DataError(f"{self.listed} is damaged: run the same command again.") from error
 
 
 @dataclass(frozen=True)
@@ -130,18 +148,24 @@ def _read(folder: Path, restore: Callable[[], None] = lambda: None) -> Decoded |
 
 def _part(folder: Path, name: str, entry: dict[str, Any], restore: Callable[[], None]) -> Part:
     images = CheckedRows(folder / f"{name}.images", entry["shape"], entry["blocks"], restore)
-    if entry["labels"] is None:
-        return Part(images)
-    return Part(images, _labels(folder / f"{name}.labels", len(images), entry["labels"]))
+    labels = _checked(folder / f"{name}.labels", entry["labels"])
+    files = _checked(folder / f"{name}.files", entry["files"])
+    return Part(images, None if labels is None else _read_labels(labels, len(images)), files)
 
 
-def _labels(file: Path, n: int, digest: str) -> np.ndarray:
-    if not file.is_file() or file.stat().st_size != 8 * n:
+def _read_labels(file: Path, n: int) -> np.ndarray:
+    if file.stat().st_size != 8 * n:
         raise ValueError(f"{file} has another length")
-    content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
+    return np.fromfile(file, "<i8").astype(np.int64)
+
+
+def _checked(file: Path, digest: str | None) -> Path | None:
+    """Returns a file that has its digest; None where there is no digest."""
+    if digest is None:
+        return None
+    if not file.is_file() or sha256_of(file) != digest:
         raise ValueError(f"{file} is damaged")
-    return np.frombuffer(content, "<i8").astype(np.int64)
+    return file
 
 
 def _check_readable(folder: Path) -> None:

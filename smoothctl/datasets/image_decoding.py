@@ -18,6 +18,7 @@ from smoothctl.datasets.checked_rows import BlockDigests
 from smoothctl.datasets.image_sources import Item, Source
 from smoothctl.datasets.pixels import arrange, arranged, open_image, to_array
 from smoothctl.errors import DataError
+from smoothctl.storage.files import sha256_of
 
 __all__ = ["Decoding", "decode"]
 
@@ -45,7 +46,9 @@ class Decoding(Protocol):
 
 
 def decode(source: Source, settings: Decoding, folder: Path) -> dict[str, Any]:
-    """Writes the images of each split to NAME.images, and their classes to NAME.labels.
+    """Writes the images of each split to NAME.images, their classes and files beside these.
+
+    NAME.labels has the classes, int64; NAME.files the files, each a line of JSON.
 
     Args:
         source: where they come from.
@@ -102,8 +105,9 @@ class _Decoder:
 
     def _split(self, name: str, items: Iterable[Item]) -> dict[str, Any]:
         digest, blocks, count, skipped = hashlib.sha256(), BlockDigests(), 0, 0
-        labels = array("q")
-        with _synced(self.folder / f"{name}.images") as file:
+        labels, named = array("q"), False
+        names = self.folder / f"{name}.files"
+        with _synced(self.folder / f"{name}.images") as file, _synced(names) as lines:
             for item in items:
                 pixels = self._pixels(item)
                 if pixels is None:
@@ -115,9 +119,13 @@ class _Decoder:
                 count += 1
                 if item.label is not None and item.label >= 0:  # below it are those without one
                     labels.append(_checked_label(item.label, item.where))
+                if item.file is not None:
+                    lines.write(json.dumps(item.file).encode() + b"\n")
+                    named = True
         if self.first is None or not count:
             raise DataError(f"The split {name} holds no image that can be decoded.")
         entry = {"shape": [count, *self.first[0]], "skipped": skipped, "labels": None}
+        entry["files"] = sha256_of(names) if named else None
         if len(labels) == count:
             self.highest = max(self.highest, *labels)
             content = _little_endian(labels)

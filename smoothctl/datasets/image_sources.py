@@ -50,11 +50,18 @@ _LARGEST = 2**28
 
 
 class Item(NamedTuple):
-    """One stored image, what a message calls it, and its class where there are classes."""
+    """One stored image."""
 
     where: str
+    """What a message calls it."""
+
     content: Content
+
     label: int | None
+    """Its class; None where there are none."""
+
+    file: str | None = None
+    """Its own file, below the source's folder; None where it has none."""
 
 
 class Source(ABC):
@@ -145,18 +152,18 @@ class FolderSource(Source):
         classes = {name: number for number, name in enumerate(names)} if named else {}
         self.classes = len(classes) or None
         self.count = sum(map(len, inside.values()))
-        return {split: _files(inside[split], roots[split], classes) for split in roots}
+        return {split: self._items(inside[split], roots[split], classes) for split in roots}
+
+    def _items(self, files: list[Path], root: Path, classes: dict[str, int]) -> Iterator[Item]:
+        for file in files:
+            label = classes.get(file.relative_to(root).parts[0])
+            yield Item(str(file), file, label, str(file.relative_to(self._folder)))
 
     def _roots(self) -> dict[str, Path]:
         first = sorted({file.relative_to(self._folder).parts[0] for file in self._files})
         roots = {_SPLITS[n.lower()]: self._folder / n for n in first if n.lower() in _SPLITS}
         roots = {split: root for split, root in roots.items() if root.is_dir()}
         return roots if "train" in roots else {"whole": self._folder}
-
-
-def _files(files: list[Path], root: Path, classes: dict[str, int]) -> Iterator[Item]:
-    for file in files:
-        yield Item(str(file), file, classes.get(file.relative_to(root).parts[0]))
 
 
 def holds_images(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from math import isqrt
@@ -84,7 +84,7 @@ class ImageView(FiniteView):
 
     def __init__(self, part: Part, index: Tensor, levels: int = 256, flip: bool = False) -> None:
         super().__init__(None if part.labels is None else torch.from_numpy(part.labels)[index])
-        self._images = part.images
+        self._part = part
         self._index = index
         self._half = (levels - 1) / 2
         self._flip = flip
@@ -94,8 +94,12 @@ class ImageView(FiniteView):
 
     def rows(self, indices: Tensor) -> Tensor:
         """Returns the images at storage indices, float32, never mirrored."""
-        stored = self._images[self._index[indices].numpy()]
+        stored = self._part.images[self._index[indices].numpy()]
         return torch.from_numpy(stored).float().div_(self._half).sub_(1)
+
+    def files(self, indices: Sequence[int]) -> list[str] | None:
+        """Returns the images' files, below the dataset's folder; None where they have none."""
+        return self._part.files(self._index[list(indices)].tolist())
 
     def batch(self, seed: int, epoch: int, start: int, stop: int) -> Tensor:
         """Returns images start … stop of the epoch's permutation, mirrored where it says so."""

@@ -1,7 +1,7 @@
 """Sets of 8-bit images to be judged or compared with, read a block at a time."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smoothctl import datasets
 from smoothctl.datasets.array_files import is_array_file
-from smoothctl.datasets.base import Dataset, Note, View
+from smoothctl.datasets.base import Dataset, FiniteView, Note, View
 from smoothctl.datasets.checked_rows import CheckedRows
 from smoothctl.datasets.image_sources import holds_images, holds_numbers
 from smoothctl.datasets.listing import is_folder
@@ -28,6 +28,11 @@ SPLITS = ("train", "validation", "test")
 _BLOCK = 1024
 
 
+def _no_files(indices: Sequence[int]) -> None:
+    """Says that images come from no files of their own."""
+    del indices
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images that are read when they are needed.
@@ -40,6 +45,7 @@ class ImageSet:
         labels: the class of each, int64 (count,); None where there are none.
         classes: how many classes.
         lasting: whether the same images will be asked for again: those of a dataset, not samples.
+        files: indices -> the files that those images came from; None where they have none.
     """
 
     name: str
@@ -49,6 +55,7 @@ class ImageSet:
     labels: Tensor | None = None
     classes: int | None = None
     lasting: bool = False
+    files: Callable[[Sequence[int]], list[str] | None] = _no_files
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -77,8 +84,11 @@ class ImageSet:
         def read(start: int, stop: int) -> Tensor:
             return torch.cat([self.read(i, i + 1) for i in chosen[start:stop].tolist()])
 
+        def files(indices: Sequence[int]) -> list[str] | None:
+            return self.files(chosen[list(indices)].tolist())
+
         labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, count=limit, read=read, labels=labels)
+        return replace(self, count=limit, read=read, labels=labels, files=files)
 
     @cached_property
     def sha256(self) -> str:
@@ -130,8 +140,11 @@ def of_view(name: str, dataset: Dataset, view: View) -> ImageSet:
         return torch.from_numpy(to_uint8(view.rows(torch.arange(start, stop))))
 
     labels = None if dataset.classes is None else view.head_labels()
+    files = view.files if isinstance(view, FiniteView) else _no_files
     return ImageSet(
-        name, dataset.event_shape, len(view), read, labels, dataset.classes, lasting=True
+        *(name, dataset.event_shape, len(view), read, labels, dataset.classes),
+        lasting=True,
+        files=files,
     )
 
 
@@ -188,7 +201,8 @@ def _local(
     labels = None if part.labels is None else torch.from_numpy(part.labels)
     read = partial(_rows, part.images)
     return ImageSet(
-        name, tuple(part.images.shape[1:]), len(part.images), read, labels, stored.classes
+        *(name, tuple(part.images.shape[1:]), len(part.images), read, labels, stored.classes),
+        files=part.files,
     )
 
 
