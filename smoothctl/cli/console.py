@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -68,9 +69,9 @@ def _bar(console: Console, loss: bool) -> Progress:
 
 
 class Notes:
-    """A `Reporter` for people: notes, and a progress bar where stderr is a terminal.
+    """A `Reporter` for people: notes, and a progress bar in a terminal, or a notebook with ipywidgets.
 
-    Without a terminal it says every now and then how far the fit is. Of several processes only the
+    Elsewhere it says every now and then how far the fit is. Of several processes only the
     first speaks.
 
     Args:
@@ -88,7 +89,7 @@ class Notes:
         self.note(str(plan))
         self._plan, self._foretold, self._held_out = plan, False, ""
         self._begun = self._said = self._drawn = time.monotonic()
-        if self.console.is_terminal and not self.console.quiet:
+        if self._has_bars:
             self._progress = _bar(self.console, loss=True)
             title = escaped(plan.title.partition(" ")[0])
             self._task = self._progress.add_task(
@@ -127,6 +128,12 @@ class Notes:
     def previewed(self, step: int, samples: "Tensor") -> None:
         """Says nothing: they are in the stage's folder."""
 
+    @property
+    def _has_bars(self) -> bool:
+        """Whether stderr is a terminal, or a notebook that can draw, and is to be written to."""
+        notebook = self.console.is_jupyter and find_spec("ipywidgets") is not None
+        return (self.console.is_terminal or notebook) and not self.console.quiet
+
     def _where(self, step: int) -> str:
         return f"Step {step:,} of {self._plan.steps:,}"
 
@@ -144,7 +151,7 @@ class Notes:
     @contextmanager
     def work(self) -> Iterator["ProgressFor"]:
         """Yields a maker of (done, total) callbacks that share one progress display."""
-        if self.console.quiet or not self.console.is_terminal:
+        if not self._has_bars:
             yield lambda _: None
             return
         with _bar(self.console, loss=False) as progress:
