@@ -206,13 +206,13 @@ class TestWholeWay:
         assert {"run", "picture", "scores"} <= told.keys()
         assert told["picture"] == "runs/quickstart/quickstart.png"
 
-    @pytest.mark.parametrize("name", ["rings", "realnvp", "inverse-u"])
-    def test_reproduce(self, cli, name: str) -> None:
+    def test_reproduce(self, cli) -> None:
+        """One; test_docs runs the others."""
         small = ["--seeds", "0", "--steps-factor", "0.0003", "--limit", "30", "--draws", "2"]
-        code, out, err = cli("reproduce", name, *small, "--quiet")
+        code, out, err = cli("reproduce", "rings", *small, "--quiet")
         assert code == 0, err
         assert "true entropy" in out
-        result = json.loads(Path(f"runs/reproduce/{name}/result.json").read_text())
+        result = json.loads(Path("runs/reproduce/rings/result.json").read_text())
         assert result["seeds"] == [0]
         assert all(isinstance(claim["holds"], bool) for claim in result["claims"])
 

@@ -14,7 +14,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
 
 FEWER = {
-    "quickstart": "--steps-factor 0.001 --device cpu",
     "reproduce": "--steps-factor 0.0003 --limit 30 --draws 2 --seeds 0",
     "score": "--limit 40 --draws 2 --samples 40 --quadrature 2",
     "sweep": "--steps 3 --batch-size 16 --points 2 --set training.validation_limit=16 --device cpu",
@@ -29,10 +28,12 @@ def _examples(page: Path) -> list[tuple[str, str]]:
 
 def _run_command(line: str, cli: CommandLine) -> None:
     words = shlex.split(line)
+    if words[1] == "quickstart":  # test_cli has it
+        return
     extra = next((flags for verb, flags in FEWER.items() if words[1].startswith(verb)), "")
     if {"--help", "--reference", "--status"} & set(words) or words[1:] == ["reproduce"]:
         extra = ""
-    if "--samples" in words:
+    if words[-2:] == ["--samples", "0"]:
         extra = extra.replace("--samples 40", "")
     code, _, err = cli(*words[1:], *extra.split())
     assert not code, f"'{line}' exits with {code}: {err}"

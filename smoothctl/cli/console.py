@@ -69,10 +69,10 @@ def _bar(console: Console, loss: bool) -> Progress:
 
 
 class Notes:
-    """A `Reporter` for people: notes, and a progress bar in a terminal, or a notebook with ipywidgets.
+    """A `Reporter` for people: notes, and a progress bar in terminals and notebooks.
 
-    Elsewhere it says every now and then how far the fit is. Of several processes only the
-    first speaks.
+    Elsewhere, and in notebooks without ipywidgets, it says every now and then how far the fit is.
+    Of several processes only the first speaks.
 
     Args:
         quiet: say nothing.
