@@ -23,7 +23,7 @@ __all__ = ["LogisticMixture"]
 
 
 class LogisticMixture(Density):
-    r"""p(x | c) = Σₖ πₖ(c) Πᵢ logistic(xᵢ; μₖᵢ(c), sₖᵢ(c)) (the baseline of ARDS appendix B.1).
+    r"""p(x | c) = Σₖ πₖ(c) Πᵢ logistic(xᵢ; μₖᵢ(c), sₖᵢ(c)) (the baseline of ARDS section 4.1).
 
     Without a context the parameters are free; with one, a small network computes them, and the
     means are offsets from the context where it has the shape of the event.

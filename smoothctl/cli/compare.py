@@ -32,7 +32,7 @@ def command(
         bool,
         typer.Option(
             "--published/--no-published",
-            help="Published figures below those of the same dataset with Inception features.",
+            help="Published figures of the same dataset below those that were measured.",
         ),
     ] = True,
     as_markdown: Annotated[

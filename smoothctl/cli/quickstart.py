@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_STEPS = {"baseline": 8000, "prior": 3000, "denoiser": 9000}
+_STEPS = {"baseline": 12_000, "prior": 3_000, "denoiser": 9_000}
+"""As many for the plain model as for prior and denoiser together."""
+
 _OPTIONS: dict[str, dict[str, Any]] = {
     "baseline": {"mixtures": 3, "width": 130, "output_gain": 3.0},
     "prior": {"mixtures": 3, "width": 40},
@@ -43,7 +45,7 @@ def command(
 ) -> None:
     """See the whole method work in two minutes: fit, sample, score, one picture, one table.
 
-    Fits a plain MADE and, with as many parameters together, a smoothed prior and a denoiser.
+    Fits a plain MADE and, with as many parameters and steps together, a prior and a denoiser.
     """
     begun = time.monotonic()
     notes = Notes(quiet)

@@ -82,7 +82,7 @@ def command(
     budget = Budget(steps_factor, examples, draws, dataset)
     result = experiment.run(folder, _seeds(seeds), budget, Notes(quiet))
     write_json(folder / "result.json", result.to_dict())
-    print_json(result.to_dict()) if as_json else _print_result(result, experiment.source)
+    print_json(result.to_dict()) if as_json else _print_result(result, experiment)
 
 
 def _seeds(text: str) -> list[int]:
@@ -101,7 +101,7 @@ def _key(row: dict[str, str | None], names: list[str | None]) -> str:
     return f"{row['package']}:{row['name']}" if shared else str(row["name"])
 
 
-def _print_result(result: "Result", source: str) -> None:
+def _print_result(result: "Result", experiment: "Experiment") -> None:
     from smoothctl.reporting.tables import Table, left, print_table, right
 
     figures = list(dict.fromkeys(key for row in result.rows for key in row.figures))
@@ -110,8 +110,10 @@ def _print_result(result: "Result", source: str) -> None:
     if any(row.reference for row in result.rows):
         columns += left("reference")
         rows = [[*cells, row.reference] for cells, row in zip(rows, result.rows, strict=True)]
-    seeds = ", ".join(map(str, result.seeds))
-    print_table(Table(f"{result.name}: {source}; seeds {seeds}", columns, [rows]))
+    seeds = "seeds " + ", ".join(map(str, result.seeds))
+    equal = [f"equal: {experiment.equal}"] if experiment.equal else []
+    title = f"{result.name}: {'; '.join([experiment.source, *equal, seeds])}"
+    print_table(Table(title, columns, [rows]))
     for what, value in result.truth.items():
         say(f"{what}: {value:.3f}")
     for claim in result.claims:

@@ -69,7 +69,8 @@ class TenModes(GaussianModes):
     summary = "1-d: ten narrow Gaussians, 0.6 apart (our definition; the paper gives none)"
     source = "smoothctl"
     event_shape = (1,)
-    suggested_sigma = 0.3
+    suggestion = "the paper's value (figure 3)"
+    suggested_sigma = 0.5
     centres: ClassVar = [[0.6 * k - 2.7] for k in range(10)]
     noise = 0.05
 

@@ -66,7 +66,8 @@ class Rings(Circles):
 
     name = "rings"
     summary = "2-d: four concentric rings (the paper's data)"
-    source = "ARDS section 4.1; FFJORD toy data `rings`, the published definition"
+    source = "ARDS section 4.2; FFJORD toy data `rings`, the published definition"
+    suggestion = "the paper's value"
     suggested_sigma = 0.3
     circles: ClassVar = [(0.0, 0.0, r) for r in (0.75, 1.5, 2.25, 3.0)]
     noise = 0.08
@@ -77,8 +78,9 @@ class Olympics(Circles):
 
     name = "olympics"
     summary = "2-d: five interlocked rings (our reconstruction; the paper's is not published)"
-    source = "smoothctl's reconstruction of ARDS section 4.1"
-    suggested_sigma = 0.2
+    source = "smoothctl's reconstruction of ARDS section 4.2"
+    suggestion = "the paper's value"
+    suggested_sigma = 0.3
     circles: ClassVar = [
         (x * 0.75, y * 0.75, 0.75)
         for x, y in [(-2.2, 0.5), (0.0, 0.5), (2.2, 0.5), (-1.1, -0.5), (1.1, -0.5)]

@@ -139,18 +139,26 @@ def _mean(rows: Sequence[ModelRow]) -> Sequence[ModelRow]:
 
 
 def _published(dataset: str, rows: Sequence[ModelRow]) -> list[ModelRow]:
-    """Returns the published rows where figures with Inception's features stand beside them."""
-    if not any(key.startswith("inception:") for row in rows for key in row.cells):
-        return []
+    """Returns the published rows, of each what was measured too."""
+    measured = {key for row in rows for key in row.cells}
     published = []
     for model in published_for(dataset):
-        cells = {}
-        if model.inception_score is not None:
-            score = Measurement(model.inception_score, model.inception_score_deviation)
-            cells["inception:inception_score"] = score
-        if model.fid is not None:
-            cells["inception:frechet_distance"] = Measurement(model.fid)
-        published.append(ModelRow(model.source, model.model, cells, "published"))
+        figures = {
+            "inception:inception_score": model.inception_score,
+            "inception:frechet_distance": model.fid,
+            "inception:kernel_distance": model.kid,
+            "bits": model.bits_per_dim,
+            "nats": model.nats,
+        }
+        errors = {"inception:inception_score": model.inception_score_deviation}
+        bounds = dict.fromkeys(("bits", "nats"), int(model.bound))
+        cells = {
+            key: Measurement(value, errors.get(key), bounds.get(key, 0))
+            for key, value in figures.items()
+            if value is not None and key in measured
+        }
+        if cells:
+            published.append(ModelRow(model.source, model.model, cells, "published"))
     return published
 
 

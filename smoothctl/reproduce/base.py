@@ -103,6 +103,7 @@ class Experiment:
         source: paper, section, table.
         run: fits and scores it: (folder, seeds, budget, reporter) -> result.
         takes_dataset: whether `Budget.dataset` means something to it.
+        equal: what the models that it compares have in equal measure, as its table says first.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Experiment:
     source: str
     run: Callable[[Path, Sequence[int], Budget, Reporter], Result]
     takes_dataset: bool = False
+    equal: str = ""
 
 
 def evaluate_baseline(run: Run, budget: Budget) -> dict[str, float]:

@@ -1,11 +1,9 @@
-"""Rings: smoothing lets three logistics do what six cannot (ARDS section 4.1)."""
+"""Rings: smoothing lets three logistics do what six cannot (ARDS section 4.2, table 1)."""
 
 from smoothctl.reproduce.base import Claim, Experiment, at_most, better
-from smoothctl.reproduce.smoothed_made import ROWS, SmoothedMADE
+from smoothctl.reproduce.smoothed_made import EQUAL, ROWS, SmoothedMADE
 
 __all__ = ["experiment"]
-
-_REFERENCES = {"two-step, 3 logistics": "paper 2.71 (bound)"}
 
 _STARTS = {"MADE-3": 3}
 """With three logistics some fits end in a symmetric optimum, 0.1 nats worse."""
@@ -24,7 +22,8 @@ def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
 
 experiment = Experiment(
     "rings",
-    "MADE on rings, smoothed against plain (ARDS section 4.1, table 1)",
-    "ARDS (Meng et al. 2021), section 4.1",
-    SmoothedMADE("rings", 0.3, _claims, _REFERENCES, _STARTS).run,
+    "MADE on rings, smoothed against plain (ARDS section 4.2, table 1)",
+    "ARDS (Meng et al. 2021), section 4.2, table 1",
+    SmoothedMADE("rings", 0.3, _claims, _STARTS).run,
+    equal=EQUAL,
 )

@@ -49,4 +49,5 @@ experiment = Experiment(
     "not in the papers: NCSN (Song & Ermon 2019) beside section 4.3 of ARDS (Meng et al. 2021)",
     _run,
     takes_dataset=True,
+    equal="parameters and CPU hours of the models of mnist",
 )

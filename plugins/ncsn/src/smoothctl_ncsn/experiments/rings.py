@@ -26,7 +26,7 @@ from smoothctl.training.reporter import Reporter
 __all__ = ["experiment"]
 
 _DATASET, _SIGMA = "rings", 0.3
-_STEPS = {"baseline": 6000, "prior": 4000, "denoiser": 6000}
+_STEPS = {"baseline": 10_000, "prior": 4000, "denoiser": 6000}
 _MADE = {
     "prior": {"mixtures": 3, "width": 40},
     "denoiser": {"mixtures": 3, "width": 122},
@@ -106,4 +106,5 @@ experiment = Experiment(
     "NCSN, NCSN stopped early with a MADE denoiser, and MADE with MADE, on rings",
     "not in the papers: NCSN (Song & Ermon 2019) inside ARDS (Meng et al. 2021)",
     _run,
+    equal="10,000 steps of 1,024 examples for each row",
 )
