@@ -600,7 +600,7 @@ class TestHub:
         assert data.slug == "owner-name"
         named = datasets.open_dataset("cifar10", {"size": 4})
         assert (named.name, named.event_shape, named.suggested_sigma) == ("cifar10", (1, 4, 4), 0.3)
-        assert named.train._flip
+        assert not named.train._flip
         monkeypatch.setattr(hub, "load_dataset", lambda *_: {"a": table, "b": table})
         with pytest.raises(DataError, match="no split train; its splits are a, b"):
             datasets.open_dataset("owner/name")

@@ -47,7 +47,9 @@ def test_what_was_chosen_for_the_prior_is_the_denoisers_too(tmp_path: Path) -> N
 
 
 def test_the_papers_presets_are_the_papers(tmp_path: Path) -> None:
-    begin(resolve("prior", {}, preset="paper-mnist"), tmp_path)
+    prior = resolve("prior", {}, preset="paper-mnist")
+    assert (prior.training.ema, prior.training.steps) == (0, 750_000)
+    begin(prior, tmp_path)
     options = resolve("denoiser", {}, out=tmp_path).options
     found = {key: options[key] for key in ("blocks", "dropout", "conditioning")}
     assert found == {"blocks": 5, "dropout": 0.5, "conditioning": "stacked"}

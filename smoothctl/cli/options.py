@@ -58,7 +58,7 @@ Preset = Annotated[
     str | None,
     _what(
         "--preset",
-        help="Named settings of the architecture (small, paper-mnist and paper-cifar10 for "
+        help="Named settings of the architecture (small, large, paper-mnist and paper-cifar10 for "
         "pixelcnnpp); --set wins over it.",
     ),
 ]

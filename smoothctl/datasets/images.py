@@ -333,7 +333,7 @@ class FashionMNIST(NamedHubImages):
 
 
 class CIFAR10(NamedHubImages):
-    """CIFAR-10: 50,000 and 10,000 photographs, 32×32, RGB; mirrored at random in training."""
+    """CIFAR-10: 50,000 and 10,000 photographs, 32×32, RGB."""
 
     summary = "photographs of ten classes, 32×32, RGB; from the hub"
     source = (
@@ -347,11 +347,11 @@ class CIFAR10(NamedHubImages):
     event_shape = (3, 32, 32)
     classes = 10
     suggested_sigma = 0.3
-    defaults: ClassVar = {"column": "img", "flip": True}
+    defaults: ClassVar = {"column": "img"}
 
 
 class CelebA(NamedHubImages):
-    """CelebA: 202,599 faces, the central 140×140 at 32×32, RGB; mirrored at random in training."""
+    """CelebA: 202,599 faces, the central 140×140 at 32×32, RGB."""
 
     summary = "faces, cut to 140×140 and resized to 32×32, RGB; from the hub"
     source = (
@@ -364,7 +364,7 @@ class CelebA(NamedHubImages):
     hub = "flwrlabs/celeba"
     event_shape = (3, 32, 32)
     suggested_sigma = 0.3
-    defaults: ClassVar = {"crop": 140, "size": 32, "flip": True}
+    defaults: ClassVar = {"crop": 140, "size": 32}
 
 
 def local_images(

@@ -74,6 +74,13 @@ class TestLevels:
         assert (model.sigmas[0] / model.sigmas[1]).item() == pytest.approx(PUBLISHED_RATIO)
         assert model.config.step_size * model.sigmas[-1] ** 2 == pytest.approx(4 * 2e-5)
 
+    def test_a_uniform_start_is_uniform_on_the_images_range(self) -> None:
+        model = ImageNCSN((1, 8, 8), None, 256, ImageNCSN.Config(filters=2, start="uniform"))
+        start = model.start(lambda: data(500, 1, 8, 8), torch.tensor(2.0))
+        quantiles = start.flatten().quantile(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
+        expected = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
+        assert torch.allclose(quantiles, expected, atol=0.03)
+
     def test_a_prior_ends_at_the_kernel(self) -> None:
         model = vectors()
         model.initialize_prior(data(300, 2), data(300, 2), 0.3)

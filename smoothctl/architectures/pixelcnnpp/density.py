@@ -37,10 +37,10 @@ _PAPER_TRAINING: Mapping[str, Any] = {
     "training.beta2": 0.999,
     "training.warmup": 0,
     "training.clip": 0.0,
-    "training.ema": 0.9995,
+    "training.ema": 0.0,
     "training.batch_size": 80,
-    "training.steps": 250_000,
 }
+"""1,000 epochs of 80 images follow, without an average of the weights."""
 
 
 class PixelCNNpp(Density):
@@ -118,8 +118,18 @@ class PixelCNNpp(Density):
     }
     presets: ClassVar = {
         "small": {"filters": 32, "mixtures": 5},
+        "large": {
+            **_PAPER_TRAINING,
+            "training.ema": 0.9995,
+            "training.steps": 250_000,
+            "blocks": 5,
+            "filters": 160,
+            "mixtures": 10,
+            "dropout": 0.5,
+        },
         "paper-mnist": {
             **_PAPER_TRAINING,
+            "training.steps": 750_000,
             "conditioning": "stacked",
             "blocks": 5,
             "filters": 40,
@@ -128,6 +138,7 @@ class PixelCNNpp(Density):
         },
         "paper-cifar10": {
             **_PAPER_TRAINING,
+            "training.steps": 625_000,
             "conditioning": "stacked",
             "blocks": 5,
             "filters": 160,

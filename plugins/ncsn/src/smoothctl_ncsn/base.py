@@ -110,6 +110,10 @@ class ScoreModel(Density):
     def noise_like(self, x: Tensor, generator: Generator | None) -> Noise:
         """Returns a source of standard normals of the shape of x."""
 
+    def start(self, noise: Noise, spread: Tensor) -> Tensor:
+        """Returns where the dynamics begin, of a spread such as σ₁: (n, *event)."""
+        return self.centre + spread * noise()
+
     def resize(self, count: int) -> None:
         """Makes room for so many levels; what belongs to single levels starts anew."""
         self.sigmas = self.sigmas.new_full((count,), torch.nan)
@@ -309,7 +313,7 @@ class ScoreModel(Density):
             start, steps, skipped = self.spread, total, len(sigmas) - 1
         chain = langevin(
             lambda x, level: self._score_at(x, level + skipped),
-            self.centre + start * noise(),
+            self.start(noise, start),
             sigmas[skipped:],
             steps,
             epsilon * float(sigmas[-1]) ** 2,

@@ -1,8 +1,9 @@
 """The registered architectures: NCSN of images and NCSN of vectors."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
@@ -24,6 +25,7 @@ _PAPER: Mapping[str, Any] = {
     "steps": 100,
     "step_size": 0.2,
     "denoise": False,
+    "start": "uniform",
     "training.learning_rate": 1e-3,
     "training.decay": "constant",
     "training.beta2": 0.999,
@@ -46,11 +48,17 @@ class ImageNCSN(ScoreModel):
         filters: int = Field(
             32, ge=1, le=4096, description="channels of the first cascade; the others have twice"
         )
+        start: Literal["gaussian", "uniform"] = Field(
+            "gaussian",
+            description="where annealed sampling begins: noise of σ₁ about the mean, or uniform "
+            "pixels as published",
+        )
 
     summary = "noise conditional score network for images, sampled by Langevin dynamics (NCSN)"
     domain = "image"
     suggested_sigma = 0.02
     first_batch = 2048
+    sampler_settings = ScoreModel.sampler_settings | {"start"}
     training_defaults: ClassVar = {
         "steps": 5000,
         "batch_size": 64,
@@ -92,6 +100,13 @@ class ImageNCSN(ScoreModel):
         """Returns the RefineNet's map of each image."""
         out: Tensor = self.network(x, index)
         return out
+
+    def start(self, noise: Noise, spread: Tensor) -> Tensor:
+        """Returns images of noise, normal about the mean or uniform on [−1, 1]."""
+        if self.config.start == "uniform":
+            uniform: Tensor = 2 * torch.special.ndtr(noise()) - 1
+            return uniform
+        return super().start(noise, spread)
 
     def noise_like(self, x: Tensor, generator: Generator | None) -> Noise:
         """Returns noise that is drawn image by image."""

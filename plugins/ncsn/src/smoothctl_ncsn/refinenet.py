@@ -172,6 +172,10 @@ class RefineNet(nn.Module):
     The second cascade halves the sides by averaging (rounded up); the third and fourth dilate
     their convolutions by 2 and 4 instead of halving further, as published.
 
+    The published code differs from the paper twice, and this is the paper: there the first blocks
+    of these two cascades have a dilated 3×3 shortcut although channels are equal in number, and γ
+    multiplies the last term of eq. 11, too.
+
     Args:
         channels: of the images.
         filters: channels of the first cascade; the others have twice as many.
