@@ -1,32 +1,43 @@
 """`smoothctl reproduce`."""
 
+import re
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
-from smoothctl.cli.registries import print_rows, rows_of
-from smoothctl.errors import UsageError
+from smoothctl.cli.registries import rows_of
+from smoothctl.errors import NotAvailable, RunError, UsageError
 from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
-    from smoothctl.reproduce.base import Experiment, Result, Row
+    from smoothctl.registry.registry import Registry
+    from smoothctl.reproduce.base import Budget, Experiment, Result
+    from smoothctl.reproduce.page import Stored
 
 __all__ = ["command"]
+
+_ALL, _RESULT, _SEEDS = "all", "result.json", "0,1,2"
+_LARGEST = 2**24
+_UNITS = {"h": 60.0, "min": 1.0, "m": 1.0}
 
 
 def command(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Which experiment, or package:name; without one, they are listed.",
+            help="Which experiment, or package:name; 'all' that fit --budget; without one, they "
+            "are listed.",
             autocompletion=completion.names("experiments"),
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated seeds.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated seeds.")] = _SEEDS,
     steps_factor: Annotated[
         float,
         typer.Option("--steps-factor", min=1e-4, max=1e3, help="Factor on all training steps."),
@@ -47,6 +58,18 @@ def command(
             "--dataset", help="Where the data are, of an experiment that leaves them to you."
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="Of 'all': run those that take as long together: 2h, 90min."),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown",
+            help="Write what is stored in --out as a page, with its pictures beside it; runs "
+            "nothing.",
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the runs; complete ones are not fitted again.")
     ] = Path("runs/reproduce"),
@@ -57,32 +80,164 @@ def command(
 
     A claim that the measurement refutes is a result, not a failure: the exit code stays 0.
     """
-    from smoothctl.reproduce import registry
-
-    if name is None:
-        rows = rows_of(registry)
-        if as_json:
-            names = [row["name"] for row in rows]
-            print_json({_key(row, names): row for row in rows})
-        else:
-            print_rows("experiments", rows)
+    if name is None and markdown is None:
+        _list(as_json)
         return
-    entry = registry.find(name)
-    experiment: Experiment = registry.load_entry(entry)
+    if markdown is not None:
+        _write_page(markdown, out, alone=name is None and not as_json)
+        return
     from smoothctl.reproduce.base import Budget
     from smoothctl.smoothing.bounds import check_draws
-    from smoothctl.storage.files import write_json
 
     if draws is not None:
         check_draws([draws])
-    if dataset is not None and not experiment.takes_dataset:
-        raise UsageError(f"The experiment {entry.name} has data of its own: leave --dataset out.")
+    if (budget is None) == (name == _ALL):
+        raise UsageError("--budget, such as 2h, goes with 'all', and 'all' with --budget.")
+    given, every = Budget(steps_factor, examples, draws, dataset), _seeds(seeds)
+    notes = Notes(quiet)
+    chosen = [_find(str(name), given)] if budget is None else _within(budget, given, every, notes)
+    results = {}
+    for experiment in chosen:
+        result = _run(experiment, out, every, given, notes)
+        results[experiment.name] = result.to_dict()
+        if not as_json:
+            _print_result(result, experiment)
+    if as_json:
+        print_json(results if name == _ALL else results.popitem()[1])
 
-    folder = out / entry.name
-    budget = Budget(steps_factor, examples, draws, dataset)
-    result = experiment.run(folder, _seeds(seeds), budget, Notes(quiet))
-    write_json(folder / "result.json", result.to_dict())
-    print_json(result.to_dict()) if as_json else _print_result(result, experiment)
+
+def _list(as_json: bool) -> None:
+    """Prints every experiment in the papers' order, with what it takes; broken ones last."""
+    from smoothctl.reporting.tables import Table, left, print_table, right
+    from smoothctl.reproduce.page import cost
+
+    rows = rows_of(_registry())
+    if as_json:
+        names = [row["name"] for row in rows]
+        print_json({_key(row, names): row for row in rows})
+        return
+    columns = [*left("name", "what it shows", "where"), *right("two cores")]
+    cells = [[e.name, e.summary, e.source, cost(e)] for e in _experiments()]
+    cells += [[str(row["name"]), str(row["error"]), "", ""] for row in rows if row["error"]]
+    print_table(Table("experiments", columns, [cells]))
+
+
+def _registry() -> "Registry[Experiment]":
+    from smoothctl.reproduce import registry
+
+    return registry
+
+
+def _experiments() -> "list[Experiment]":
+    """Returns those that can be loaded, in the papers' order."""
+    found = []
+    for entry in _registry().entries():
+        with suppress(UsageError):
+            found.append(_registry().load_entry(entry))
+    return sorted(found, key=lambda experiment: experiment.place)
+
+
+def _find(name: str, budget: "Budget") -> "Experiment":
+    entry = _registry().find(name)
+    experiment = _registry().load_entry(entry)
+    if budget.dataset is not None and not experiment.takes_dataset:
+        raise UsageError(f"The experiment {entry.name} has data of its own: leave --dataset out.")
+    return experiment
+
+
+def _within(budget: str, given: "Budget", seeds: Sequence[int], notes: Notes) -> "list[Experiment]":
+    """Returns the experiments that take so long together, the first of the papers first."""
+    left, chosen = _minutes(budget), []
+    for experiment in _experiments():
+        minutes = experiment.minutes
+        if minutes is None or experiment.gpu or experiment.takes_dataset:
+            continue
+        needed = minutes * given.steps * len(seeds) / 3
+        if needed <= left:
+            chosen.append(experiment)
+            left -= needed
+    if not chosen:
+        raise UsageError(f"No experiment takes so little: --budget {budget} is too short.")
+    notes.note(f"Runs {', '.join(experiment.name for experiment in chosen)}.")
+    return chosen
+
+
+def _minutes(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(h|min|m)", text.strip())
+    if match is None:
+        raise UsageError(f"--budget takes a time such as 2h or 90min, not '{text:.80}'.")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _run(
+    experiment: "Experiment", out: Path, seeds: Sequence[int], budget: "Budget", notes: Notes
+) -> "Result":
+    """Runs an experiment and stores what it found, with the command that did."""
+    from smoothctl.storage.files import write_json
+
+    folder = out / experiment.name
+    found = experiment.run(folder, seeds, budget, notes)
+    result = replace(found, command=_again(experiment, seeds, budget))
+    write_json(folder / _RESULT, result.to_dict())
+    return result
+
+
+def _again(experiment: "Experiment", seeds: Sequence[int], budget: "Budget") -> str:
+    """Returns the command that runs an experiment so."""
+    from smoothctl.reproduce.base import Budget
+
+    usual = Budget()
+    options = {
+        "--seeds": (",".join(map(str, seeds)), _SEEDS),
+        "--steps-factor": (budget.steps, usual.steps),
+        "--limit": (budget.examples, usual.examples),
+        "--draws": (budget.draws, usual.draws),
+        "--dataset": (budget.dataset, usual.dataset),
+    }
+    said = [
+        word
+        for key, (value, default) in options.items()
+        if value != default
+        for word in (key, f"{value}")
+    ]
+    return shlex.join(["smoothctl", "reproduce", experiment.name, *said])
+
+
+def _write_page(file: Path, out: Path, alone: bool) -> None:
+    """Writes what is stored as a page, and copies its pictures beside it."""
+    from smoothctl.reproduce.page import page
+    from smoothctl.storage.files import write_bytes
+
+    if not alone:
+        raise UsageError("--markdown runs no experiment: leave the name and --json out.")
+    stored = [_stored(experiment, out, file.parent) for experiment in _experiments()]
+    if not any(each.result for each in stored):
+        raise NotAvailable(f"{out} holds no results yet: smoothctl reproduce NAME makes them.")
+    write_bytes(file, page(stored).encode())
+    say(str(file))
+
+
+def _stored(experiment: "Experiment", out: Path, beside: Path) -> "Stored":
+    """Returns what an experiment found, its pictures copied beside the page."""
+    from smoothctl.reproduce.base import Result
+    from smoothctl.reproduce.page import Stored
+    from smoothctl.storage.files import read_json, write_bytes
+
+    file = out / experiment.name / _RESULT
+    if not file.is_file():
+        return Stored(experiment)
+    result = Result.from_dict(read_json(file, _LARGEST), str(file))
+    names = []
+    for picture in map(Path, result.pictures):
+        names.append(picture.name)
+        try:
+            write_bytes(beside / picture.name, (file.parent / picture.name).read_bytes())
+        except OSError as error:
+            raise RunError(
+                f"{file.parent / picture.name} cannot be read ({error.strerror}): run "
+                f"smoothctl reproduce {experiment.name} again."
+            ) from error
+    return Stored(experiment, replace(result, pictures=names))
 
 
 def _seeds(text: str) -> list[int]:
@@ -102,29 +257,15 @@ def _key(row: dict[str, str | None], names: list[str | None]) -> str:
 
 
 def _print_result(result: "Result", experiment: "Experiment") -> None:
-    from smoothctl.reporting.tables import Table, left, print_table, right
+    from smoothctl.reporting.tables import print_table
+    from smoothctl.reproduce.page import result_table
 
-    figures = list(dict.fromkeys(key for row in result.rows for key in row.figures))
-    columns = [*left("model"), *right("parameters", *figures)]
-    rows = [[row.model, str(row.parameters), *_cells(row, figures)] for row in result.rows]
-    if any(row.reference for row in result.rows):
-        columns += left("reference")
-        rows = [[*cells, row.reference] for cells, row in zip(rows, result.rows, strict=True)]
-    seeds = "seeds " + ", ".join(map(str, result.seeds))
-    equal = [f"equal: {experiment.equal}"] if experiment.equal else []
-    title = f"{result.name}: {'; '.join([experiment.source, *equal, seeds])}"
-    print_table(Table(title, columns, [rows]))
+    print_table(result_table(experiment, result))
     for what, value in result.truth.items():
         say(f"{what}: {value:.3f}")
     for claim in result.claims:
         verdict = "holds" if claim.holds else "REFUTED"
-        say(f"{verdict}: {claim.statement} ({claim.measured})")
+        published = f"; published: {claim.published}" if claim.published else ""
+        say(f"{verdict}: {claim.statement} ({claim.measured}{published})")
     for picture in result.pictures:
-        say(str(picture))
-
-
-def _cells(row: "Row", headings: list[str]) -> list[str]:
-    """Returns 'mean ± half the range over seeds' of each figure."""
-    every = [row.figures.get(heading) or [] for heading in headings]
-    spreads = [f" ± {(max(v) - min(v)) / 2:.3f}" if len(v) > 1 else "" for v in every]
-    return [f"{mean(v):.3f}{s}" if v else "" for v, s in zip(every, spreads, strict=True)]
+        say(picture)

@@ -37,6 +37,7 @@ class Published:
 
 _NCSN = ("Song & Ermon 2019, table 1", "https://arxiv.org/abs/1907.05600")
 _ARDS_1 = ("Meng et al. 2021, table 1", "https://arxiv.org/abs/2103.15089")
+_ARDS_5 = ("Meng et al. 2021, section 5", "https://arxiv.org/abs/2103.15089")
 _ARDS_2 = ("Meng et al. 2021, table 2", "https://arxiv.org/abs/2103.15089")
 
 PUBLISHED: Mapping[str, tuple[Published, ...]] = {
@@ -58,6 +59,10 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
         Published("ProgressiveGAN", *_NCSN, 8.80, 0.05),
         Published("NCSN", *_NCSN, 8.87, 0.12, fid=25.32),
     ),
+    "checkerboard": (
+        Published("RealNVP", *_ARDS_5, nats=3.72),
+        Published("two-step RealNVP", *_ARDS_5, nats=3.64, bound=True),
+    ),
     "rings": (
         Published("RealNVP", *_ARDS_1, nats=2.81),
         Published("CIF-RealNVP", *_ARDS_1, nats=2.81),
@@ -67,6 +72,7 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
     ),
     "olympics": (
         Published("RealNVP", *_ARDS_1, nats=1.80),
+        Published("two-step RealNVP", *_ARDS_5, nats=1.32, bound=True),
         Published("CIF-RealNVP", *_ARDS_1, nats=1.74),
         Published("MADE-3", *_ARDS_1, nats=1.27),
         Published("MADE-6", *_ARDS_1, nats=0.80),

@@ -33,6 +33,7 @@ __all__ = [
     "curves",
     "grid",
     "img",
+    "lines",
     "neighbour_rows",
     "panel",
     "panels",
@@ -173,6 +174,23 @@ def curves(series: Mapping[str, Sequence[Point]], unit: str) -> "Figure":
     axis.set_ylabel(unit, fontsize=7)
     axis.tick_params(labelsize=7)
     axis.legend(fontsize=7, frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98))
+    return figure
+
+
+def lines(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> "Figure":
+    """Draws one panel for each title, with a line for each label.
+
+    Args:
+        panels: title -> label -> the line's (x, y).
+    """
+    figure = _figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, named) in zip(axes, panels.items(), strict=True):
+        axis.set_title(title, fontsize=10, parse_math=False)
+        for label, (x, y) in named.items():
+            axis.plot(x, y, label=label, linewidth=1.2)
+        axis.margins(x=0)
+        axis.legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -132,13 +132,14 @@ def print_table(table: Table, notes: bool = True) -> None:
 
 
 def markdown(table: Table) -> str:
-    """Returns a table in Markdown, what is bold between asterisks."""
+    """Returns a table in Markdown, below its title if it has one, bold text between **."""
     rows = [[column.heading for column in table.columns], *_rows(table)]
     lines = [f"| {' | '.join(map(_in_markdown, row))} |" for row in rows]
     rule = " | ".join("---:" if column.right else "---" for column in table.columns)
     body = "\n".join([lines[0], f"| {rule} |", *lines[1:]])
     notes = "".join(f"\n- {_in_markdown(note)}" for note in table.notes)
-    return f"### {_in_markdown(table.title)}\n\n{body}\n" + (f"{notes}\n" if notes else "")
+    heading = f"### {_in_markdown(table.title)}\n\n" if table.title else ""
+    return f"{heading}{body}\n" + (f"{notes}\n" if notes else "")
 
 
 def _in_markdown(text: str) -> str:

@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
+from smoothctl.errors import RunError
 from smoothctl.rng import generator
 from smoothctl.runs.config import StageName
 from smoothctl.runs.run import Run
@@ -70,16 +73,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the rows, and whether the measurement supports it."""
+    """A statement about the rows, and whether the measurement supports it.
+
+    Args:
+        statement: what is claimed.
+        measured: what was found.
+        holds: whether that supports it.
+        published: what the paper says in figures, as text.
+    """
 
     statement: str
     measured: str
     holds: bool
+    published: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found."""
+    """What an experiment found, and the command that did."""
 
     name: str
     seeds: list[int]
@@ -87,10 +98,27 @@ class Result:
     rows: list[Row]
     claims: list[Claim]
     pictures: list[str] = field(default_factory=list)
+    command: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str) -> "Result":
+        """Returns what `to_dict` gave.
+
+        Args:
+            values: of JSON that anybody may have written.
+            where: what a message calls it.
+
+        Raises:
+            RunError: they are no result.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValueError as error:
+            raise RunError(f"{where} is no result of an experiment: run it again.") from error
 
 
 @dataclass(frozen=True)
@@ -104,6 +132,11 @@ class Experiment:
         run: fits and scores it: (folder, seeds, budget, reporter) -> result.
         takes_dataset: whether `Budget.dataset` means something to it.
         equal: what the models that it compares have in equal measure, as its table says first.
+        paper: which paper it is of; None: of neither.
+        section: where in it, for the order of lists.
+        minutes: what it takes with three seeds on two cores, about; None: not known.
+        gpu: whether that is more than anybody would wait for without a GPU.
+        note: what a reader of its table has to know.
     """
 
     name: str
@@ -112,6 +145,17 @@ class Experiment:
     run: Callable[[Path, Sequence[int], Budget, Reporter], Result]
     takes_dataset: bool = False
     equal: str = ""
+    paper: Literal["ARDS", "NCSN"] | None = None
+    section: float = 0.0
+    minutes: float | None = None
+    gpu: bool = False
+    note: str = ""
+
+    @property
+    def place(self) -> tuple[int, float, str]:
+        """Its place in lists: by paper, section and name."""
+        papers = ("ARDS", "NCSN", None)
+        return papers.index(self.paper), self.section, self.name
 
 
 def evaluate_baseline(run: Run, budget: Budget) -> dict[str, float]:
@@ -158,17 +202,22 @@ def collect(per_seed: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [figures[name] for figures in per_seed] for name in per_seed[0]}
 
 
-def at_most(what: str, values: Sequence[float], limit: float) -> Claim:
+def at_most(what: str, values: Sequence[float], limit: float, published: str = "") -> Claim:
     """Claims that every seed's value is at most the limit."""
     shown = ", ".join(f"{value:.3f}" for value in values)
-    return Claim(f"{what} at most {limit:g}", shown, max(values) <= limit)
+    return Claim(f"{what} at most {limit:g}", shown, max(values) <= limit, published)
 
 
 def better(
-    first: str, a: Sequence[float], second: str, b: Sequence[float], unit: str = "nats"
+    first: str,
+    a: Sequence[float],
+    second: str,
+    b: Sequence[float],
+    unit: str = "nats",
+    published: str = "",
 ) -> Claim:
     """Claims that the first is lower than the second at every seed."""
     gaps = [y - x for x, y in zip(a, b, strict=True)]
     shown = f"mean gap {mean(gaps):+.3f} {unit}, least {min(gaps):+.3f}"
     what = "" if unit == "nats" else f" in {unit}"
-    return Claim(f"{first} is better than {second}{what}", shown, min(gaps) > 0)
+    return Claim(f"{first} is better than {second}{what}", shown, min(gaps) > 0, published)

@@ -222,10 +222,19 @@ def _claims(rows: Sequence[Row]) -> list[Claim]:
     ratios = [a / b for a, b in zip(two_step[_FRECHET], plain[_FRECHET], strict=True)]
     distance = "Fréchet distance"
     return [
-        better("two-step", two_step[_FRECHET], "plain", plain[_FRECHET], distance),
+        better(
+            *("two-step", two_step[_FRECHET], "plain", plain[_FRECHET], distance),
+            published="29.83 against 54.25 on CIFAR-10",
+        ),
         at_most("two-step over plain by Fréchet distance", ratios, 0.5),
-        better("two-step", two_step[_FRECHET], "single-step", single[_FRECHET], distance),
-        better("two-step", two_step[_BITS], "plain", plain[_BITS], _BITS),
+        better(
+            *("two-step", two_step[_FRECHET], "single-step", single[_FRECHET], distance),
+            published="29.83 against 57.53 on CIFAR-10",
+        ),
+        better(
+            *("two-step", two_step[_BITS], "plain", plain[_BITS], _BITS),
+            published="not claimed: ≤ 3.53 against 2.92 on CIFAR-10",
+        ),
     ]
 
 
@@ -238,6 +247,9 @@ mnist = Experiment(
     partial(_run, "mnist", "mnist", 0.5),
     takes_dataset=True,
     equal=_EQUAL,
+    paper="ARDS",
+    section=4.3,
+    minutes=900,
 )
 images = Experiment(
     "images",
@@ -246,4 +258,6 @@ images = Experiment(
     partial(_run, "images", None, None),
     takes_dataset=True,
     equal=_EQUAL,
+    paper="ARDS",
+    section=4.32,
 )

@@ -89,7 +89,7 @@ def _inverse_u(kernel: str, figures: dict[str, list[float]]) -> Claim:
     inner = 0 < best < len(means) - 1
     shown = f"−log p {means[0]:.3f} at σ {_SIGMAS[0]:g}, {means[best]:.3f} at σ {_SIGMAS[best]:g}, "
     shown += f"{means[-1]:.3f} at σ {_SIGMAS[-1]:g}"
-    return Claim(f"{kernel}: the bound rises and then falls over sigma", shown, inner)
+    return Claim(f"{kernel}: the bound rises and then falls over σ", shown, inner, "figure 4")
 
 
 def _ranking(figures: dict[str, dict[str, list[float]]]) -> Claim:
@@ -114,5 +114,7 @@ experiment = Experiment(
     "the bound over sigma for three kernels on six-modes (ARDS figure 4)",
     "ARDS (Meng et al. 2021), section 4.1, figure 4",
     _run,
-    equal="3,000 steps of each fit; a smoothed model has two, and three times the parameters",
+    equal="3,000 steps of each fit, of which a smoothed model has two",
+    paper="ARDS",
+    section=4.1,
 )

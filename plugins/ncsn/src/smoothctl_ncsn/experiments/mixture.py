@@ -86,4 +86,6 @@ experiment = Experiment(
     "Langevin dynamics, plain and annealed, with the true scores of two far modes",
     "NCSN (Song & Ermon 2019), figure 3",
     _run,
+    paper="NCSN",
+    section=3.22,
 )

@@ -151,4 +151,6 @@ experiment = Experiment(
     "the error of a learned score near data and far from them",
     "NCSN (Song & Ermon 2019), figure 2",
     _run,
+    paper="NCSN",
+    section=3.21,
 )

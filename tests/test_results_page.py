@@ -1,0 +1,140 @@
+"""`smoothctl reproduce`: the list, what fits a budget, stored results, and the page of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from smoothctl import reproduce
+from smoothctl.errors import RunError
+from smoothctl.reproduce.base import Claim, Experiment, Result, Row
+from smoothctl.reproduce.page import Stored, page
+from smoothctl.testing import CommandLine
+
+RESULT = Result(
+    "mine",
+    [0, 1],
+    {"true entropy, nats": 1.25},
+    [
+        Row("plain", 1234, {"nats": [2.0, 4.0]}, "paper 2.5"),
+        Row("floor", 0, {"nats": [-1.0, -1.0]}),
+    ],
+    [Claim("a | b", "2 against 3", True, "1 against 2"), Claim("c", "no", False)],
+    ["runs/mine.png"],
+    "do it",
+)
+
+
+def experiment(name: str, paper: str | None = "ARDS", section: float = 1.0, **more: object):
+    return Experiment(
+        name,
+        f"what {name} shows",
+        "table 1",
+        lambda *_: RESULT,
+        paper=paper,
+        section=section,
+        **more,
+    )
+
+
+class TestPage:
+    """Markdown of stored results."""
+
+    def test_claims_stand_beside_what_was_published(self) -> None:
+        text = page([Stored(experiment("mine", equal="steps", note="Mind this."), RESULT)])
+        assert r"| a \| b | 1 against 2 | 2 against 3 | holds | mine |" in text
+        assert "| c |  | no | **refuted** | mine |" in text
+        assert "table 1; equal: steps; seeds 0, 1." in text
+        assert "| plain | 1,234 | 3.000 ± 1.000 | paper 2.5 |" in text
+        assert "−1.000 ± 0.000" in text
+        assert "$ do it" in text
+        assert text.index("true entropy, nats: 1.250.") < text.index("![what mine shows]")
+        assert text.rstrip().endswith("Mind this.")
+
+    def test_what_was_not_run_says_so_and_what_it_costs(self) -> None:
+        text = page([Stored(experiment("big", gpu=True)), Stored(experiment("long", minutes=120))])
+        assert "| what big shows |  | cost: GPU | not run here | big |" in text
+        assert "cost: 2.0 h | not run here | long |" in text
+
+    def test_a_result_survives_the_file(self) -> None:
+        stored = json.loads(json.dumps(RESULT.to_dict()))
+        assert Result.from_dict(stored, "here") == RESULT
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"rows": 3},
+            {"rows": [{}]},
+            {"claims": [{"statement": 1}]},
+            {"seeds": "x"},
+            {"name": None},
+        ],
+    )
+    def test_a_damaged_result_is_one_sentence(self, damage: dict[str, object]) -> None:
+        with pytest.raises(RunError, match=r"^here is no result of an experiment: run it again\.$"):
+            Result.from_dict({**RESULT.to_dict(), **damage}, "here")
+
+
+def test_experiments_are_in_the_papers_order() -> None:
+    all_of = [reproduce.load(name) for name in reproduce.names()]
+    ordered = [each.name for each in sorted(all_of, key=lambda each: each.place)]
+    places = [
+        ordered.index(name) for name in ("thin-ring", "theorem-1", "inverse-u", "rings", "mnist")
+    ]
+    assert places == sorted(places)
+    first, last = experiment("z", "NCSN", 1.0), experiment("a", None, 0.0)
+    assert experiment("b").place < first.place < last.place
+
+
+class TestVerb:
+    """The command line."""
+
+    def test_what_fits_a_budget_is_run_stored_and_written(self, cli: CommandLine) -> None:
+        small = ("--seeds", "0", "--steps-factor", "0.01", "--limit", "50", "-q", "--json")
+        code, out, err = cli("reproduce", "all", "--budget", "0.3m", *small)
+        assert code == 0, err
+        assert {"thin-ring", "theorem-1", "proposition-1"} <= json.loads(out).keys()
+        code, out, err = cli("reproduce", "--markdown", "docs/page.md")
+        assert (code, out.strip()) == (0, "docs/page.md"), err
+        text = Path("docs/page.md").read_text(encoding="utf-8")
+        command = "smoothctl reproduce thin-ring --seeds 0 --steps-factor 0.01 --limit 50"
+        assert f"$ {command}\n" in text
+        assert "![" in text
+        assert Path("docs/theorem-1.png").read_bytes()[:4] == b"\x89PNG"
+        assert "| not run here | rings |" in text
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["all"], "--budget"),
+            (["rings", "--budget", "2h"], "goes with 'all'"),
+            (["all", "--budget", "soon"], "a time such as 2h"),
+            (["all", "--budget", "0.001m"], "too short"),
+            (["rings", "--markdown", "page.md"], "runs no experiment"),
+        ],
+    )
+    def test_wrong_words(self, cli: CommandLine, words: list[str], said: str) -> None:
+        code, _, err = cli("reproduce", *words)
+        assert (code, said in err) == (2, True), err
+
+    def test_a_file_that_holds_something_else(self, cli: CommandLine) -> None:
+        folder = Path("runs/reproduce/theorem-1")
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text("[1]", encoding="utf-8")
+        code, _, err = cli("reproduce", "--markdown", "page.md")
+        assert (code, "theorem-1/result.json is no result of an experiment" in err) == (1, True)
+
+    def test_a_page_of_nothing(self, cli: CommandLine) -> None:
+        code, _, err = cli("reproduce", "--markdown", "page.md")
+        assert (code, "holds no results yet" in err) == (1, True)
+        assert not Path("page.md").exists()
+
+    def test_pictures_are_taken_from_the_result_s_own_folder(self, cli: CommandLine) -> None:
+        """Whatever a file that somebody else wrote calls them."""
+        folder = Path("runs/reproduce/theorem-1")
+        folder.mkdir(parents=True)
+        content = {**RESULT.to_dict(), "pictures": ["/etc/passwd"]}
+        (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+        code, _, err = cli("reproduce", "--markdown", "page.md")
+        assert (code, "theorem-1/passwd cannot be read (No such file" in err) == (1, True)
+        assert not Path("passwd").exists()
