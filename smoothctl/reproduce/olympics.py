@@ -1,26 +1,28 @@
 """Olympics, our reconstruction: two-step against plain MADE (ARDS section 4.2, table 1)."""
 
+from collections.abc import Mapping
+
 from smoothctl.reproduce.base import Claim, Experiment, better
-from smoothctl.reproduce.smoothed_made import EQUAL, ROWS, SmoothedMADE
+from smoothctl.reproduce.planar import EQUAL, Table, published_models
 
 __all__ = ["experiment"]
 
-_TWO_STEP = "olympics: two-step with 3 logistics"
+_PUBLISHED = {"MADE-3": "0.80 against 1.27", "MADE-6": "0.80 against 0.80"}
 
 
-def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
-    baseline_3, baseline_6, two_step, _ = (figures[row]["nats"] for row in ROWS)
+def _claims(figures: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
+    two_step = "olympics: two-step with 3 logistics", figures["two-step, 3 logistics"]["nats"]
     return [
-        better(_TWO_STEP, two_step, "MADE-3", baseline_3, published="0.80 against 1.27"),
-        better(_TWO_STEP, two_step, "MADE-6", baseline_6, published="0.80 against 0.80"),
+        better(*two_step, name, figures[name]["nats"], published=published)
+        for name, published in _PUBLISHED.items()
     ]
 
 
 experiment = Experiment(
     "olympics",
-    "MADE on olympics, smoothed against plain (ARDS section 4.2, table 1)",
+    "MADE on olympics, smoothed against plain",
     "ARDS (Meng et al. 2021), section 4.2, table 1; data reconstructed",
-    SmoothedMADE("olympics", 0.3, _claims).run,
+    Table("olympics", "olympics", 0.3, published_models(), _claims).run,
     equal=EQUAL,
     paper="ARDS",
     section=4.21,
