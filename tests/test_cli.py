@@ -207,7 +207,7 @@ class TestWholeWay:
         assert told["picture"] == "runs/quickstart/quickstart.png"
 
     def test_reproduce(self, cli) -> None:
-        """One; test_docs runs the others."""
+        """One; test_reproduce runs the others."""
         small = ["--seeds", "0", "--steps-factor", "0.0003", "--limit", "30", "--draws", "2"]
         code, out, err = cli("reproduce", "rings", *small, "--quiet")
         assert code == 0, err

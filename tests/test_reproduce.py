@@ -90,6 +90,19 @@ def test_mnist(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [n for n in reproduce.names() if not reproduce.load(n).takes_dataset]
+)
+def test_every_experiment_runs(name: str, tmp_path: Path) -> None:
+    """On a few examples after a few steps, with its pictures; and once more from what is kept."""
+    given = (tmp_path / name, [0], Budget(steps=0.0003, examples=30, draws=2))
+    result = reproduce.load(name).run(*given, Quiet())
+    assert result.claims
+    assert all(Path(picture).is_file() for picture in result.pictures)
+    assert reproduce.load(name).run(*given, Quiet()).to_dict() == result.to_dict()
+
+
+@pytest.mark.slow
 def test_images_compares_equals_and_goes_on_from_what_is_there(tmp_path: Path) -> None:
     """A few steps on digits: both denoisers have one prior; a second call fits nothing."""
     budget = Budget(steps=0.002, examples=64, dataset="digits")
