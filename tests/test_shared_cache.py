@@ -109,7 +109,7 @@ def test_two_users(shared: Path, umask: int, mode: int, state: str) -> None:
         as_user(ONE, umask, lambda: str((images / ".old.1.tmp").mkdir()))
         os.utime(images / ".old.1.tmp", (0, 0))
     before = everything(shared)
-    assert len(before) == 4 + (state == "abandoned")
+    assert len(before) == 5 + (state == "abandoned")
     theirs, resized = (as_user(OTHER, 0o022, opened(shared, **o)) for o in ({}, {"size": 4}))
     assert everything(shared) == before
     if umask == 0o077:
