@@ -21,6 +21,9 @@ FEWER = {
 }
 """What makes each verb quick; later flags win."""
 
+IMAGES = {"digits", "photos", "pixelcnnpp"}
+"""What an example fits a network of images to, or with; a small one is quick."""
+
 
 def _examples(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
@@ -36,6 +39,8 @@ def _run_command(line: str, cli: CommandLine) -> None:
     extra = next((flags for verb, flags in FEWER.items() if words[1].startswith(verb)), "")
     if {"--help", "--reference", "--status"} & set(words):
         extra = ""
+    if IMAGES & set(words) and not any(word.startswith("filters=") for word in words):
+        extra += " --set filters=4" if words[1] in ("fit-prior", "fit-baseline") else ""
     if words[-2:] == ["--samples", "0"]:
         extra = extra.replace("--samples 40", "")
     code, _, err = cli(*words[1:], *extra.split())
