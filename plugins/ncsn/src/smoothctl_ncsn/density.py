@@ -138,7 +138,8 @@ class VectorNCSN(ScoreModel):
             5, ge=0, le=12, description="waves sin 2ᵏx and cos 2ᵏx of each coordinate that it sees"
         )
         activation: Activation = Field(
-            "relu", description="relu or, smooth as sliced score matching needs it, silu"
+            "relu",
+            description="relu or, smooth as sliced score matching needs it, silu or softplus",
         )
 
     summary = "noise conditional score network for vectors, sampled by Langevin dynamics (NCSN)"

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 __all__ = ["Activation", "LevelMLP"]
 
-Activation = Literal["relu", "silu"]
+Activation = Literal["relu", "silu", "softplus"]
 
-_ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
+_ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus}
 _LEVEL_WAVES = 8
 
 

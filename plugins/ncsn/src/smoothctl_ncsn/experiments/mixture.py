@@ -88,4 +88,5 @@ experiment = Experiment(
     _run,
     paper="NCSN",
     section=3.22,
+    minutes=0.2,
 )
