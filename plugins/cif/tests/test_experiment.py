@@ -12,7 +12,7 @@ from smoothctl.training.fit import Quiet
 def test_all_models_have_as_many_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SIGMA", {"rings": 0.3})
+    monkeypatch.setattr(module, "_DATASETS", ("rings",))
     result = module.experiment.run(
         tmp_path, [0], Budget(steps=0.001, examples=20, draws=2), Quiet()
     )
