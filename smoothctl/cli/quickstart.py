@@ -43,7 +43,7 @@ def command(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """See the whole method work in two minutes: fit, sample, score, one picture, one table.
+    """See the whole method work in three minutes: fit, sample, score, one picture, one table.
 
     Fits a plain MADE and, with as many parameters and steps together, a prior and a denoiser.
     """
