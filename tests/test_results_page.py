@@ -108,6 +108,9 @@ class TestVerb:
         [
             (["all"], "--budget"),
             (["rings", "--budget", "2h"], "goes with 'all'"),
+            (["--budget", "2h"], "goes with 'all'"),
+            (["--markdown", "page.md", "--budget", "2h"], "goes with 'all'"),
+            (["all", "--budget", "2h", "--dataset", "digits"], "leave --dataset out"),
             (["all", "--budget", "soon"], "a time such as 2h"),
             (["all", "--budget", "0.001m"], "too short"),
             (["rings", "--markdown", "page.md"], "runs no experiment"),

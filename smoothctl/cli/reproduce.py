@@ -80,6 +80,10 @@ def command(
 
     A claim that the measurement refutes is a result, not a failure: the exit code stays 0.
     """
+    if (budget is None) == (name == _ALL):
+        raise UsageError("--budget, such as 2h, goes with 'all', and 'all' with --budget.")
+    if name == _ALL and dataset is not None:
+        raise UsageError("'all' runs experiments with data of their own: leave --dataset out.")
     if name is None and markdown is None:
         _list(as_json)
         return
@@ -91,8 +95,6 @@ def command(
 
     if draws is not None:
         check_draws([draws])
-    if (budget is None) == (name == _ALL):
-        raise UsageError("--budget, such as 2h, goes with 'all', and 'all' with --budget.")
     given, every = Budget(steps_factor, examples, draws, dataset), _seeds(seeds)
     notes = Notes(quiet)
     chosen = [_find(str(name), given)] if budget is None else _within(budget, given, every, notes)
