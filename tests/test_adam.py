@@ -93,6 +93,7 @@ def test_zero_grad_forgets() -> None:
     assert all(parameter.grad is None for parameter in own)
 
 
+@pytest.mark.slow
 def test_a_fit_imports_neither_a_compiler_nor_sharded_tensors(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom smoothctl.cli import main\n"

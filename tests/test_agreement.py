@@ -144,6 +144,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_both_stop_at_a_loss_that_is_not_finite_in_one(outcomes: dict[str, Any]) -> None:
     """Row 3 of process 1's half of a batch of 32 is row 19."""
     assert outcomes["stop"]["codes"] == [1, 1]

@@ -117,7 +117,14 @@ def test_goes_on_where_it_cannot_be_kept(cache: Path, digits: ImageSet) -> None:
     assert "without keeping" in told[-1]
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (6, 9), (80, 40)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [
+        (6, 9),
+        pytest.param(32, 32, marks=pytest.mark.slow),
+        pytest.param(80, 40, marks=pytest.mark.slow),
+    ],
+)
 def test_colours_of_any_size(cache: Path, height: int, width: int, monkeypatch) -> None:
     monkeypatch.setattr(classifier, "_STEPS", 40)
     reference = coloured(60, height, width, classes=3)

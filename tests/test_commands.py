@@ -199,6 +199,7 @@ def test_scoring_names_a_reference_that_is_not_the_run_s_own(reference: str, fla
     assert command[3:] == ["--features", "pixels", *flags]
 
 
+@pytest.mark.slow
 def test_the_shell_recreates_the_weights_bit_by_bit(tmp_path: Path) -> None:
     """From the first run's configuration alone, in new processes."""
     out, again = tmp_path / "a run", tmp_path / "again"

@@ -27,11 +27,16 @@ def offered(*words: str) -> list[str]:
     ("words", "expected"),
     [
         (["fit-prior", "--arch", "m"], ["made"]),
-        (["fit-prior", "--kernel", ""], ["gaussian", "laplace", "uniform"]),
-        (["kernels", "show", "la"], ["laplace"]),
-        (["fit-prior", "--arch", "made", "--set", "mix"], ["mixtures="]),
-        (["fit-prior", "--set", "training.warm"], ["training.warmup="]),
         (["reproduce", "inv"], ["inverse-u"]),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (["fit-prior", "--kernel", ""], ["gaussian", "laplace", "uniform"]),
+                (["kernels", "show", "la"], ["laplace"]),
+                (["fit-prior", "--arch", "made", "--set", "mix"], ["mixtures="]),
+                (["fit-prior", "--set", "training.warm"], ["training.warmup="]),
+            )
+        ),
     ],
 )
 def test_names_and_settings(words: list[str], expected: list[str]) -> None:

@@ -91,6 +91,7 @@ def test_without_weights_it_says_where_they_go(monkeypatch: pytest.MonkeyPatch) 
         DINOv2(request())
 
 
+@pytest.mark.slow
 def test_images_are_judged_by_it(weights: Path, cli: CommandLine) -> None:
     images = torch.randint(0, 255, (24, 1, 8, 8), generator=generator("judged"), dtype=torch.uint8)
     np.save("some.npy", images.numpy())

@@ -24,6 +24,9 @@ FEWER = {
 IMAGES = {"digits", "photos", "pixelcnnpp"}
 """What an example fits a network of images to, or with; a small one is quick."""
 
+LONG = {"how-to.md", "python.md", "reference.md", "sweeps.md", "tutorial.md"}
+EACH = [pytest.param(p, marks=[pytest.mark.slow] * (p.name in LONG)) for p in PAGES]
+
 
 def _examples(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
@@ -47,7 +50,7 @@ def _run_command(line: str, cli: CommandLine) -> None:
     assert not code, f"'{line}' exits with {code}: {err}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", EACH, ids=lambda p: p.name)
 def test_examples_run(page: Path, cli: CommandLine, capsys) -> None:
     if page.name == "cli.md":
         pytest.skip("usage lines, not examples")

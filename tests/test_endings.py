@@ -147,6 +147,7 @@ class TestOutput:
         assert (code, err.endswith(NOT_PRINTED)) == (1, True)
         assert len(read_scores(Path("run"))) == 1
 
+    @pytest.mark.slow
     def test_without_any_a_fit_is_the_same(self, cli) -> None:
         """No file takes a stream's number; and ranks that no launcher has set change nothing."""
         fit = "fit-prior --dataset rings --steps 3 --batch-size 8 --device cpu --out"

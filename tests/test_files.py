@@ -123,6 +123,7 @@ TENSORS = {
 METADATA = {"format": 1, "smoothctl": "0.1", "options": {"width": 3, "offset": True}, "σ": 0.3}
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_weights_file_passes(tmp_path: Path) -> None:
     """Each bit of the header and of the values: an error in one sentence.
 

@@ -20,7 +20,7 @@ from smoothctl.reporting.tables import Bold, Table, left, print_table
 from smoothctl.runs.run import Run
 
 FEW = settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 RED, FORGED = "\x1b]0;title\x07\x1b[31m", "a\nError: b"
 CONTROLS = "\0\a\b\t\n\r\x1b\x7f\x85\x9b\u061c\u200e\u2028\u2029\u202e\u2066\u2069\ufeff\U000e0041"

@@ -147,6 +147,7 @@ def test_bad_features_are_refused(x: torch.Tensor, y: torch.Tensor) -> None:
         frechet_distance(x, y)
 
 
+@pytest.mark.slow
 def test_the_classifier_reads_digits_and_repeats() -> None:
     dataset = open_dataset("digits")
     classifier, again = fit_classifier(dataset), fit_classifier(dataset)

@@ -124,7 +124,7 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", ["sample", pytest.param("report", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pages", [0, 1, 2])
 def test_what_was_written_before_stays(
     disk: Path, whole: Run, cli: Cli, verb: str, pages: int

@@ -81,6 +81,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_weights_file_cannot_describe_the_machine_away(trained_run: Run, tmp_path: Path) -> None:
     """Each in one sentence, within 5 s of one core (the first takes torch's start) and 1 GB."""
     tensors, metadata = read_weights(trained_run.stage("prior").weights_file())

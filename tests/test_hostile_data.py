@@ -281,6 +281,7 @@ def one_group(path: Path, content: bytes, rows: int) -> None:
     write_table(pa.table({"image": column}), path, row_group_size=rows)
 
 
+@pytest.mark.slow
 def test_little_data_take_little_memory(tmp_path: Path) -> None:
     """Archives and images that unpack to a thousand times their size: 1 GB is never taken."""
     bombs = {

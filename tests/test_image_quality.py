@@ -186,6 +186,7 @@ class TestFigures:
         assert "more than 5 images" in quality.not_available["precision to coverage"]
         assert "at least 10 images" in quality.not_available["inception score"]
 
+    @pytest.mark.slow
     def test_the_seed_moves_the_kernel_distance_alone(self) -> None:
         reference, images = noise(1500, "r"), {"s": noise(1200, "s")}
         by = ImageComparison("pixels").extractor(reference, "cpu", print)
@@ -199,6 +200,7 @@ class TestFigures:
 class TestImageComparison:
     """Which extractor, and what it refuses."""
 
+    @pytest.mark.slow
     def test_the_best_that_can_be_had(self) -> None:
         notes: list[str] = []
         digits = open_images("digits").head(200)

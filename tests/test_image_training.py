@@ -115,6 +115,7 @@ def test_there_is_no_joint_network(tmp_path: Path) -> None:
         fit_joint(dataset="digits", architecture="pixelcnnpp", out=tmp_path, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_baseline_learns_its_classes(tmp_path: Path) -> None:
     """With labels that decide the image, the right label becomes likelier than a wrong one."""
     labels = np.arange(200) % 2
@@ -143,6 +144,7 @@ def test_a_baseline_learns_its_classes(tmp_path: Path) -> None:
     assert gap.mean() > 0.5
 
 
+@pytest.mark.slow
 def test_precisions_mix(tmp_path: Path) -> None:
     """A denoiser of another precision than its prior's still takes its samples."""
     fit(tmp_path, precision="float64")

@@ -71,6 +71,7 @@ def test_its_seed_alone_chooses_the_subsets() -> None:
     assert (np.random.get_state()[1] == state).all()
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_the_mean_over_subsets() -> None:
     """A hundred repeats of the mean over 25 subsets scatter as much as it says."""
     x, y = features(400), features(400, shift=0.3, key="y")

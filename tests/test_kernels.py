@@ -69,6 +69,7 @@ def test_posterior_mean_equals_quadrature(name: str) -> None:
     assert (estimate - truth).abs().max() < tolerance
 
 
+@pytest.mark.slow
 def test_uniform_error_is_the_references_edge_effect() -> None:
     """The brute-force reference has O(spacing) errors at the window's edges; refining helps."""
     kernel = kernels.load("uniform")(SIGMA)

@@ -39,6 +39,7 @@ def test_killed_at_every_change_of_the_folder(tmp_path: Path) -> None:
     assert killed("creep", tmp_path, name="made", ranks=1)["kills"] >= 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "made"])
 def test_killed_at_some_changes_of_the_folder(tmp_path: Path, name: str) -> None:
     assert killed("sweep", tmp_path, name=name, ranks=1, stride=37)["kills"] >= 5

@@ -130,6 +130,7 @@ def test_a_process_that_never_comes_is_missed(in_tmp: Path) -> None:
     assert "Error: Not all 2 processes met within 2 seconds" in done.stderr
 
 
+@pytest.mark.slow
 def test_one_answer(in_tmp: Path) -> None:
     """Two gloo ranks, one JSON document: that of one process."""
     verb = ["sigma-heuristic", "--dataset", "two-moons", "--json"]

@@ -149,6 +149,7 @@ class TestScores:
         assert scores.true_entropy == pytest.approx(2.394, abs=1e-3)
         assert json.dumps(scores.to_dict())
 
+    @pytest.mark.slow
     def test_same_seed_same_scores(self, trained_run: Run) -> None:
         one, two = (
             score_run(

@@ -11,6 +11,8 @@ import pytest
 from smoothctl.runs.run import Run
 from tests.launches import ENVIRONMENT
 
+pytestmark = pytest.mark.slow
+
 CHILD = str(Path(__file__).with_name("without.py"))
 PARTS = "clean-fid,matplotlib,datasets,torchvision"
 FIT = ["--steps", "2", "--batch-size", "8", "--device", "cpu", "--set", "filters=4"]

@@ -80,6 +80,7 @@ def test_its_configuration_says_what_it_meant(stacked: Run) -> None:
     assert "conditioning" not in stacked.stage("prior").config().options
 
 
+@pytest.mark.slow
 def test_the_file_that_recreates_it_does(stacked: Run) -> None:
     before = stacked.density("denoiser").state_dict()
     file = from_toml(stacked.stage("denoiser").config_file)

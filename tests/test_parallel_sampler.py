@@ -77,7 +77,7 @@ def blank(n: int, height: int, width: int) -> Canvas:
 
 
 class TestFixedPoint:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(cases())
     def test_it_is_the_naive_draw_after_at_most_as_many_passes_as_pixels(
         self, case: tuple[tuple[int, int, int], dict[str, Any], Tensor]

@@ -417,6 +417,7 @@ class TestProcesses:
             assert mine["nats"] == pytest.approx(theirs["nats"], rel=1e-6)
         assert hidden(run.path) == []
 
+    @pytest.mark.slow
     def test_scores_of_vectors(self, trained_run: Run, cli: CommandLine) -> None:
         words = ["score", trained_run.path, "--limit", 400, "--draws", 4, "--samples", 9]
         words += ["--quadrature", 0, "--json"]

@@ -167,6 +167,7 @@ def test_data_of_a_package_that_is_not_installed(cli, run: Path) -> None:
     assert cli("score", run, *FEW)[0] == 1
 
 
+@pytest.mark.slow
 def test_the_weights_decide_where_a_config_says_something_else(
     cli, run: Path, tmp_path: Path
 ) -> None:

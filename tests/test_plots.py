@@ -64,6 +64,7 @@ def test_more_than_two_dimensions_have_no_picture(tmp_path: Path) -> None:
     assert not (tmp_path / "p.png").exists()
 
 
+@pytest.mark.slow
 def test_bound_curves(tmp_path: Path) -> None:
     lines = {"gaussian": {0.1: [1.0, 1.1], 1.0: [1.2, 1.3], 0.3: [0.9, 0.95]}, "laplace": {}}
     save(bound_curves({"sigma": lines, "": {"": {-1: [2.0]}}}, 0.8), tmp_path / "p.png")

@@ -40,6 +40,7 @@ def test_samples_of_the_same_noise_at_each_step_and_the_last(run: Run) -> None:
     assert method.denoiser is not None
 
 
+@pytest.mark.slow
 def test_no_weight_depends_on_it(run: Run, tmp_path: Path) -> None:
     small = {"filters": 4, "mixtures": 2, "blocks": 1}
     common: dict[str, Any] = {"out": tmp_path / "run", "training": TINY, "device": "cpu"}
@@ -72,6 +73,7 @@ def test_the_report_shows_a_strip(run: Run, tmp_path: Path, cli: CommandLine) ->
     assert "after steps 3, 6, 8" in page
 
 
+@pytest.mark.slow
 def test_a_tracker_is_told_all(tmp_path: Path, cli: CommandLine) -> None:
     tensorboard = pytest.importorskip("tensorboard", reason="pip install 'smoothctl[track]'")
     del tensorboard

@@ -152,6 +152,7 @@ def _score(run: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one(trained_run: Run) -> None:
     """Two gloo ranks by Accelerate's launcher: same noise, half the rows each, one voice."""
     file = trained_run.path / "scores.json"

@@ -60,6 +60,7 @@ def test_half_precision_is_half_as_large(run: Run, tmp_path: Path) -> None:
     assert x.isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_card(run: Run, tmp_path: Path, cli: CommandLine) -> None:
     """What the hub reads, the figures, and commands that fit it again."""
     from huggingface_hub import ModelCard

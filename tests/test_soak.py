@@ -62,6 +62,7 @@ def soak(out: Path, steps: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_steps_take_no_memory(tmp_path: Path) -> None:
     found = soak(tmp_path / "run", 1500)
     assert found["growth"] < 0.1

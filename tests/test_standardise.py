@@ -125,6 +125,7 @@ class TestFits:
         assert config.sigma is not None
         assert config.sigma > 10
 
+    @pytest.mark.slow
     def test_the_units_of_the_data_change_nothing_but_a_constant(
         self, table: Path, tmp_path: Path
     ) -> None:

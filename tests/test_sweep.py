@@ -350,6 +350,7 @@ def test_jobs_of_a_cluster(tmp_path: Path, cli: CommandLine) -> None:
     assert states == ["complete"] * 2
 
 
+@pytest.mark.slow
 def test_a_job_that_is_taken_away_saves_its_step(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="pip install 'smoothctl[sweep]'")
     from smoothctl.sweeps.jobs import Job

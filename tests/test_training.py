@@ -576,6 +576,7 @@ class TestTwoProcesses:
         one = fit(tmp_path / "one", options={"width": 16}, training=training)
         assert_alike(one, Run(tmp_path / "run"))
 
+    @pytest.mark.slow
     def test_ranks_that_are_alone_are_refused(self, tmp_path: Path) -> None:
         if torch.cuda.is_available():
             pytest.skip("with a GPU the two ranks find each other")

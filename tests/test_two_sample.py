@@ -23,6 +23,7 @@ def wide_rings(n: int) -> Tensor:
     return x + math.sqrt(3) * Rings.noise * normals(n, key="wider")
 
 
+@pytest.mark.slow
 def test_of_equal_distributions_z_is_standard_normal() -> None:
     found = [
         classifier_test(normals(60, key=f"x{i}"), normals(60, key=f"y{i}"), i) for i in range(8)
@@ -46,6 +47,7 @@ def test_accuracy_of_shifted_normals_is_the_best_possible() -> None:
     assert classifier_test(normals(4000), shifted).accuracy == pytest.approx(best, abs=0.03)
 
 
+@pytest.mark.slow
 def test_sees_a_wrong_noise_width_where_the_energy_distance_is_blind() -> None:
     true, other = (Rings().sample(5000, generator(key)) for key in "ab")
     assert classifier_test(wide_rings(5000), true).z > 8
@@ -64,6 +66,7 @@ def test_repeats_and_leaves_the_global_generator_alone() -> None:
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_works_where_gradients_are_off_and_whatever_the_units() -> None:
     x, y = normals(400, 3), normals(400, 3, "y") + 1
     x[:, 2] = y[:, 2] = 5
