@@ -100,7 +100,8 @@ class TestVerb:
         command = "smoothctl reproduce thin-ring --seeds 0 --steps-factor 0.01 --limit 50"
         assert f"$ {command}\n" in text
         assert "![" in text
-        assert Path("docs/theorem-1.png").read_bytes()[:4] == b"\x89PNG"
+        assert "](page/theorem-1/theorem-1.png)" in text
+        assert Path("docs/page/theorem-1/theorem-1.png").read_bytes()[:4] == b"\x89PNG"
         assert "| not run here | rings |" in text
 
     @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ class TestVerb:
             (["all", "--budget", "soon"], "a time such as 2h"),
             (["all", "--budget", "0.001m"], "too short"),
             (["rings", "--markdown", "page.md"], "runs no experiment"),
+            (["--markdown", "page"], "a file such as page.md"),
         ],
     )
     def test_wrong_words(self, cli: CommandLine, words: list[str], said: str) -> None:
@@ -132,11 +134,31 @@ class TestVerb:
         assert (code, "holds no results yet" in err) == (1, True)
         assert not Path("page.md").exists()
 
+    def test_results_of_one_experiment_on_several_data(self, cli: CommandLine) -> None:
+        """Have a section each, named by their data; pictures that are in place stay."""
+        for name in ("art", "clothes"):
+            folder = Path("docs/page", name)
+            folder.mkdir(parents=True)
+            (folder / "mine.png").write_bytes(name.encode())
+            content = {**RESULT.to_dict(), "name": "images", "dataset": f"/data/{name}.npz"}
+            (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+        Path("docs/page/else").mkdir()
+        other = json.dumps({**RESULT.to_dict(), "name": "nobody's"})
+        Path("docs/page/else/result.json").write_text(other, encoding="utf-8")
+        code, _, err = cli("reproduce", "--out", "docs/page", "--markdown", "docs/page.md")
+        assert (code, "there is no experiment nobody's here" in err) == (0, True), err
+        text = Path("docs/page.md").read_text(encoding="utf-8")
+        assert (
+            text.index(" (art)\n") < text.index("](page/art/mine.png)") < text.index(" (clothes)\n")
+        )
+        assert "| images (clothes) |" in text
+        assert Path("docs/page/art/mine.png").read_bytes() == b"art"
+
     def test_pictures_are_taken_from_the_result_s_own_folder(self, cli: CommandLine) -> None:
         """Whatever a file that somebody else wrote calls them."""
         folder = Path("runs/reproduce/theorem-1")
         folder.mkdir(parents=True)
-        content = {**RESULT.to_dict(), "pictures": ["/etc/passwd"]}
+        content = {**RESULT.to_dict(), "name": "theorem-1", "pictures": ["/etc/passwd"]}
         (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
         code, _, err = cli("reproduce", "--markdown", "page.md")
         assert (code, "theorem-1/passwd cannot be read (No such file" in err) == (1, True)

@@ -13,18 +13,16 @@ import typer
 from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.registries import rows_of
-from smoothctl.errors import NotAvailable, RunError, UsageError
+from smoothctl.errors import UsageError
 from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
     from smoothctl.registry.registry import Registry
     from smoothctl.reproduce.base import Budget, Experiment, Result
-    from smoothctl.reproduce.page import Stored
 
 __all__ = ["command"]
 
-_ALL, _RESULT, _SEEDS = "all", "result.json", "0,1,2"
-_LARGEST = 2**24
+_ALL, _SEEDS = "all", "0,1,2"
 _UNITS = {"h": 60.0, "min": 1.0, "m": 1.0}
 
 
@@ -66,8 +64,8 @@ def command(
         Path | None,
         typer.Option(
             "--markdown",
-            help="Write what is stored in --out as a page, with its pictures beside it; runs "
-            "nothing.",
+            help="Write what is stored in --out as a page, PAGE.md, with its pictures in a folder, "
+            "PAGE; runs nothing.",
         ),
     ] = None,
     out: Annotated[
@@ -88,7 +86,7 @@ def command(
         _list(as_json)
         return
     if markdown is not None:
-        _write_page(markdown, out, alone=name is None and not as_json)
+        _write_page(markdown, out, name is None and not as_json, Notes(quiet))
         return
     from smoothctl.reproduce.base import Budget
     from smoothctl.smoothing.bounds import check_draws
@@ -175,12 +173,13 @@ def _run(
     experiment: "Experiment", out: Path, seeds: Sequence[int], budget: "Budget", notes: Notes
 ) -> "Result":
     """Runs an experiment and stores what it found, with the command that did."""
-    from smoothctl.storage.files import write_json
+    from smoothctl.reproduce.page import store
 
     folder = out / experiment.name
     found = experiment.run(folder, seeds, budget, notes)
-    result = replace(found, command=_again(experiment, seeds, budget))
-    write_json(folder / _RESULT, result.to_dict())
+    again = _again(experiment, seeds, budget)
+    result = replace(found, command=again, dataset=budget.dataset or "")
+    store(result, folder)
     return result
 
 
@@ -205,41 +204,16 @@ def _again(experiment: "Experiment", seeds: Sequence[int], budget: "Budget") -> 
     return shlex.join(["smoothctl", "reproduce", experiment.name, *said])
 
 
-def _write_page(file: Path, out: Path, alone: bool) -> None:
+def _write_page(file: Path, out: Path, alone: bool, notes: Notes) -> None:
     """Writes what is stored as a page, and copies its pictures beside it."""
-    from smoothctl.reproduce.page import page
-    from smoothctl.storage.files import write_bytes
+    from smoothctl.reproduce.page import write_page
 
     if not alone:
         raise UsageError("--markdown runs no experiment: leave the name and --json out.")
-    stored = [_stored(experiment, out, file.parent) for experiment in _experiments()]
-    if not any(each.result for each in stored):
-        raise NotAvailable(f"{out} holds no results yet: smoothctl reproduce NAME makes them.")
-    write_bytes(file, page(stored).encode())
+    if not file.suffix:
+        raise UsageError(f"--markdown takes a file such as {file.name or 'results'}.md.")
+    write_page(file, out, _experiments(), notes.note)
     say(str(file))
-
-
-def _stored(experiment: "Experiment", out: Path, beside: Path) -> "Stored":
-    """Returns what an experiment found, its pictures copied beside the page."""
-    from smoothctl.reproduce.base import Result
-    from smoothctl.reproduce.page import Stored
-    from smoothctl.storage.files import read_json, write_bytes
-
-    file = out / experiment.name / _RESULT
-    if not file.is_file():
-        return Stored(experiment)
-    result = Result.from_dict(read_json(file, _LARGEST), str(file))
-    names = []
-    for picture in map(Path, result.pictures):
-        names.append(picture.name)
-        try:
-            write_bytes(beside / picture.name, (file.parent / picture.name).read_bytes())
-        except OSError as error:
-            raise RunError(
-                f"{file.parent / picture.name} cannot be read ({error.strerror}): run "
-                f"smoothctl reproduce {experiment.name} again."
-            ) from error
-    return Stored(experiment, replace(result, pictures=names))
 
 
 def _seeds(text: str) -> list[int]:

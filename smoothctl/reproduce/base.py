@@ -90,7 +90,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found, and the command that did."""
+    """What an experiment found, by which command, and on which data where these were given."""
 
     name: str
     seeds: list[int]
@@ -99,6 +99,7 @@ class Result:
     claims: list[Claim]
     pictures: list[str] = field(default_factory=list)
     command: str = ""
+    dataset: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""

@@ -3,12 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
-from smoothctl.architectures.base import to_grid
 from smoothctl.evaluation.likelihood import bounds, plain_likelihood
-from smoothctl.metrics.classifier import fit_classifier
-from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.reporting.figures import columns, save
 from smoothctl.reproduce.base import (
     Budget,
@@ -21,6 +16,7 @@ from smoothctl.reproduce.base import (
     cpu_seconds,
     parameters,
 )
+from smoothctl.reproduce.quality import FRECHET, Quality
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling.draw import available_methods, draw_all
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_prior
@@ -74,14 +70,7 @@ def _likelihoods(run: Run, budget: Budget) -> dict[str, dict[str, float]]:
 def _qualities(run: Run, budget: Budget, seed: int) -> dict[str, dict[str, float]]:
     """Returns how near samples are to test images by a classifier, and how sure it is of them."""
     dataset = run.dataset()
-    classifier = fit_classifier(dataset)
-    test = classifier.features(dataset.test.head())
-
-    def quality(images: Tensor) -> dict[str, float]:
-        images = to_grid(images, dataset.levels or 256)
-        distance = frechet_distance(classifier.features(images), test)
-        return {"Fréchet": distance, "sure, %": 100 * _sure(classifier.confidence(images))}
-
+    quality = Quality.by_labels_of(dataset)
     n = min(_SAMPLES, max(2, budget.examples))
     drawn = draw_all(run, ["baseline", "single-step", "two-step"], n, seed)
     return {
@@ -89,11 +78,6 @@ def _qualities(run: Run, budget: Budget, seed: int) -> dict[str, dict[str, float
         **{name: quality(each.samples) for name, each in drawn.items()},
         "training data": quality(dataset.train.head(n)),
     }
-
-
-def _sure(confidence: Tensor) -> float:
-    """Returns the share of images that the classifier gives at least 95 % to one class."""
-    return float((confidence >= 0.95).float().mean())
 
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
@@ -127,16 +111,14 @@ def _claims(figures: dict[str, dict[str, list[float]]]) -> list[Claim]:
     two_step, plain, single = (figures[name] for name in ("two-step", "plain", "single-step"))
     return [
         better("two-step", two_step["bits/dim"], "plain", plain["bits/dim"], "bits/dim"),
-        better("two-step", two_step["Fréchet"], "plain", plain["Fréchet"], "Fréchet distance"),
-        better(
-            "two-step", two_step["Fréchet"], "single-step", single["Fréchet"], "Fréchet distance"
-        ),
+        better("two-step", two_step[FRECHET], "plain", plain[FRECHET], "Fréchet distance"),
+        better("two-step", two_step[FRECHET], "single-step", single[FRECHET], "Fréchet distance"),
     ]
 
 
 experiment = Experiment(
     "digits",
-    "PixelCNN++ on 8×8 digits, smoothed against plain (ARDS section 4.3, small)",
+    "PixelCNN++ on 8×8 digits, smoothed against plain",
     "ARDS (Meng et al. 2021), section 4.3, on embedded 8×8 digits",
     _run,
     paper="ARDS",

@@ -1,7 +1,7 @@
 """Images: PixelCNN++ with and without smoothing, equal in parameters and compute (ARDS 4.3)."""
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,18 +30,9 @@ from smoothctl.storage.files import write_bytes
 from smoothctl.training.fit import FitSettings, fit_stage
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["fit", "fit_stacked", "images", "mnist", "row", "scores"]
+__all__ = ["Plan", "celeba", "cifar10", "images", "mnist", "row", "scores"]
 
 _STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser")
-_FILTERS = {"baseline": 43, "prior": 32, "denoiser": 32}
-"""As many parameters in the plain model as in prior and denoiser together."""
-
-_STEPS = {"baseline": 6000, "prior": 5000, "denoiser": 5800}
-"""About a CPU hour for each stage, and two for the plain model, where they were measured."""
-
-_STACKED_STEPS = 2700
-"""Of the paper's denoiser, each of which costs more than twice as much: about an hour, too."""
-
 _PRIOR_FILES = ("config.toml", "log.jsonl", "best.safetensors", "model.safetensors")
 _DRAWS, _SHOWN = 4, 36
 _SAMPLES_EACH = 5
@@ -66,101 +57,125 @@ _TRAINED: dict[str, tuple[StageName, ...]] = {
 """What scores tell of -> the stages that are trained for it."""
 
 
-def fit(
-    stage: StageName,
-    folder: Path,
-    seed: int,
-    dataset: str,
-    sigma: float | None,
-    budget: Budget,
-    reporter: Reporter,
-) -> Run:
-    """Fits one stage of one seed into the experiment's folder, unless it is complete.
+@dataclass(frozen=True)
+class Plan:
+    """What is fitted to which images, and for how long.
 
     Args:
-        stage: which one; a denoiser comes after its prior.
-        folder: the experiment's.
-        seed: of the fit.
-        dataset: as `open_dataset` takes it.
-        sigma: of the smoothing; that of the heuristic if None.
-        budget: factor on the steps.
-        reporter: told about progress.
+        name: the experiment's.
+        dataset: its own data; None: it asks for some.
+        sigma: of the smoothing; None: that of the heuristic.
+        preset: of PixelCNN++, for every stage.
+        filters: of the plain model, the prior and the denoiser.
+        steps: of each of them.
+        stacked: steps of the paper's denoiser beside the other one; 0: none.
+        by: what judges samples; None: a classifier of the training images, or their pixels.
     """
-    settings = FitSettings(
-        dataset=dataset,
-        architecture="pixelcnnpp",
-        sigma=sigma if stage == "prior" else None,
-        out=folder / f"seed{seed}",
-        seed=seed,
-        options={"filters": _FILTERS[stage]},
-        training={"steps": budget.of(_STEPS[stage])},
-    )
-    return fit_stage(stage, settings, reporter).run
+
+    name: str
+    dataset: str | None = None
+    sigma: float | None = None
+    preset: str | None = None
+    filters: tuple[int, int, int] = (43, 32, 32)
+    steps: tuple[int, int, int] = (6000, 5000, 5800)
+    stacked: int = 2700
+    by: ImageComparison | None = None
+
+    def data(self, budget: Budget) -> str:
+        """Returns the data, as `open_dataset` takes them.
+
+        Raises:
+            UsageError: it has none of its own, and none are given.
+        """
+        dataset = budget.dataset or self.dataset
+        if dataset is None:
+            raise UsageError(
+                f"The experiment {self.name} takes `dataset`: a name, or where images are."
+            )
+        return dataset
+
+    def fit(self, folder: Path, seed: int, budget: Budget, reporter: Reporter) -> Run:
+        """Fits all stages of one seed, but for those that are complete.
+
+        Args:
+            folder: the experiment's.
+            seed: of the fits.
+            budget: factor on the steps, and the data.
+            reporter: told about progress.
+        """
+        for stage, filters, steps in zip(_STAGES, self.filters, self.steps, strict=True):
+            settings = FitSettings(
+                dataset=self.data(budget),
+                architecture="pixelcnnpp",
+                sigma=self.sigma if stage == "prior" else None,
+                out=folder / f"seed{seed}",
+                seed=seed,
+                preset=self.preset,
+                options={"filters": filters},
+                training={"steps": budget.of(steps)},
+            )
+            run = fit_stage(stage, settings, reporter).run
+        return run
+
+    def fit_stacked(self, run: Run, seed: int, budget: Budget, reporter: Reporter) -> Run:
+        """Fits the paper's denoiser, which sees x̃ above x, to a copy of a run's prior.
+
+        Args:
+            run: with a complete prior.
+            seed: of the fit.
+            budget: factor on the steps.
+            reporter: told about progress.
+
+        Returns:
+            The run of both, beside the other.
+        """
+        out = run.path.with_name(f"{run.path.name}-stacked")
+        for name in _PRIOR_FILES:
+            write_bytes(out / "prior" / name, (run.path / "prior" / name).read_bytes())
+        settings = FitSettings(
+            architecture="pixelcnnpp",
+            out=out,
+            seed=seed,
+            options={"filters": self.filters[-1], "conditioning": "stacked"},
+            training={"steps": budget.of(self.stacked)},
+        )
+        return fit_stage("denoiser", settings, reporter).run
+
+    def run(self, folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
+        """Fits and scores all models; see `Experiment`."""
+        runs = [self.fit(folder, seed, budget, reporter) for seed in seeds]
+        rows = self._rows(runs, seeds, budget, reporter)
+        picture = folder / f"{self.name}.png"
+        missing: dict[str, str] = {}
+        drawn = draw_all(runs[0], shown_methods(runs[0], missing), _SHOWN, seeds[0])
+        save(columns({method: part.samples for method, part in drawn.items()}), picture)
+        return Result(self.name, list(seeds), {}, rows, _claims(rows), [str(picture)])
+
+    def _rows(
+        self, runs: Sequence[Run], seeds: Sequence[int], budget: Budget, reporter: Reporter
+    ) -> list[Row]:
+        pairs = zip(runs, seeds, strict=True)
+        scored = [scores(run, seed, budget, reporter, self.by) for run, seed in pairs]
+        rows = [row(name, called, runs, scored) for name, called in _ROWS.items()]
+        if self.stacked:
+            stacked = self.fit_stacked(runs[0], seeds[0], budget, reporter)
+            paper = scores(stacked, seeds[0], budget, reporter, self.by)
+            rows.insert(2, row("two-step (stacked)", "two-step", [stacked], [paper]))
+        return rows
 
 
-def fit_stacked(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Run:
-    """Fits the paper's denoiser, which sees x̃ above x, to a copy of a run's prior.
-
-    Args:
-        run: with a complete prior.
-        seed: of the fit.
-        budget: factor on the steps.
-        reporter: told about progress.
-
-    Returns:
-        The run of both, beside the other.
-    """
-    out = run.path.with_name(f"{run.path.name}-stacked")
-    for name in _PRIOR_FILES:
-        write_bytes(out / "prior" / name, (run.path / "prior" / name).read_bytes())
-    settings = FitSettings(
-        architecture="pixelcnnpp",
-        out=out,
-        seed=seed,
-        options={"filters": _FILTERS["denoiser"], "conditioning": "stacked"},
-        training={"steps": budget.of(_STACKED_STEPS)},
-    )
-    return fit_stage("denoiser", settings, reporter).run
-
-
-def _run(
-    name: str,
-    dataset: str | None,
-    sigma: float | None,
-    folder: Path,
-    seeds: Sequence[int],
-    budget: Budget,
-    reporter: Reporter,
-) -> Result:
-    dataset = budget.dataset or dataset
-    if dataset is None:
-        raise UsageError(f"The experiment {name} takes `dataset`: a name, or where images are.")
-    runs = [
-        [fit(stage, folder, seed, dataset, sigma, budget, reporter) for stage in _STAGES][-1]
-        for seed in seeds
-    ]
-    stacked = fit_stacked(runs[0], seeds[0], budget, reporter)
-    scored = [scores(run, seed, budget, reporter) for run, seed in zip(runs, seeds, strict=True)]
-    paper = scores(stacked, seeds[0], budget, reporter)
-    rows = [row(name, called, runs, scored) for name, called in _ROWS.items()]
-    rows.insert(2, row("two-step (stacked)", "two-step", [stacked], [paper]))
-    picture = folder / f"{name}.png"
-    missing: dict[str, str] = {}
-    drawn = draw_all(runs[0], shown_methods(runs[0], missing), _SHOWN, seeds[0])
-    save(columns({method: part.samples for method, part in drawn.items()}), picture)
-    return Result(name, list(seeds), {}, rows, _claims(rows), [str(picture)])
-
-
-def scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
+def scores(
+    run: Run, seed: int, budget: Budget, reporter: Reporter, by: ImageComparison | None = None
+) -> Scores:
     """Scores a run as `smoothctl score` does; what a stopped command had drawn is not lost.
-
-    Samples are judged by a classifier's features, or where images have no labels by their pixels.
 
     Args:
         run: with complete stages, the weights of whose best validation count.
         seed: of noise and samples.
         budget: samples, and test examples, of which a fifth get a likelihood.
         reporter: told about progress.
+        by: what judges samples; None: a classifier of the training images, or where these have no
+            labels their pixels.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     best = load_run(run.path, "best", device, dataset=run.place)
@@ -168,7 +183,7 @@ def scores(run: Run, seed: int, budget: Budget, reporter: Reporter) -> Scores:
     effort = Effort(likelihoods, (budget.draws or _DRAWS,), budget.examples, quadrature=0)
     kept = partial_scores(best, effort, seed, reporter.note)
     execution = Execution(partial=kept, note=reporter.note)
-    by = ImageComparison("classifier" if best.dataset().classes else "pixels")
+    by = by or ImageComparison("classifier" if best.dataset().classes else "pixels")
     return score_run(best, effort, seed, by, note=reporter.note, execution=execution)
 
 
@@ -238,13 +253,13 @@ def _claims(rows: Sequence[Row]) -> list[Claim]:
     ]
 
 
-_SOURCE = "ARDS (Meng et al. 2021), section 4.3, figure 6"
+_SOURCE = "ARDS (Meng et al. 2021), section 4.3"
 _EQUAL = "parameters, and seconds of one core, of the plain model and of both stages together"
 mnist = Experiment(
     "mnist",
-    "PixelCNN++ on MNIST, smoothed against plain (ARDS section 4.3); some 15 CPU hours",
-    _SOURCE,
-    partial(_run, "mnist", "mnist", 0.5),
+    "PixelCNN++ on MNIST, smoothed against plain",
+    f"{_SOURCE}, figure 6",
+    Plan("mnist", "mnist", 0.5).run,
     takes_dataset=True,
     equal=_EQUAL,
     paper="ARDS",
@@ -254,10 +269,40 @@ mnist = Experiment(
 images = Experiment(
     "images",
     "the same on the images of --dataset, at the heuristic's σ",
-    _SOURCE,
-    partial(_run, "images", None, None),
+    f"{_SOURCE}, figure 6",
+    Plan("images").run,
     takes_dataset=True,
     equal=_EQUAL,
     paper="ARDS",
     section=4.32,
 )
+
+
+def _as_published(name: str, section: float, where: str) -> Experiment:
+    """Returns the experiment on colour images with networks and training of the paper's size."""
+    plan = Plan(
+        name,
+        name,
+        0.3,
+        preset="paper-cifar10",
+        filters=(160, 160, 160),
+        steps=(625_000, 625_000, 625_000),
+        stacked=0,
+        by=ImageComparison(),
+    )
+    return Experiment(
+        name,
+        f"PixelCNN++ of 53.7 million parameters a stage on {name}, smoothed against plain",
+        f"{_SOURCE}, {where}",
+        plan.run,
+        takes_dataset=True,
+        equal="parameters and epochs of each stage: the two-step model has two",
+        paper="ARDS",
+        section=section,
+        gpu=True,
+        note="By Inception features where their weights are at hand: smoothctl features list.",
+    )
+
+
+cifar10 = _as_published("cifar10", 16.0, "table 2, figures 16 and 17")
+celeba = _as_published("celeba", 18.0, "figures 18 to 21")

@@ -1,14 +1,19 @@
 """What was found, as tables and as a page of Markdown: every claim beside the published figure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+from smoothctl.errors import NotAvailable, RunError
 from smoothctl.reporting.tables import Bold, Table, decimals, duration, left, markdown, right
 from smoothctl.reproduce.base import Experiment, Result
+from smoothctl.storage.files import read_json, write_bytes, write_json
 
-__all__ = ["Stored", "cost", "page", "result_table"]
+__all__ = ["Stored", "cost", "page", "result_table", "store", "write_page"]
+
+_RESULT, _LARGEST = "result.json", 2**24
 
 _INTRODUCTION = """# Reproduced results
 
@@ -22,6 +27,60 @@ class Stored(NamedTuple):
 
     experiment: Experiment
     result: Result | None = None
+
+
+def store(result: Result, folder: Path) -> None:
+    """Writes what an experiment found into its folder, where its pictures are."""
+    pictures = [Path(picture).name for picture in result.pictures]
+    write_json(folder / _RESULT, replace(result, pictures=pictures).to_dict())
+
+
+def write_page(
+    file: Path, out: Path, experiments: Sequence[Experiment], note: Callable[[str], None]
+) -> None:
+    """Writes all results below a folder as a page, and copies their pictures.
+
+    Args:
+        file: the page, PAGE.md; the pictures go into PAGE/, where they are not there already.
+        out: holds a folder with a result for each experiment, or several of one.
+        experiments: those that there are, in order.
+        note: told what is left out.
+
+    Raises:
+        NotAvailable: there are no results.
+        RunError: one is damaged, or a picture of it is missing.
+    """
+    known = {experiment.name: experiment for experiment in experiments}
+    stored = []
+    for source in sorted(out.glob(f"*/{_RESULT}")):
+        result = Result.from_dict(read_json(source, _LARGEST), str(source))
+        if result.name in known:
+            shown = _pictures(result, source.parent, file)
+            stored.append(Stored(known[result.name], replace(result, pictures=shown)))
+        else:
+            note(f"Leaves {source} out: there is no experiment {result.name:.80} here.")
+    if not stored:
+        raise NotAvailable(f"{out} holds no results yet: smoothctl reproduce NAME makes them.")
+    run = {each.experiment.name for each in stored}
+    stored += [Stored(experiment) for name, experiment in known.items() if name not in run]
+    write_bytes(file, page(sorted(stored, key=lambda each: each.experiment.place)).encode())
+
+
+def _pictures(result: Result, folder: Path, page: Path) -> list[str]:
+    """Returns the links of a page to the pictures in a result's folder, where it needs them."""
+    links = []
+    for name in (Path(picture).name for picture in result.pictures):
+        target = page.with_suffix("") / folder.name / name
+        try:
+            if not target.exists() or not target.samefile(folder / name):
+                write_bytes(target, (folder / name).read_bytes())
+        except OSError as error:
+            raise RunError(
+                f"{folder / name} cannot be read ({error.strerror}): run "
+                f"smoothctl reproduce {result.name:.80} again."
+            ) from error
+        links.append(target.relative_to(page.parent).as_posix())
+    return links
 
 
 def page(stored: Sequence[Stored]) -> str:
@@ -74,15 +133,22 @@ def _claims(stored: Stored) -> Iterator[list[str]]:
         return
     for claim in result.claims:
         verdict = "holds" if claim.holds else Bold("refuted")
-        yield [claim.statement, claim.published, claim.measured, verdict, experiment.name]
+        name = " ".join([experiment.name, _data(result)]).strip()
+        yield [claim.statement, claim.published, claim.measured, verdict, name]
+
+
+def _data(result: Result) -> str:
+    """Returns what the data were called that an experiment was given: '(fashion-mnist)'."""
+    return f"({Path(result.dataset).stem})" if result.dataset else ""
 
 
 def _section(stored: Stored) -> str:
     """Returns the command, the table, what is true of the data, the pictures and the note."""
     experiment, result = stored.experiment, stored.result
     assert result is not None
+    title = f"{experiment.summary[0].upper()}{experiment.summary[1:]} {_data(result)}"
     parts = [
-        f"## {experiment.summary[0].upper()}{experiment.summary[1:]}",
+        f"## {title.strip()}",
         f"```text\n$ {result.command or f'smoothctl reproduce {experiment.name}'}\n```",
         f"{_about(experiment, result)}.",
         markdown(replace(result_table(experiment, result), title="")) if result.rows else "",

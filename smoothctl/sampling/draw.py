@@ -359,16 +359,16 @@ def unsmoothed_single_steps(
     Args:
         density: a model of clean data.
         x: its samples, (n, *event).
-        sigmas: the step sizes, standard deviations in data units.
+        sigmas: the step sizes, standard deviations in data units; 0 leaves samples as they are.
         labels: classes, int64 (n,), for a class-conditional model.
 
     Raises:
-        UsageError: a σ that is not positive and finite.
+        UsageError: a σ that is negative or not finite.
         NotAvailable: the model has no score.
     """
     for sigma in sigmas:
-        if not (math.isfinite(sigma) and sigma > 0):
-            raise UsageError(f"Each sigma must be positive and finite, not {sigma:g}.")
+        if not (math.isfinite(sigma) and sigma >= 0):
+            raise UsageError(f"Each sigma must be finite and not negative: {sigma:g} is not.")
     rows = rows_that_fit(density, gradient=True)
     score = evaluate(density.score_function, rows, x, None, labels)
     return {sigma: x + sigma**2 * score for sigma in sigmas}
