@@ -39,11 +39,18 @@ _DRAWS, _SAMPLES = 16, 10_000
 def fit(folder: Path, seed: int, budget: Budget, reporter: Reporter) -> Run:
     """Fits all stages of one seed into the experiment's folder, but for those that are complete.
 
+    Args:
+        folder: the experiment's.
+        seed: of the fits.
+        budget: factor on the steps; other images than digits, where it has any.
+        reporter: told about progress.
+
     Returns:
         The run, with the weights of the best validation.
     """
     out = folder / f"digits-seed{seed}"
-    common = {"dataset": _DATASET, "architecture": "pixelcnnpp", "out": out, "seed": seed}
+    dataset = budget.dataset or _DATASET
+    common = {"dataset": dataset, "architecture": "pixelcnnpp", "out": out, "seed": seed}
     training = {stage: {**_TRAINING, "steps": budget.of(n)} for stage, n in _STEPS.items()}
     fit_baseline(reporter, **common, options=_PLAIN, training=training["baseline"])
     fit_prior(reporter, **common, options=_TWO_STEP, training=training["prior"])

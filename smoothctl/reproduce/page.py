@@ -146,11 +146,10 @@ def _section(stored: Stored) -> str:
     """Returns the command, the table, what is true of the data, the pictures and the note."""
     experiment, result = stored.experiment, stored.result
     assert result is not None
-    title = f"{experiment.summary[0].upper()}{experiment.summary[1:]} {_data(result)}"
     parts = [
-        f"## {title.strip()}",
+        f"## {experiment.name} {_data(result)}".strip(),
+        f"{experiment.summary[0].upper()}{experiment.summary[1:]}: {_about(experiment, result)}.",
         f"```text\n$ {result.command or f'smoothctl reproduce {experiment.name}'}\n```",
-        f"{_about(experiment, result)}.",
         markdown(replace(result_table(experiment, result), title="")) if result.rows else "",
         " ".join(f"{what}: {value:.3f}." for what, value in result.truth.items()),
         *(f"![{experiment.summary}]({picture})" for picture in result.pictures),

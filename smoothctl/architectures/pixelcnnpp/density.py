@@ -155,7 +155,7 @@ class PixelCNNpp(Density):
         """Returns dropout for many epochs, none for few; and a shallow denoiser that is aligned.
 
         x̃ carries most of what there is to know of x, and half the depth takes twice the steps in
-        the time (docs/results.md has the measurements).
+        the time (docs/measurements.md has the figures).
         """
         aligned = stage == "denoiser" and chosen.get("conditioning", "aligned") == "aligned"
         return {"blocks": 1 if aligned else 2, "dropout": 0.5 if epochs > _FEW_EPOCHS else 0.0}
