@@ -99,7 +99,7 @@ class TestRuns:
         )
         assert scores.likelihood == []
         for name in ("baseline likelihood", "two-step bound"):
-            assert "gives scores, the gradients of log p, alone" in scores.not_available[name]
+            assert "has neither a likelihood nor a bound of it" in scores.not_available[name]
 
 
 class TestFaults:

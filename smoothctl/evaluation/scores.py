@@ -332,7 +332,7 @@ class _Scoring:
         has = density.tractable or density.bounded
         if not has:
             model = type(density).__name__
-            self.missing[name] = f"{model} gives scores, the gradients of log p, alone"
+            self.missing[name] = f"{model} has neither a likelihood nor a bound of it"
         return has
 
     def _gain(self) -> Estimate | None:
