@@ -51,11 +51,12 @@ class Density(nn.Module, ABC):
 
     domain: ClassVar[Literal["vector", "image"]] = "vector"
 
-    tractable: ClassVar[bool] = True
+    tractable: bool = True
     """False for models without a `log_prob`: score models, and those that are `bounded`."""
 
-    bounded: ClassVar[bool] = False
-    """True for models with latent variables, whose likelihood is known by `bound` alone."""
+    bounded: bool = False
+    """True for models with latent variables, whose likelihood is known by `bound` alone. Like
+    `tractable` it may depend on `levels`: a class says what holds without them."""
 
     conditional: ClassVar[bool] = True
     """False for models that take no context: a prior or a baseline, never a denoiser."""
