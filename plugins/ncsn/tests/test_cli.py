@@ -70,5 +70,6 @@ def test_images_are_drawn_and_filled_in(cli) -> None:
 def test_the_experiments_are_listed(cli) -> None:
     code, out, _ = cli("reproduce")
     assert code == 0
-    for name in ("ncsn-mixture", "ncsn-regions", "ncsn-digits", "ncsn-rings", "ncsn-mnist"):
-        assert name in out
+    names = ("mixture", "regions", "digits", "rings", "mnist", "manifold", "pictures")
+    for name in (*names, "single-level", "checkpoints"):
+        assert f"ncsn-{name}" in out

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from smoothctl_ncsn.experiments import checkpoints, small
+from smoothctl_ncsn.experiments.manifold import _fluctuation, _network
 from smoothctl_ncsn.experiments.regions import _regions
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 
@@ -13,6 +15,7 @@ from smoothctl.rng import generator
 from smoothctl.training.fit import Quiet
 
 TINY = Budget(steps=0.001, examples=40)
+TINY_IMAGES = Budget(steps=0.005, examples=8)
 
 
 def test_weights_of_the_modes() -> None:
@@ -40,7 +43,17 @@ def test_only_annealing_gets_the_weights_right(tmp_path: Path) -> None:
     assert Path(result.pictures[0]).is_file()
 
 
-@pytest.mark.parametrize("name", ["ncsn-regions", "ncsn-rings"])
+def test_fluctuation_is_that_of_the_last_half() -> None:
+    assert _fluctuation([900.0, -7.0, -3.0, -3.0]) == 0
+    assert _fluctuation([0.0, 0.0, -1.0, 3.0]) == 2
+
+
+def test_the_auto_encoder_keeps_the_size() -> None:
+    x = torch.zeros(2, 1, 8, 8)
+    assert _network(1)(x).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["ncsn-regions", "ncsn-rings", "ncsn-manifold"])
 def test_the_others_run(name: str, tmp_path: Path) -> None:
     """A few steps of everything: rows with a figure a seed, claims, a picture."""
     result = reproduce.load(name).run(tmp_path, [0], TINY, Quiet())
@@ -48,6 +61,37 @@ def test_the_others_run(name: str, tmp_path: Path) -> None:
     assert all(len(values) == 1 for row in result.rows for values in row.figures.values())
     assert result.claims
     assert Path(result.pictures[0]).is_file()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the small NCSN of digits is fitted a little."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    small.fit(folder / "any", 0, TINY_IMAGES, Quiet())
+    return folder
+
+
+def test_checkpoints_hold_what_the_fit_had(fitted: Path) -> None:
+    """The last one has the weights of the run, the first has others."""
+    run = small.fit(fitted / "any", 0, TINY_IMAGES, Quiet())
+    steps = list(checkpoints._validation_losses(run))
+    assert len(steps) == small.CHECKPOINTS
+    first, last = (
+        checkpoints._checkpoint(run, step).state_dict() for step in (steps[0], steps[-1])
+    )
+    whole = run.density("baseline").state_dict()
+    assert all(torch.equal(last[key], whole[key]) for key in whole)
+    assert not all(torch.equal(first[key], whole[key]) for key in whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ncsn-pictures", "ncsn-checkpoints", "ncsn-single-level"])
+def test_experiments_on_the_small_ncsn_run(name: str, fitted: Path) -> None:
+    """On the fit that they share: a figure a seed in each row, claims, pictures."""
+    result = reproduce.load(name).run(fitted / name, [0], TINY_IMAGES, Quiet())
+    assert all(len(values) == 1 for row in result.rows for values in row.figures.values())
+    assert result.claims
+    assert all(Path(picture).is_file() for picture in result.pictures)
 
 
 @pytest.mark.slow

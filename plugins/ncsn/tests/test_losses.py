@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from smoothctl_ncsn.losses import denoising_score_matching, sliced_score_matching
+from smoothctl_ncsn.losses import denoising_score_matching, sliced_loss, sliced_score_matching
 from torch import Tensor
 
 from smoothctl.rng import generator
@@ -87,3 +87,12 @@ def test_weights_scale_the_loss_of_their_level(loss: Loss) -> None:
     plain, weighted = (loss(true_score, x, LEVELS, w, generator("w")) for w in (ONES, twice))
     factors = (weighted / plain).round(decimals=6)
     assert factors.unique().tolist() == [1.0, 2.0]
+
+
+def test_without_noise_a_score_across_the_data_gains_without_end() -> None:
+    """On the line (t, 0) the score −k x₂ costs −k (NCSN section 3.1)."""
+    flat = data(50_000) * torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for slope in (1.0, 100.0):
+        across = slope * torch.tensor([0.0, 1.0], dtype=torch.float64)
+        mean = sliced_loss(lambda x, k=across: -k * x, flat, generator("v")).mean().item()
+        assert mean == pytest.approx(-slope, rel=0.03)

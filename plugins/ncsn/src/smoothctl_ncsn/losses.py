@@ -7,7 +7,16 @@ from torch import Generator, Tensor
 
 from smoothctl.rng import normal
 
-__all__ = ["LevelScore", "denoising_score_matching", "sliced_score_matching"]
+__all__ = [
+    "LevelScore",
+    "Score",
+    "denoising_score_matching",
+    "sliced_loss",
+    "sliced_score_matching",
+]
+
+Score = Callable[[Tensor], Tensor]
+"""s(x): (batch, *event) to the same shape."""
 
 LevelScore = Callable[[Tensor, Tensor], Tensor]
 """s(x, i): (batch, *event) and level indices, int64 (batch,), to (batch, *event)."""
@@ -50,8 +59,7 @@ def sliced_score_matching(
 ) -> Tensor:
     r"""Returns λ(σ) [vᵀ ∇s(x̃, σ) v + ½ ‖s(x̃, σ)‖²] with v ~ N(0, I) at a random level an example.
 
-    The variance-reduced form of sliced score matching (Song et al. 2019b; NCSN eq. 3), at
-    x̃ = x + σz. It needs no known noise, but a second derivative.
+    That is `sliced_loss` at x̃ = x + σz. It needs no known noise, but a second derivative.
 
     Args:
         score: the model.
@@ -65,13 +73,30 @@ def sliced_score_matching(
     """
     index, sigma = _draw_levels(x, levels, generator)
     noisy = x + sigma * normal(x.shape, x, generator)
+    losses = sliced_loss(lambda x: score(x, index), noisy, generator)
+    return weights[index] * sigma.flatten().square() * losses
+
+
+def sliced_loss(score: Score, x: Tensor, generator: Generator | None = None) -> Tensor:
+    r"""Returns vᵀ ∇s(x) v + ½ ‖s(x)‖² with v ~ N(0, I).
+
+    The variance-reduced form of sliced score matching (Song et al. 2019b; NCSN eq. 3). It is
+    bounded below only where the data fill the space: on a manifold s may grow without end.
+
+    Args:
+        score: the model.
+        x: the examples whose score is learnt, (batch, *event).
+        generator: draws the projections.
+
+    Returns:
+        (batch,).
+    """
     projection = normal(x.shape, x, generator)
     with torch.enable_grad():
-        noisy.requires_grad_(True)
-        found = score(noisy, index)
-        (gradient,) = torch.autograd.grad((found * projection).sum(), noisy, create_graph=True)
-    per_coordinate = gradient * projection + 0.5 * found.square()
-    return weights[index] * (sigma.square() * per_coordinate).flatten(1).sum(1)
+        x = x.detach().requires_grad_(True)
+        found = score(x)
+        (gradient,) = torch.autograd.grad((found * projection).sum(), x, create_graph=True)
+    return (gradient * projection + 0.5 * found.square()).flatten(1).sum(1)
 
 
 def _draw_levels(x: Tensor, levels: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
