@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from smoothctl.architectures.base import Density
-from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.reporting.figures import lines, save
 from smoothctl.reproduce.base import Budget, Claim, Experiment, Result, Row, collect
+from smoothctl.reproduce.quality import Quality
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.smoothing import batching
 from smoothctl.storage.weights import read_weights
 from smoothctl.training.reporter import Reporter
-from smoothctl_ncsn.experiments.small import fit, frechet_to_test
+from smoothctl_ncsn.experiments.small import fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,11 +58,11 @@ def _checkpoint(run: Run, step: int) -> Density:
 
 def _measure(run: Run, seed: int, budget: Budget) -> _Found:
     n, dataset = min(_SAMPLES, budget.examples), run.dataset()
-    distance = frechet_to_test(dataset, fit_classifier(dataset))
+    quality = Quality.by_labels_of(dataset)
 
     def measured(step: int, name: str) -> float:
         source = generator(seed, name)
-        return distance(batching.sample(_checkpoint(run, step), n, generator=source))
+        return quality.frechet(batching.sample(_checkpoint(run, step), n, generator=source))
 
     losses = _validation_losses(run)
     distances = {step: measured(step, "chosen by") for step in losses}

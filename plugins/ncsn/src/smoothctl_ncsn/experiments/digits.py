@@ -6,9 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from smoothctl.architectures.base import to_grid
-from smoothctl.metrics.classifier import fit_classifier
-from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.reporting.figures import columns, save
 from smoothctl.reproduce.base import (
     Budget,
@@ -19,6 +16,7 @@ from smoothctl.reproduce.base import (
     collect,
     parameters,
 )
+from smoothctl.reproduce.quality import FRECHET, Quality
 from smoothctl.runs.config import StageName
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling.draw import draw_all
@@ -94,8 +92,7 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
     for seed in seeds:
         runs = _fits(folder, seed, budget, reporter)
         dataset = runs["ncsn"].dataset()
-        classifier = fit_classifier(dataset)
-        test = classifier.features(dataset.test.head())
+        quality = Quality.by_labels_of(dataset)
         found = {"training data": dataset.train.head(n)}
         for name, run in runs.items():
             for method, drawn in draw_all(run, list(_NAMES[name]), n, seed).items():
@@ -103,15 +100,12 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
                 found[row] = drawn.samples
                 sizes[row] = parameters(run, *_STAGES[method])
         for row, samples in found.items():
-            images = to_grid(samples, dataset.levels or 256)
-            sure = float((classifier.confidence(images) >= 0.95).float().mean())
-            distance = frechet_distance(classifier.features(images), test)
-            figures.setdefault(row, []).append({"Fréchet": distance, "sure, %": 100 * sure})
+            figures.setdefault(row, []).append(quality(samples))
         shown = shown or found
     picture = folder / "ncsn-digits.png"
     save(columns({name: images[:36] for name, images in shown.items()}), picture)
     rows = [Row(row, sizes[row], collect(figures[row])) for row in figures]
-    distances = {row.model: row.figures["Fréchet"] for row in rows}
+    distances = {row.model: row.figures[FRECHET] for row in rows}
     alone, pair, single = _NAMES["ncsn"].values()
     plain, twice = _NAMES["digits"].values()
     pairs = [(alone, plain), (pair, alone), (pair, twice), (pair, single)]

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from smoothctl.architectures.base import to_grid
 from smoothctl.datasets.pictures import read_mask
-from smoothctl.metrics.classifier import Classifier, fit_classifier
+from smoothctl.metrics.classifier import Classifier
 from smoothctl.reporting.figures import columns, save
 from smoothctl.reproduce.base import Budget, Claim, Experiment, Result, Row, better, collect
+from smoothctl.reproduce.quality import Quality
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw_frames
 from smoothctl.sampling.inpainting import Inpainted, inpaint
 from smoothctl.training.reporter import Reporter
-from smoothctl_ncsn.experiments.small import LEVELS, fit, frechet_to_test
+from smoothctl_ncsn.experiments.small import LEVELS, fit
 
 __all__ = ["experiment"]
 
@@ -41,14 +42,13 @@ class _Seen(NamedTuple):
 
 def _measure(run: Run, seed: int, budget: Budget) -> _Seen:
     dataset = run.dataset()
-    classifier = fit_classifier(dataset)
-    distance = frechet_to_test(dataset, classifier)
+    quality = Quality.by_labels_of(dataset)
     frames = draw_frames(run, "baseline", min(_SAMPLES, budget.examples), _FRAMES, seed)
     test = dataset.test.head(min(_COMPLETED, budget.examples))
     known = read_mask(_MASK, dataset.event_shape)
     inpainted = inpaint(run, test, known, _DRAWS, seed=seed)
-    changed = _changed(classifier, inpainted, dataset.levels or 256)
-    return _Seen(frames, [distance(frame) for frame in frames], inpainted, changed)
+    changed = _changed(quality.classifier, inpainted, quality.levels)
+    return _Seen(frames, [quality.frechet(frame) for frame in frames], inpainted, changed)
 
 
 def _changed(classifier: Classifier, inpainted: Inpainted, levels: int) -> dict[str, float]:

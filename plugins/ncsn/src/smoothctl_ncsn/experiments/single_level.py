@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from smoothctl.metrics.classifier import fit_classifier
 from smoothctl.reporting.figures import columns, save
 from smoothctl.reproduce.base import (
     Budget,
@@ -16,10 +15,11 @@ from smoothctl.reproduce.base import (
     collect,
     parameters,
 )
+from smoothctl.reproduce.quality import Quality
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling.draw import draw
 from smoothctl.training.reporter import Reporter
-from smoothctl_ncsn.experiments.small import LEVELS, STEPS, fit, fit_alike, frechet_to_test
+from smoothctl_ncsn.experiments.small import LEVELS, STEPS, fit, fit_alike
 
 __all__ = ["experiment"]
 
@@ -48,8 +48,8 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
         found = {_DATA: dataset.train.head(n)}
         found |= {name: draw(run, "baseline", n, seed).samples for name, run in runs.items()}
         sizes |= {name: parameters(run, "baseline") for name, run in runs.items()}
-        distance = frechet_to_test(dataset, fit_classifier(dataset))
-        distances.append({name: distance(images) for name, images in found.items()})
+        quality = Quality.by_labels_of(dataset)
+        distances.append({name: quality.frechet(images) for name, images in found.items()})
         shown = shown or found
     picture = folder / "ncsn-single-level.png"
     save(columns({name: images[:_SHOWN] for name, images in shown.items()}), picture)

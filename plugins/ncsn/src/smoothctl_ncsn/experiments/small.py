@@ -1,21 +1,14 @@
-"""A small NCSN of 8×8 digits, fitted once for several experiments, and how its samples fare."""
+"""A small NCSN of 8×8 digits, fitted once for several experiments."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from smoothctl.architectures.base import to_grid
-from smoothctl.datasets.base import Dataset
-from smoothctl.metrics.classifier import Classifier
-from smoothctl.metrics.frechet import frechet_distance
 from smoothctl.reproduce.base import Budget
 from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["CHECKPOINTS", "LEVELS", "STEPS", "fit", "fit_alike", "frechet_to_test"]
+__all__ = ["CHECKPOINTS", "LEVELS", "STEPS", "fit", "fit_alike"]
 
 CHECKPOINTS, LEVELS, STEPS = 6, 10, 3
 """Checkpoints that are kept, noise levels as published, and Langevin steps at each."""
@@ -69,17 +62,3 @@ def fit_alike(out: Path, seed: int, budget: Budget, reporter: Reporter, **option
             "keep": 2 * CHECKPOINTS,  # a fit that is stopped and goes on has some more
         },
     )
-
-
-def frechet_to_test(dataset: Dataset, classifier: Classifier) -> Callable[[Tensor], float]:
-    """Returns the Fréchet distance of images, (n, C, H, W), to the test view.
-
-    It is that of a classifier's features, of images on the data's grid of values.
-    """
-    test = classifier.features(dataset.test.head())
-
-    def distance(images: Tensor) -> float:
-        features = classifier.features(to_grid(images, dataset.levels or 256))
-        return frechet_distance(features, test)
-
-    return distance
