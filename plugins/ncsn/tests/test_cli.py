@@ -5,6 +5,7 @@ import numpy as np
 FAST = ["--steps", "20", "--batch-size", "64", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_a_prior_of_vectors(cli) -> None:
     """Fit at its own sigma, draw by both methods, refuse a likelihood."""
     fit = ["fit-prior", "--arch", "ncsn-mlp", "--dataset", "rings", "--out", "r"]

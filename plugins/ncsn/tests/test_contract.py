@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import pytest
 from smoothctl_ncsn.density import ImageNCSN, VectorNCSN
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 
@@ -13,6 +14,7 @@ class TestImageNCSN(ImageScoreModelContract):
     options: ClassVar = {"filters": 2, "noise_levels": 3, "steps": 2}
 
 
+@pytest.mark.slow
 class TestSmallImages(TestImageNCSN):
     """Odd sides, and as many levels as the data ask for."""
 

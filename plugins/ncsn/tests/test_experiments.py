@@ -53,6 +53,7 @@ def test_the_auto_encoder_keeps_the_size() -> None:
     assert _network(1)(x).shape == x.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ncsn-regions", "ncsn-rings", "ncsn-manifold"])
 def test_the_others_run(name: str, tmp_path: Path) -> None:
     """A few steps of everything: rows with a figure a seed, claims, a picture."""

@@ -91,6 +91,7 @@ def test_the_loss_changes_nothing_and_repeats() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_fit_lowers_the_energy_of_data_relative_to_noise() -> None:
     """Two kinds of images, which no normal distribution tells from what lies between."""
     torch.manual_seed(0)
@@ -154,6 +155,7 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(
     assert whole.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_of_both_stages(cli: CommandLine) -> None:
     """A prior that is drawn from, denoised both ways, scored, and no denoiser."""
     fit = ["fit-prior", "--arch", "ebm", "--dataset", "digits", "--out", "run"]

@@ -83,6 +83,7 @@ def test_what_it_cannot_model_is_said() -> None:
         Glow((1, 4, 4), (1, 2, 2))
 
 
+@pytest.mark.slow
 def test_all_stages_from_the_command_line(cli: CommandLine) -> None:
     """Glow as baseline, prior and denoiser: what is fitted is read back, drawn and scored."""
     data = ["--arch", "glow", "--dataset", "digits", "--out", "run"]

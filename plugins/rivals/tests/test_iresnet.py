@@ -145,6 +145,7 @@ def test_the_inverse_converges_for_any_constant(lipschitz: float) -> None:
         assert torch.allclose(block.inverse(block(z)[0]), z, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_prior_beneath_another_denoiser_from_the_command_line(cli: CommandLine) -> None:
     """Fitted, sampled by both ways of denoising, scored; a baseline has a bound."""
     fast = ["--steps", "2", "--batch-size", "16"]

@@ -136,6 +136,7 @@ def test_a_softmax_has_no_score() -> None:
         density.score_function(x, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pixelcnn", "gated-pixelcnn"])
 def test_both_stages_from_the_command_line(cli, name: str) -> None:
     """A mixture of logistics of x̃, a softmax of x given it, samples and bounds."""

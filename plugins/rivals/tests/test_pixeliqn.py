@@ -49,6 +49,7 @@ def test_a_small_error_counts_by_its_square() -> None:
     assert torch.allclose(quantile_huber(error, tau, 2.0), expected)
 
 
+@pytest.mark.slow
 def test_quantiles_are_learnt() -> None:
     """Of the first pixel, and of the second given the first: x₂ = x₁/2 and uniform noise."""
     torch.manual_seed(0)

@@ -113,6 +113,7 @@ def _model(shape: tuple[int, ...] = (1, 8, 8), levels: int | None = None) -> VAE
     return model.eval()
 
 
+@pytest.mark.slow
 def test_more_draws_approach_one_value_from_below() -> None:
     model = _model((1, 2, 3))
     x = model.sample(200, generator=generator("data"))
@@ -161,6 +162,7 @@ def test_sides_of_real_images(shape: tuple[int, ...], levels: int | None) -> Non
     assert levels is None or torch.allclose((x + 1) * 127.5, ((x + 1) * 127.5).round())
 
 
+@pytest.mark.slow
 def test_latent_variables_say_which_kind_an_image_is() -> None:
     """Of images that are all dark or all bright, values are not independent."""
     torch.manual_seed(0)
@@ -186,6 +188,7 @@ def test_a_context_of_another_size_is_refused() -> None:
         VAE((1, 8, 8), (1, 4, 4))
 
 
+@pytest.mark.slow
 def test_a_run_of_all_stages(cli: CommandLine) -> None:
     """Both stages and a baseline, each known by a bound, and what it has not in a sentence."""
     architecture = ["--arch", "vae", "--dataset", "digits", "--out", "run"]
@@ -206,6 +209,7 @@ def test_a_run_of_all_stages(cli: CommandLine) -> None:
     assert "already complete" in cli("fit-baseline", *architecture, *FAST)[2]
 
 
+@pytest.mark.slow
 def test_a_denoiser_over_another_prior(cli: CommandLine) -> None:
     """VAE draws x̃ and pixelcnnpp x: the bound of both is known."""
     fit = ["fit-prior", "--arch", "vae", "--dataset", "digits", "--out", "run", *FAST]

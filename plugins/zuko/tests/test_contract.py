@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import pytest
 import smoothctl_zuko
 
 from smoothctl.testing import DensityContract
@@ -25,6 +26,7 @@ class TestSOSPF(DensityContract):
     options: ClassVar = {**_SMALL, "degree": 2, "polynomials": 2}
 
 
+@pytest.mark.slow
 class TestBPF(DensityContract):
     density_class = smoothctl_zuko.BPF
     options: ClassVar = {**_SMALL, "degree": 6}
@@ -35,6 +37,7 @@ class TestNAF(DensityContract):
     options: ClassVar = _NEURAL
 
 
+@pytest.mark.slow
 class TestUNAF(DensityContract):
     density_class = smoothctl_zuko.UNAF
     options: ClassVar = {**_NEURAL, "transforms": 1, "signal": 2, "monotonic_width": 2}
@@ -50,6 +53,7 @@ class TestRealNVP(DensityContract):
     options: ClassVar = _SMALL
 
 
+@pytest.mark.slow
 class TestCNF(DensityContract):
     density_class = smoothctl_zuko.CNF
     options: ClassVar = {"width": 4, "layers": 1, "absolute": 1e-6, "relative": 1e-6}

@@ -9,6 +9,7 @@ from smoothctl.reproduce.base import Budget
 from smoothctl.training.fit import Quiet
 
 
+@pytest.mark.slow
 def test_both_sides_have_as_many_parameters_and_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
