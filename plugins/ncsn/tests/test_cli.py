@@ -4,6 +4,8 @@ import numpy as np
 
 FAST = ["--steps", "20", "--batch-size", "64", "--device", "cpu"]
 
+import pytest
+
 
 @pytest.mark.slow
 def test_a_prior_of_vectors(cli) -> None:
