@@ -1,10 +1,9 @@
 """The plugin from the command line."""
 
 import numpy as np
+import pytest
 
 FAST = ["--steps", "20", "--batch-size", "64", "--device", "cpu"]
-
-import pytest
 
 
 @pytest.mark.slow
