@@ -1,15 +1,17 @@
 """What the plugin reproduces: claims where it is quick, and that the rest runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from smoothctl_ncsn.experiments import checkpoints, small
+from smoothctl_ncsn.experiments import checkpoints, images, small
 from smoothctl_ncsn.experiments.manifold import _fluctuation, _network
 from smoothctl_ncsn.experiments.regions import _regions
 from smoothctl_ncsn.experiments.two_modes import TwoModes
 
 from smoothctl import reproduce
+from smoothctl.evaluation.image_quality import ImageComparison
 from smoothctl.reproduce.base import Budget
 from smoothctl.rng import generator
 from smoothctl.training.fit import Quiet
@@ -111,6 +113,16 @@ def test_mnist_is_scored_as_the_models_beside_it(tmp_path: Path) -> None:
     assert ncsn.parameters > 1_000_000  # more levels on larger images
     assert ncsn.figures.keys() - {"CPU s"} == floor.figures.keys()
     assert Path(result.pictures[0]).is_file()
+
+
+@pytest.mark.slow
+def test_the_published_training_runs(tmp_path: Path) -> None:
+    """On digits, with a small network; only the levels that a few steps can see are many."""
+    options = {"filters": 2, "steps": 1, "noise_levels": 2}
+    plan = replace(images.CIFAR10, options=options, by=ImageComparison("classifier"))
+    budget = Budget(steps=1e-5, examples=40, dataset="digits")
+    result = plan.run(tmp_path, [0], budget, Quiet())
+    assert [row.model for row in result.rows] == ["NCSN", "test images"]
 
 
 @pytest.mark.slow
