@@ -11,6 +11,7 @@ from smoothctl.datasets import open_dataset
 from smoothctl.datasets.pictures import to_uint8
 from smoothctl.errors import UsageError
 from smoothctl.reproduce.base import Budget, Claim, Result, at_most, better, cpu_seconds
+from smoothctl.reproduce.images import Plan
 from smoothctl.runs.run import Run
 from smoothctl.testing import CommandLine
 from smoothctl.training.fit import Quiet
@@ -119,6 +120,16 @@ def test_images_compares_equals_and_goes_on_from_what_is_there(tmp_path: Path) -
     again = reproduce.load("images").run(*given, Quiet())
     assert again.to_dict() == result.to_dict()
     assert [Path(picture).is_file() for picture in again.pictures] == [True]
+
+
+@pytest.mark.slow
+def test_a_plan_of_published_training(tmp_path: Path) -> None:
+    """The denoiser is the paper's, and there is no other beside it."""
+    plan = Plan("p", "digits", 0.3, "paper-mnist", (4, 4, 4), (2, 2, 2), stacked=0)
+    result = plan.run(tmp_path, [0], Budget(examples=20), Quiet())
+    assert [row.model for row in result.rows] == ["plain", "two-step", "single-step", "test images"]
+    options = Run(tmp_path / "seed0").stage("denoiser").config().options
+    assert (options["conditioning"], options["filters"], options["blocks"]) == ("stacked", 4, 5)
 
 
 @pytest.mark.slow
