@@ -1,12 +1,14 @@
 """`smoothctl reproduce`: the list, what fits a budget, stored results, and the page of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from smoothctl import reproduce
-from smoothctl.errors import RunError
+from smoothctl.errors import NotAvailable, RunError
+from smoothctl.reproduce import thin_ring
 from smoothctl.reproduce.base import Claim, Experiment, Result, Row
 from smoothctl.reproduce.page import Stored, page
 from smoothctl.testing import CommandLine
@@ -103,6 +105,19 @@ class TestVerb:
         assert "](page/theorem-1/theorem-1.png)" in text
         assert Path("docs/page/theorem-1/theorem-1.png").read_bytes()[:4] == b"\x89PNG"
         assert "| not run here | rings |" in text
+
+    def test_one_that_cannot_be_run_leaves_the_others(
+        self, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run(*_: object) -> Result:
+            raise NotAvailable("No network.")
+
+        broken = replace(thin_ring.experiment, run=run)
+        monkeypatch.setattr(thin_ring, "experiment", broken)
+        small = ("--seeds", "0", "--steps-factor", "0.01", "--limit", "50", "-q")
+        code, out, err = cli("reproduce", "all", "--budget", "0.3m", *small)
+        assert (code, "theorem-1" in out) == (1, True)
+        assert "Error: Not all could be run. thin-ring: No network." in err
 
     @pytest.mark.parametrize(
         ("words", "said"),

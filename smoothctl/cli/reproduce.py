@@ -13,7 +13,7 @@ import typer
 from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.registries import rows_of
-from smoothctl.errors import UsageError
+from smoothctl.errors import DataError, NotAvailable, RunError, TrainingError, UsageError
 from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
@@ -96,14 +96,23 @@ def command(
     given, every = Budget(steps_factor, examples, draws, dataset), _seeds(seeds)
     notes = Notes(quiet)
     chosen = [_find(str(name), given)] if budget is None else _within(budget, given, every, notes)
-    results = {}
+    results, failed = {}, {}
     for experiment in chosen:
-        result = _run(experiment, out, every, given, notes)
+        try:
+            result = _run(experiment, out, every, given, notes)
+        except (DataError, NotAvailable, TrainingError) as error:  # the others may do better
+            if name != _ALL:
+                raise
+            failed[experiment.name] = str(error)
+            continue
         results[experiment.name] = result.to_dict()
         if not as_json:
             _print_result(result, experiment)
     if as_json:
         print_json(results if name == _ALL else results.popitem()[1])
+    if failed:
+        reasons = (f"{name}: {reason}" for name, reason in failed.items())
+        raise RunError(f"Not all could be run. {' '.join(reasons)}")
 
 
 def _list(as_json: bool) -> None:
@@ -150,7 +159,7 @@ def _within(budget: str, given: "Budget", seeds: Sequence[int], notes: Notes) ->
     left, chosen = _minutes(budget), []
     for experiment in _experiments():
         minutes = experiment.minutes
-        if minutes is None or experiment.gpu or experiment.takes_dataset:
+        if minutes is None or experiment.gpu:
             continue
         needed = minutes * given.steps * len(seeds) / 3
         if needed <= left:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from smoothctl.architectures.base import to_grid
 from smoothctl.evaluation.likelihood import bounds, plain_likelihood
-from smoothctl.reproduce import digits
 from smoothctl.reproduce.base import (
     Budget,
     Claim,
@@ -18,6 +17,7 @@ from smoothctl.reproduce.base import (
     Row,
     collect,
 )
+from smoothctl.reproduce.fitted import OF_WHICH, fitted_runs
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw
@@ -63,7 +63,7 @@ def _measure(run: Run, seed: int, budget: Budget) -> dict[str, dict[str, float]]
 
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
-    runs = [digits.fit(folder.with_name("digits"), seed, budget, reporter) for seed in seeds]
+    runs = fitted_runs(folder, seeds, budget, reporter)
     found = [_measure(run, seed, budget) for run, seed in zip(runs, seeds, strict=True)]
     rows = [Row(name, 0, collect([each[name] for each in found])) for name in found[0]]
     return Result("compounding", list(seeds), {}, rows, _claims(found))
@@ -98,12 +98,14 @@ def _claims(found: Sequence[Mapping[str, Mapping[str, float]]]) -> list[Claim]:
 
 experiment = Experiment(
     "compounding",
-    "what a plain and a smoothed model make of the plain one's samples, on 8×8 digits",
-    "ARDS (Meng et al. 2021), section 1, on the models of `reproduce digits`",
+    "what a plain and a smoothed model make of the plain one's samples, on digits or MNIST",
+    "ARDS (Meng et al. 2021), section 1",
     _run,
+    takes_dataset=True,
     paper="ARDS",
     section=1.0,
     equal="parameters, and seconds of one thread, of the plain model and of both stages together",
-    note=f"Higher bits/dim are less likely. A corruption gives {_MOVED:.0%} of the pixels a value "
+    note=f"{OF_WHICH} "
+    f"Higher bits/dim are less likely. A corruption gives {_MOVED:.0%} of the pixels a value "
     f"at random; the bound is that of {_DRAWS} draws.",
 )

@@ -13,7 +13,6 @@ from smoothctl.metrics.classifier import Classifier, fit_classifier
 from smoothctl.metrics.image_sets import ImageSet, of_tensor, of_view
 from smoothctl.metrics.neighbours import Memorisation, Neighbours, gather, search
 from smoothctl.reporting.figures import columns, neighbour_rows, save
-from smoothctl.reproduce import digits
 from smoothctl.reproduce.base import (
     Budget,
     Claim,
@@ -23,6 +22,7 @@ from smoothctl.reproduce.base import (
     collect,
     parameters,
 )
+from smoothctl.reproduce.fitted import OF_WHICH, fitted_runs
 from smoothctl.runs.config import StageName
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw
@@ -119,7 +119,7 @@ def _pictures(run: Run, seed: int, folder: Path) -> list[str]:
 
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
-    runs = [digits.fit(folder.with_name("digits"), seed, budget, reporter) for seed in seeds]
+    runs = fitted_runs(folder, seeds, budget, reporter)
     found = [_measure(run, seed, budget) for run, seed in zip(runs, seeds, strict=True)]
     stages: dict[str, tuple[StageName, ...]] = {
         "plain": ("baseline",),
@@ -169,13 +169,15 @@ def _completes(
 
 experiment = Experiment(
     "given-images",
-    "images completed, denoised and beside their nearest training images, on 8×8 digits",
-    "ARDS (Meng et al. 2021), appendices C.2 to C.5, on the models of `reproduce digits`",
+    "images completed, denoised and beside their nearest training images, on digits or MNIST",
+    "ARDS (Meng et al. 2021), appendices C.2 to C.5",
     _run,
+    takes_dataset=True,
     paper="ARDS",
     section=14.0,
     equal="parameters, and seconds of one thread, of the plain model and of both stages together",
-    note=f"Of {_IMAGES} test images. A small classifier, fitted to the training images, says which "
+    note=f"{OF_WHICH} "
+    f"Of {_IMAGES} test images. A small classifier, fitted to the training images, says which "
     "class a completed image is of. Were the denoiser the true p(x|x̃), a draw's squared error "
     "would be twice that of the posterior mean.",
 )

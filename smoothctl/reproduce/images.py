@@ -30,7 +30,7 @@ from smoothctl.storage.files import write_bytes
 from smoothctl.training.fit import FitSettings, fit_stage
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["Plan", "celeba", "cifar10", "images", "mnist", "row", "scores"]
+__all__ = ["MNIST", "Plan", "celeba", "cifar10", "images", "mnist", "row", "scores"]
 
 _STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser")
 _PRIOR_FILES = ("config.toml", "log.jsonl", "best.safetensors", "model.safetensors")
@@ -255,11 +255,12 @@ def _claims(rows: Sequence[Row]) -> list[Claim]:
 
 _SOURCE = "ARDS (Meng et al. 2021), section 4.3"
 _EQUAL = "parameters, and seconds of one core, of the plain model and of both stages together"
+MNIST = Plan("mnist", "mnist", 0.5)
 mnist = Experiment(
     "mnist",
     "PixelCNN++ on MNIST, smoothed against plain",
     f"{_SOURCE}, figure 6",
-    Plan("mnist", "mnist", 0.5).run,
+    MNIST.run,
     takes_dataset=True,
     equal=_EQUAL,
     paper="ARDS",

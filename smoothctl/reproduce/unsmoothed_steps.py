@@ -7,7 +7,6 @@ from statistics import mean
 from torch import Tensor
 
 from smoothctl.reporting.figures import columns, save
-from smoothctl.reproduce import digits
 from smoothctl.reproduce.base import (
     Budget,
     Claim,
@@ -17,6 +16,7 @@ from smoothctl.reproduce.base import (
     collect,
     parameters,
 )
+from smoothctl.reproduce.fitted import OF_WHICH, fitted_runs
 from smoothctl.reproduce.quality import FRECHET, Quality
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw, draw_all, unsmoothed_single_steps
@@ -38,7 +38,7 @@ def _samples(run: Run, n: int, seed: int) -> dict[str, Tensor]:
 
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
-    runs = [digits.fit(folder.with_name("digits"), seed, budget, reporter) for seed in seeds]
+    runs = fitted_runs(folder, seeds, budget, reporter)
     per_seed: list[dict[str, float]] = []
     shown: dict[str, Tensor] = {}
     for seed, run in zip(seeds, runs, strict=True):
@@ -69,12 +69,14 @@ def _claim(distances: dict[str, list[float]]) -> Claim:
 
 experiment = Experiment(
     "unsmoothed-steps",
-    "single-step denoising without smoothing, on 8×8 digits",
-    "ARDS (Meng et al. 2021), appendix C.6, on the models of `reproduce digits`",
+    "single-step denoising without smoothing, on digits or MNIST",
+    "ARDS (Meng et al. 2021), appendix C.6",
     _run,
+    takes_dataset=True,
     paper="ARDS",
     section=24.0,
     equal="samples of each row",
-    note=f"Of {_SAMPLES:,} samples each. The gradient is that of the plain model's log-mass, as if "
+    note=f"{OF_WHICH} "
+    f"Of {_SAMPLES:,} samples each. The gradient is that of the plain model's log-mass, as if "
     "a pixel's value were a real number; smoothed samples take their step from the prior of x̃.",
 )
