@@ -155,6 +155,7 @@ def test_both_stop_at_a_loss_that_is_not_finite_in_one(outcomes: dict[str, Any])
     assert "checkpoints/step-00000003" in said[0]
 
 
+@pytest.mark.slow
 def test_both_leave_the_same_step_out(outcomes: dict[str, Any]) -> None:
     assert outcomes["skip"]["codes"] == [0, 0]
     log = outcomes["skip"]["run"].stage("prior").log()

@@ -47,6 +47,7 @@ def test_denoised_and_completed_as_in_the_shell(run: smoothctl.Run, cli: Command
     assert torch.equal(completed.samples[..., 0], x[:, None, 0].expand(-1, 3))
 
 
+@pytest.mark.slow
 def test_scores_print_as_in_the_shell_and_become_pandas(
     run: smoothctl.Run, cli: CommandLine
 ) -> None:

@@ -411,6 +411,7 @@ class TestErrors:
         assert "oops" in message
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """A real process, a real signal."""
     arguments = ["fit-prior", "--steps", "3000", "--set", "width=8", "--device", "cpu"]

@@ -21,6 +21,7 @@ def test_of_a_table(in_tmp: Path, cli) -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_of_images_with_settings(in_tmp: Path, cli) -> None:
     """The command that it ends with names them, and a fit takes that."""
     Path("mine").mkdir()

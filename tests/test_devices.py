@@ -18,7 +18,8 @@ def smoothctl(folder: Path, *arguments: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_fit_and_samples_of_images(tmp_path: Path, device: str, precision: str) -> None:
     on = ("--device", "cpu" if device == "cpu" else "auto")
     options = ["--set", "filters=4", "--set", "blocks=1", "--set", "mixtures=2"]

@@ -87,7 +87,7 @@ class TestSignals:
                 time.sleep(seconds)
                 running.send_signal(signum)
                 err = running.communicate(timeout=30)[1]
-            code, seconds = running.returncode, 1.5 * seconds
+            code, seconds = running.returncode, 1.2 * seconds
         assert code == 128 + signum, err
         said = {signal.SIGTERM: "Terminated.\n", signal.SIGINT: "Interrupted.\n"}
         assert err.endswith(said[signum])

@@ -201,12 +201,13 @@ class TestTwoStep:
 
     def test_unsmoothed_single_steps(self) -> None:
         density, x = model("baseline"), clean(3)
-        moved = unsmoothed_single_steps(density, x, [0.1, 0.2])
+        moved = unsmoothed_single_steps(density, x, [0.0, 0.1, 0.2])
         assert torch.allclose(moved[0.2] - x, 4 * (moved[0.1] - x))
+        assert torch.equal(moved[0.0], x)
         leaf = x.clone().requires_grad_()
         density.log_prob(leaf).sum().backward()
         assert torch.allclose(moved[0.1], x + 0.01 * leaf.grad)
-        with pytest.raises(UsageError, match="positive"):
+        with pytest.raises(UsageError, match="not negative"):
             unsmoothed_single_steps(density, x, [-1.0])
 
 

@@ -44,6 +44,7 @@ def test_a_stopped_run_ends_in_the_same_weights(tmp_path: Path, step: int) -> No
     assert same(whole, weights(fit(tmp_path / "cut", **settings)))
 
 
+@pytest.mark.slow
 def test_a_denoiser_inherits_its_priors_settings(tmp_path: Path) -> None:
     fit(tmp_path, options={**TINY, "classes": 10})
     run = fit_denoiser(out=tmp_path, training=TRAINING, options={"mixtures": 3}, device="cpu")
@@ -63,6 +64,7 @@ def test_settings_win_over_a_preset(tmp_path: Path) -> None:
     assert "preset paper-mnist" in config.config_file.read_text()
 
 
+@pytest.mark.slow
 def test_a_denoiser_inherits_the_preset_and_what_won_over_it(tmp_path: Path) -> None:
     fit(tmp_path, preset="paper-mnist", options=TINY)
     run = fit_denoiser(out=tmp_path, training=TRAINING, device="cpu")

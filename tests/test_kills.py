@@ -45,11 +45,13 @@ def test_killed_at_some_changes_of_the_folder(tmp_path: Path, name: str) -> None
     assert killed("sweep", tmp_path, name=name, ranks=1, stride=37)["kills"] >= 5
 
 
+@pytest.mark.slow
 def test_killed_while_a_complete_stage_is_replaced(tmp_path: Path) -> None:
     found = killed("sweep", tmp_path, name="made", ranks=1, stride=23, overwrite=1)
     assert found["kills"] >= 7
 
 
+@pytest.mark.slow
 def test_killed_while_a_complete_stage_goes_on(tmp_path: Path) -> None:
     found = killed("sweep", tmp_path, name="made", ranks=1, stride=11, longer=1)
     assert found["kills"] >= 10

@@ -120,6 +120,7 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_a_process_that_never_comes_is_missed(in_tmp: Path) -> None:
     """Where no launcher watches over them, as under other schedulers."""
     others = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "SMOOTHCTL_PATIENCE": "2"}

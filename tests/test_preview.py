@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fit_denoiser(**common)
 
 
+@pytest.mark.slow
 def test_samples_of_the_same_noise_at_each_step_and_the_last(run: Run) -> None:
     for name in ("prior", "denoiser"):
         kept = previews(run.stage(name))  # type: ignore[arg-type]

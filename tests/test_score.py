@@ -22,6 +22,7 @@ SMALL = {"filters": 4, "blocks": 1, "mixtures": 1, "scales": 1}
 class TestRuns:
     """Likelihoods with several K, and samples of images judged by features."""
 
+    @pytest.mark.slow
     def test_images(self, digits_run: Run, cli) -> None:
         words = ["score", digits_run.path, "--limit", 20, "--draws", "4,2", "--samples", 12]
         code, out, err = cli(*words, "--features", "classifier", "--json")
@@ -139,6 +140,7 @@ class TestFaults:
         assert "move it away" in err
         file.unlink()
 
+    @pytest.mark.slow
     def test_a_full_disk_still_prints(
         self, trained_run: Run, cli, monkeypatch: pytest.MonkeyPatch
     ) -> None:

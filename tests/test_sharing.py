@@ -198,6 +198,7 @@ def at_hub(tmp_path: Path):
         yield server, smoothctl_
 
 
+@pytest.mark.slow
 def test_to_the_hub_and_back(run: Run, tmp_path: Path, at_hub) -> None:
     server, smoothctl_ = at_hub
     code, said = smoothctl_("push", "mine", "somebody/moons", "--licence", "mit")

@@ -56,6 +56,7 @@ def test_sees_a_wrong_noise_width_where_the_energy_distance_is_blind() -> None:
     assert energy_distance(wide_rings(5000), true) < 2 * max(map(abs, chance))
 
 
+@pytest.mark.slow
 def test_repeats_and_leaves_the_global_generator_alone() -> None:
     x, y = normals(50), normals(50, key="y") + 0.5
     torch.manual_seed(1)
