@@ -146,8 +146,8 @@ def _claims(
             all(abs(ratio / 2 - 1) < 0.1 for ratio in ratios),
         ),
         Claim(
-            "two-step samples are no copies: at most 2 % are nearer to a training image than 99 % of "
-            "test images are",
+            "two-step samples are no copies: at most 2 % are nearer to a training image than 99 % "
+            "of test images are",
             f"mean {mean(smoothed[_COPIES]):.1f} %, most {max(smoothed[_COPIES]):.1f} %",
             max(smoothed[_COPIES]) <= 2,
             "appendix C.5",
