@@ -97,11 +97,10 @@ def tests(session: nox.Session) -> None:
 def plugins(session: nox.Session) -> None:
     """The plugins of this repository: their types and all tests but the slow ones."""
     _test_plugins(session, "-m", "not slow", *SHARED, *session.posargs)
-    for folder in PLUGINS:
-        source = str(folder / "src")
-        path = os.pathsep.join([source, str(TARGET)])
-        silent = ["--follow-imports", "silent"]  # type errors of zuko are not ours
-        _python(session, "mypy", *silent, source, env={"MYPYPATH": path})
+    sources = [str(folder / "src") for folder in PLUGINS]
+    path = os.pathsep.join([*sources, str(TARGET)])
+    silent = ["--follow-imports", "silent"]  # type errors of zuko are not ours
+    _python(session, "mypy", *silent, *sources, env={"MYPYPATH": path})
 
 
 @nox.session
