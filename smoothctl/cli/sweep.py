@@ -240,8 +240,9 @@ def _print(folder: Path, found: "Sequence[Outcome]", unit: "Unit | None") -> Non
         [*(_shown(each.over.get(key)) for key in keys), _bound(each, unit), _state(each)]
         for each in found
     ]
-    bounded = "exact" if found[0].trials[0].fit == "baseline" else "bound with one draw"
-    notes = [f"−log p of held-out data, {bounded}; ± half the range over seeds."]
+    plain = found[0].trials[0].fit == "baseline"
+    known = "exact where the architecture has it, or a" if plain else "the"
+    notes = [f"−log p of held-out data, {known} bound with one draw; ± half the range over seeds."]
     failed = [trial for each in found for trial in each.trials if trial.state() == "failed"]
     notes += [f"{trial.path.name} failed: {trial.failed}" for trial in failed]
     print_table(Table(f"sweep in {folder}", columns, [rows], notes))
