@@ -206,6 +206,7 @@ class TestWholeWay:
         assert {"run", "picture", "scores"} <= told.keys()
         assert told["picture"] == "runs/quickstart/quickstart.png"
 
+    @pytest.mark.slow
     def test_reproduce(self, cli) -> None:
         """One; test_reproduce runs the others."""
         small = ["--seeds", "0", "--steps-factor", "0.0003", "--limit", "30", "--draws", "2"]

@@ -421,6 +421,7 @@ class TestCache:
                 datasets.open_dataset(str(root))
         assert list(cache.iterdir()) == []
 
+    @pytest.mark.slow
     def test_two_processes_at_once(self, root: Path, cache: Path) -> None:
         code = (
             "import sys\nfrom smoothctl.datasets import open_dataset\n"

@@ -142,6 +142,7 @@ def test_one_answer(in_tmp: Path) -> None:
     assert two.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_dies_ends_the_launch(victim: int, in_tmp: Path) -> None:
     """A rank is killed that fits: no hang, one sentence, and the same command goes on."""

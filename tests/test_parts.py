@@ -309,6 +309,7 @@ class TestSamples:
         assert cli("sample", run.path, "-n", SHARD, "--out", tmp_path / "a.npz")[0] == 0
         assert hidden(tmp_path) == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "verb",
         [
@@ -341,6 +342,7 @@ class TestSamples:
 class TestScores:
     """`score` of a run, of images and of vectors."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("moment", [2, 22])
     def test_a_kill_loses_at_most_a_part(self, run: Run, cli: CommandLine, moment: int) -> None:
         words = ["score", run.path, *SCORE]
@@ -395,6 +397,7 @@ class TestProcesses:
             command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
         )
 
+    @pytest.mark.slow
     def test_samples(self, run: Run, tmp_path: Path, cli: CommandLine) -> None:
         words = ["sample", run.path, "-n", 41, "--method", "all", "--out"]
         two = self.launch(*words, tmp_path / "two.npz")

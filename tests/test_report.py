@@ -213,6 +213,7 @@ class TestForm:
         ids = {attributes.get("id") for _, attributes in found.elements}
         assert all(each.get("aria-labelledby") in ids for each in found.of("section"))
 
+    @pytest.mark.slow
     def test_the_same_run_gives_the_same_bytes(self, scored: Run) -> None:
         first = report(scored, number=20, seed=1)
         assert first == report(load_run(scored.path), number=20, seed=1)
@@ -514,6 +515,7 @@ class TestCharts:
 class TestVerb:
     """smoothctl report."""
 
+    @pytest.mark.slow
     def test_its_own_page_is_replaced(self, cli, scored: Run) -> None:
         few = ["-n", "9", "--device", "cpu"]
         target = scored.path / "report.html"

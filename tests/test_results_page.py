@@ -115,7 +115,7 @@ class TestVerb:
         broken = replace(thin_ring.experiment, run=run)
         monkeypatch.setattr(thin_ring, "experiment", broken)
         small = ("--seeds", "0", "--steps-factor", "0.01", "--limit", "50", "-q")
-        code, out, err = cli("reproduce", "all", "--budget", "0.3m", *small)
+        code, out, err = cli("reproduce", "all", "--budget", "0.0007m", *small)
         assert (code, "theorem-1" in out) == (1, True)
         assert "Error: Not all could be run. thin-ring: No network." in err
 

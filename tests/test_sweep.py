@@ -145,6 +145,7 @@ def test_a_setting_that_is_given_twice(tmp_path: Path, texts: tuple[str, ...]) -
         check(sweep_over(tmp_path, *texts))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_at_its_step(tmp_path: Path, done: Path) -> None:
     """Nothing of it goes through Python's ends: it dies as by kill -9, between two steps."""
 
@@ -335,6 +336,7 @@ def test_a_log_that_is_gone_has_no_bound(done: Path, tmp_path: Path) -> None:
     assert sum(len(each.bounds) for each in outcomes(trials_in(tmp_path / "out"))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit's Popen
 def test_jobs_of_a_cluster(tmp_path: Path, cli: CommandLine) -> None:
     """Workers are submitted, do what the command says, and come back after a requeue."""

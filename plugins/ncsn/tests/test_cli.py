@@ -42,6 +42,7 @@ def test_another_kernel_is_refused(cli) -> None:
     assert "take --kernel gaussian" in err
 
 
+@pytest.mark.slow
 def test_images_are_drawn_and_filled_in(cli) -> None:
     """With settings of the sampler chosen anew, and frames on the way."""
     small = ["--set", "filters=2", "--set", "noise_levels=3", "--set", "steps=2"]

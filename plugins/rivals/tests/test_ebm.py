@@ -23,6 +23,7 @@ class TestEBM(ImageScoreModelContract):
     options: ClassVar = OPTIONS
 
 
+@pytest.mark.slow
 class TestOfOddImages(TestEBM):
     shape: ClassVar = (2, 4, 3)
     options: ClassVar = {"filters": 4, "blocks": 0, "steps": 5}

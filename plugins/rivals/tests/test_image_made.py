@@ -19,6 +19,7 @@ class TestImageMADE(ImageDensityContract):
     options: ClassVar = SMALL
 
 
+@pytest.mark.slow
 class TestImageMADEInColour(TestImageMADE):
     shape: ClassVar = (3, 3, 2)
 

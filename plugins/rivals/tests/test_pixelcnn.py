@@ -28,6 +28,7 @@ class TestPixelCNN(ImageDensityContract):
     options: ClassVar = {**SMALL, "mixtures": 2}
 
 
+@pytest.mark.slow
 class TestPixelCNNInColour(TestPixelCNN):
     shape: ClassVar = (3, 3, 2)
 
@@ -37,6 +38,7 @@ class TestGatedPixelCNN(ImageDensityContract):
     options: ClassVar = {**SMALL, "mixtures": 2}
 
 
+@pytest.mark.slow
 class TestGatedPixelCNNInColour(TestGatedPixelCNN):
     shape: ClassVar = (3, 3, 2)
 

@@ -29,6 +29,7 @@ class TestPixelIQN(OfImages, AnyDensityContract):
                 missing(x)
 
 
+@pytest.mark.slow
 class TestPixelIQNInColour(TestPixelIQN):
     shape: ClassVar = (3, 3, 2)
 

@@ -97,6 +97,7 @@ def _masses(density: VAE, draws: int, context: Tensor | None = None) -> Tensor:
         return density.bound(_pairs(), context, None, draws, generator("masses")).exp()
 
 
+@pytest.mark.slow
 class TestOfOddColourImages(OfImages):
     density_class = VAE
     shape: ClassVar = (3, 5, 2)

@@ -3,11 +3,14 @@
 import json
 import math
 
+import pytest
+
 from smoothctl.testing import CommandLine
 
 FAST = ["--steps", "20", "--batch-size", "64", "--device", "cpu", "--set", "width=8"]
 
 
+@pytest.mark.slow
 def test_a_run_of_all_stages(cli: CommandLine) -> None:
     architecture = ["--arch", "zuko-nsf"]
     cli.output("fit-baseline", *architecture, "--dataset", "rings", "--out", "run", *FAST)
