@@ -155,7 +155,11 @@ class TestVerb:
             folder = Path("docs/page", name)
             folder.mkdir(parents=True)
             (folder / "mine.png").write_bytes(name.encode())
-            content = {**RESULT.to_dict(), "name": "images", "dataset": f"/data/{name}.npz"}
+            content = {
+                **RESULT.to_dict(),
+                "name": "images",
+                "dataset": f"/data/{name}.npz" if name == "art" else "/data/#\n<b>clothes",
+            }
             (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
         Path("docs/page/else").mkdir()
         other = json.dumps({**RESULT.to_dict(), "name": "nobody's"})
@@ -163,9 +167,9 @@ class TestVerb:
         code, _, err = cli("reproduce", "--out", "docs/page", "--markdown", "docs/page.md")
         assert (code, "there is no experiment nobody's here" in err) == (0, True), err
         text = Path("docs/page.md").read_text(encoding="utf-8")
-        places = ["## images (art)\n", "](page/art/mine.png)", "## images (clothes)\n"]
+        places = ["## images (art)\n", "](page/art/mine.png)", "## images (-b-clothes)\n"]
         assert sorted(places, key=text.index) == places
-        assert "| images (clothes) |" in text
+        assert "| images (-b-clothes) |" in text
         assert Path("docs/page/art/mine.png").read_bytes() == b"art"
 
     def test_pictures_are_taken_from_the_result_s_own_folder(self, cli: CommandLine) -> None:

@@ -13,7 +13,7 @@ import typer
 from smoothctl.cli import completion, options
 from smoothctl.cli.console import Notes, print_json
 from smoothctl.cli.registries import rows_of
-from smoothctl.errors import DataError, NotAvailable, RunError, TrainingError, UsageError
+from smoothctl.errors import Interrupted, RunError, SmoothctlError, UsageError
 from smoothctl.reporting.tables import say
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def command(
     for experiment in chosen:
         try:
             result = _run(experiment, out, every, given, notes)
-        except (DataError, NotAvailable, TrainingError) as error:  # the others may do better
-            if name != _ALL:
+        except SmoothctlError as error:  # the others may do better
+            if name != _ALL or isinstance(error, Interrupted):
                 raise
             failed[experiment.name] = str(error)
             continue

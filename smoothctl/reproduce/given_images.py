@@ -79,11 +79,13 @@ def _near(
     return samples, train, near, memorised
 
 
-def _measure(run: Run, seed: int, budget: Budget) -> dict[str, dict[str, float]]:
+def _measure(
+    run: Run, classifier: Classifier, seed: int, budget: Budget
+) -> dict[str, dict[str, float]]:
     """Returns each model's figures."""
     dataset = run.dataset()
     x = dataset.test.head(min(_IMAGES, max(2, budget.examples)))
-    labels, classifier = dataset.test.head_labels(len(x)), fit_classifier(dataset)
+    labels = dataset.test.head_labels(len(x))
     figures: dict[str, dict[str, float]] = {name: {} for name in _METHODS}
     for mask in _MISSING:
         for name, images in _completed(run, x, mask, seed).items():
@@ -120,7 +122,8 @@ def _pictures(run: Run, seed: int, folder: Path) -> list[str]:
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     runs = fitted_runs(folder, seeds, budget, reporter)
-    found = [_measure(run, seed, budget) for run, seed in zip(runs, seeds, strict=True)]
+    classifier, pairs = fit_classifier(runs[0].dataset()), zip(runs, seeds, strict=True)
+    found = [_measure(run, classifier, seed, budget) for run, seed in pairs]
     stages: dict[str, tuple[StageName, ...]] = {
         "plain": ("baseline",),
         "two-step": ("prior", "denoiser"),

@@ -22,6 +22,7 @@ from smoothctl.reproduce.base import (
     cpu_seconds,
     parameters,
 )
+from smoothctl.reproduce.quality import FRECHET
 from smoothctl.runs.config import StageName
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling.draw import draw_all, shown_methods
@@ -38,7 +39,7 @@ _DRAWS, _SHOWN = 4, 36
 _SAMPLES_EACH = 5
 """Samples for each test example whose bound is taken, which costs as much as to draw five."""
 
-_BITS, _FRECHET = "bits/dim", "Fréchet"
+_BITS = "bits/dim"
 _PARTS = ("bound, 1 draw", "prior term", "kernel entropy", "denoiser term", "gain from x̃")
 _ROWS = {
     "plain": "baseline",
@@ -220,7 +221,7 @@ def _quality(samples: str, scored: Scores) -> dict[str, float]:
     assert scored.quality is not None
     found = next(each for each in scored.quality.rows if each.samples == samples)
     figures = {
-        _FRECHET: found.frechet_distance,
+        FRECHET: found.frechet_distance,
         "kernel distance": found.kernel_distance,
         "precision": found.precision,
         "recall": found.recall,
@@ -234,16 +235,16 @@ def _quality(samples: str, scored: Scores) -> dict[str, float]:
 def _claims(rows: Sequence[Row]) -> list[Claim]:
     figures = {each.model: each.figures for each in rows}
     two_step, plain, single = (figures[name] for name in ("two-step", "plain", "single-step"))
-    ratios = [a / b for a, b in zip(two_step[_FRECHET], plain[_FRECHET], strict=True)]
+    ratios = [a / b for a, b in zip(two_step[FRECHET], plain[FRECHET], strict=True)]
     distance = "Fréchet distance"
     return [
         better(
-            *("two-step", two_step[_FRECHET], "plain", plain[_FRECHET], distance),
+            *("two-step", two_step[FRECHET], "plain", plain[FRECHET], distance),
             published="29.83 against 54.25 on CIFAR-10",
         ),
         at_most("two-step over plain by Fréchet distance", ratios, 0.5),
         better(
-            *("two-step", two_step[_FRECHET], "single-step", single[_FRECHET], distance),
+            *("two-step", two_step[FRECHET], "single-step", single[FRECHET], distance),
             published="29.83 against 57.53 on CIFAR-10",
         ),
         better(

@@ -1,5 +1,6 @@
 """What was found, as tables and as a page of Markdown: every claim beside the published figure."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,7 +140,8 @@ def _claims(stored: Stored) -> Iterator[list[str]]:
 
 def _data(result: Result) -> str:
     """Returns what the data were called that an experiment was given: '(fashion-mnist)'."""
-    return f"({Path(result.dataset).stem})" if result.dataset else ""
+    name = re.sub(r"[^\w.-]+", "-", Path(result.dataset).stem)  # whatever a file calls them
+    return f"({name})" if result.dataset else ""
 
 
 def _section(stored: Stored) -> str:

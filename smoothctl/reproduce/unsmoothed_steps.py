@@ -39,10 +39,10 @@ def _samples(run: Run, n: int, seed: int) -> dict[str, Tensor]:
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     runs = fitted_runs(folder, seeds, budget, reporter)
+    quality = Quality.by_labels_of(runs[0].dataset())
     per_seed: list[dict[str, float]] = []
     shown: dict[str, Tensor] = {}
     for seed, run in zip(seeds, runs, strict=True):
-        quality = Quality.by_labels_of(run.dataset())
         found = _samples(run, min(_SAMPLES, max(2, budget.examples)), seed)
         per_seed.append({name: quality.frechet(x) for name, x in found.items()})
         shown = shown or {name: x[:_SHOWN] for name, x in found.items()}

@@ -123,12 +123,12 @@ def _smoothed_bits(method: TwoStep, x: Tensor, draws: int) -> dict[str, float]:
     return {_SMOOTHED_BITS: bits}
 
 
-def _measure(run: Run, denoiser: Density, seed: int, budget: Budget) -> _Measured:
+def _measure(run: Run, denoiser: Density, quality: Quality, seed: int, budget: Budget) -> _Measured:
     """Returns the figures of a plain model, and of its like as a prior under a denoiser."""
-    dataset, plain, smoothed = run.dataset(), run.density("baseline"), run.two_step()
+    plain, smoothed = run.density("baseline"), run.two_step()
     assert smoothed is not None
     method = TwoStep(smoothed.kernel, smoothed.prior, denoiser)
-    quality, x = Quality.by_labels_of(dataset), dataset.test.head(budget.examples)
+    x = run.dataset().test.head(budget.examples)
     n = min(_SAMPLES, max(2, budget.examples))
     samples = draw(run, "baseline", n, seed).samples
     x_smooth = method.sample_smoothed(n, None, generator(seed, "smoothed"))
@@ -148,17 +148,20 @@ def _measure(run: Run, denoiser: Density, seed: int, budget: Budget) -> _Measure
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
     shared = folder.with_name("digits") if budget.dataset is None else folder
     ours = [digits.fit(shared, seed, budget, reporter) for seed in seeds]
+    quality = Quality.by_labels_of(ours[0].dataset())
     found: dict[str, list[_Measured]] = {}
     sizes: dict[str, int] = {_OURS: parameters(ours[0], "baseline")}
     for seed, run in zip(seeds, ours, strict=True):
         method = run.two_step()
         assert method is not None
-        found.setdefault(_OURS, []).append(_measure(run, method.checked_denoiser(), seed, budget))
+        found.setdefault(_OURS, []).append(
+            _measure(run, method.checked_denoiser(), quality, seed, budget)
+        )
         for name, rival in _RIVALS.items():
             out = folder / f"{rival.architecture}-seed{seed}"
             theirs = rival.fit(out, seed, method.kernel.sigma, budget, reporter)
             sizes[name] = parameters(theirs, "baseline")
-            measured = _measure(theirs, method.checked_denoiser(), seed, budget)
+            measured = _measure(theirs, method.checked_denoiser(), quality, seed, budget)
             found.setdefault(name, []).append(measured)
     rows = [
         Row(name, sizes[name], collect([each.figures for each in measured]), _published(name))
