@@ -21,7 +21,7 @@ from smoothctl.errors import UsageError
 from smoothctl.evaluation.compare import of_records
 from smoothctl.evaluation.image_quality import ImageComparison, Quality, score_images
 from smoothctl.evaluation.records import append_scores, plain
-from smoothctl.evaluation.scores import Scores, effort_for, score_run
+from smoothctl.evaluation.scores import Bound, Scores, effort_for, score_run
 from smoothctl.metrics.image_sets import ImageSet, of_array, open_images
 from smoothctl.reporting.page import write_report
 from smoothctl.reporting.scores import print_quality, print_scores
@@ -41,6 +41,7 @@ from smoothctl.sampling.draw import (
 from smoothctl.sampling.inpainting import Denoised, Inpainted
 from smoothctl.sharing.hub import pull
 from smoothctl.sharing.pack import pack, unpack
+from smoothctl.smoothing.annealing import Annealing
 from smoothctl.smoothing.batching import Execution
 from smoothctl.training.fit import FitSettings, fit_stage
 
@@ -195,6 +196,8 @@ class Run(folders.Run):
         draws: tuple[int, ...] | int | None = None,
         samples: int | None = None,
         quadrature: int | None = None,
+        bound: Bound = "weighted",
+        annealing: Annealing | None = None,
         seed: int = 0,
         quiet: bool = False,
     ) -> "Scored":
@@ -205,6 +208,9 @@ class Run(folders.Run):
             draws: K of the importance-weighted bounds.
             samples: to draw and judge; 0: none.
             quadrature: examples of the exact likelihood in 1-d and 2-d; 0: none.
+            bound: the tightest of two-step models: "weighted" alone; "ais", too; or "sandwich",
+                that and both sides of −log p of the model's own samples.
+            annealing: how much work "ais" and "sandwich" are.
             seed: of all that is random.
             quiet: no progress bar and no notes.
 
@@ -214,7 +220,7 @@ class Run(folders.Run):
             DataError: the data cannot be opened.
         """
         notes = Notes(quiet)
-        effort = effort_for(self, limit, draws, samples, quadrature)
+        effort = effort_for(self, limit, draws, samples, quadrature, bound, annealing)
         with notes.work() as progress:
             scores = score_run(self, effort, seed, progress=progress, note=notes.note)
         append_scores(self.path, scores.to_dict())

@@ -162,6 +162,7 @@ def test_both_leave_the_same_step_out(outcomes: dict[str, Any]) -> None:
     assert [entry.get("skipped", 0) for entry in log] == [0] * 4 + [1] * 4
 
 
+@pytest.mark.slow
 def test_both_stop_for_a_signal_that_one_receives(outcomes: dict[str, Any]) -> None:
     assert outcomes["interrupt"]["codes"] == [143, 143]
     assert all("Stopped at step 5 of 8" in line for line in outcomes["interrupt"]["said"])
@@ -169,6 +170,7 @@ def test_both_stop_for_a_signal_that_one_receives(outcomes: dict[str, Any]) -> N
     assert saved[-1].name == "step-00000005"
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_one_ends_both(outcomes: dict[str, Any]) -> None:
     assert outcomes["memory"]["codes"] == [1, 1]
     said = "\n".join(outcomes["memory"]["said"])
@@ -177,12 +179,14 @@ def test_out_of_memory_in_one_ends_both(outcomes: dict[str, Any]) -> None:
     assert "Another process of this launch has ended" in said
 
 
+@pytest.mark.slow
 def test_both_must_fit_the_same(outcomes: dict[str, Any]) -> None:
     assert outcomes["settings"]["codes"] == [1, 1]
     assert "training.learning_rate: 0.02 → 0.01" in outcomes["settings"]["said"][0]
     assert not (outcomes["settings"]["run"].path).exists()
 
 
+@pytest.mark.slow
 def test_both_must_see_one_folder(outcomes: dict[str, Any]) -> None:
     assert outcomes["folder"]["codes"] == [1, 1]
     assert "Process 1 on " in outcomes["folder"]["said"][0]
@@ -190,6 +194,7 @@ def test_both_must_see_one_folder(outcomes: dict[str, Any]) -> None:
     assert "where process 0 finds config.toml and no checkpoint" in outcomes["folder"]["said"][0]
 
 
+@pytest.mark.slow
 def test_both_find_a_complete_stage_complete(outcomes: dict[str, Any]) -> None:
     assert outcomes["twice"]["codes"] == [0, 0]
     names = {path.name for path in outcomes["twice"]["run"].path.iterdir()}

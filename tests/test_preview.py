@@ -66,6 +66,7 @@ def test_of_vectors(stage: str, cli: CommandLine) -> None:
     assert kept[4].shape == (1000, 2)
 
 
+@pytest.mark.slow
 def test_the_report_shows_a_strip(run: Run, tmp_path: Path, cli: CommandLine) -> None:
     shutil.copytree(run.path, tmp_path / "copy")
     cli.output("report", "copy", "--no-samples", "-q")

@@ -106,6 +106,7 @@ class TestVerb:
         assert Path("docs/page/theorem-1/theorem-1.png").read_bytes()[:4] == b"\x89PNG"
         assert "| not run here | rings |" in text
 
+    @pytest.mark.slow
     def test_one_that_cannot_be_run_leaves_the_others(
         self, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,15 +24,30 @@ from smoothctl.reporting.flags import with_flags
 
 if TYPE_CHECKING:
     from smoothctl.evaluation.image_quality import ImageComparison
-    from smoothctl.evaluation.scores import Scores
+    from smoothctl.evaluation.scores import Effort, Scores
     from smoothctl.runs.run import Run
+    from smoothctl.smoothing.annealing import Annealing
     from smoothctl.storage.partial import PartialResults
 
 __all__ = ["command"]
 
 _NONE, _DIGITS = "none", 100
-_OF_RUNS = ("limit", "draws", "samples", "quadrature", "weights", "assignments", "dataset")
+_OF_ANNEALING = ("temperatures", "moves", "leapfrogs", "chains")
+_OF_RUNS = (
+    *("limit", "draws", "samples", "quadrature", "bound", *_OF_ANNEALING),
+    *("weights", "assignments", "dataset"),
+)
 """Options that mean nothing for a set of images."""
+
+_PANEL = "Annealing (--bound ais, sandwich)"
+
+
+def _work(name: str, help: str, default: int) -> typer.models.OptionInfo:
+    """Returns an option that says how much work annealing is."""
+    option: typer.models.OptionInfo = typer.Option(
+        f"--{name}", min=1, help=help, show_default=str(default), rich_help_panel=_PANEL
+    )
+    return option
 
 
 def command(
@@ -82,6 +97,24 @@ def command(
             show_default="256",
         ),
     ] = None,
+    bound: Annotated[
+        Literal["weighted", "ais", "sandwich"],
+        typer.Option(
+            "--bound",
+            help="Of two-step models: importance-weighted alone; annealed importance sampling, "
+            "too; or that and both sides of −log p of the model's own samples.",
+        ),
+    ] = "weighted",
+    temperatures: Annotated[
+        int | None, _work("temperatures", "Distributions from q(x̃|x) to p(x̃|x).", 60)
+    ] = None,
+    moves: Annotated[int | None, _work("moves", "Moves at each temperature.", 1)] = None,
+    leapfrogs: Annotated[
+        int | None, _work("leapfrogs", "Gradients of a move; 1: Langevin, more: Hamiltonian.", 3)
+    ] = None,
+    chains: Annotated[
+        int | None, _work("chains", "Chains for each example, whose weights are averaged.", 1)
+    ] = None,
     assignments: options.SamplerSettings = None,
     seed: options.Seed = 0,
     weights: options.Weights = "last",
@@ -119,8 +152,10 @@ def command(
     run = open_run(path, weights, device, notes, sampler, dataset)
     _check_comparable(run, comparison)
     read_scores(run.path)  # what cannot be added to is said before the work
-    _note_limits(run, limit, notes)
-    effort = effort_for(run, limit, counts, samples, quadrature)
+    work = {"temperatures": temperatures, "moves": moves, "leapfrogs": leapfrogs, "chains": chains}
+    annealing = _annealing(work)
+    effort = effort_for(run, limit, counts, samples, quadrature, bound, annealing)
+    _note_limits(run, limit, effort, notes)
     kept = partial_scores(run, effort, seed, notes.note, processes)
     execution = Execution(processes=processes, partial=kept, note=notes.note)
     score = partial(score_run, run, effort, seed, comparison, note=notes.note, execution=execution)
@@ -218,11 +253,17 @@ def _counts(text: str | None) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def _note_limits(run: "Run", limit: int | None, notes: Notes) -> None:
-    """Says that only the first test images are taken, where that is so."""
-    from smoothctl.evaluation.scores import EFFORTS
-    from smoothctl.sampling.draw import is_image_run
+def _annealing(work: dict[str, int | None]) -> "Annealing | None":
+    """Returns the settings of annealing; None where none was given."""
+    from smoothctl.config import build
+    from smoothctl.smoothing.annealing import Annealing
 
-    first = EFFORTS["image"].limit
-    if limit is None and is_image_run(run) and first and len(run.dataset().test) > first:
+    given = {name: value for name, value in work.items() if value is not None}
+    return build(Annealing, given, "annealing") if given else None
+
+
+def _note_limits(run: "Run", limit: int | None, effort: "Effort", notes: Notes) -> None:
+    """Says that only the first test images are taken, where that is so."""
+    first = effort.limit
+    if limit is None and first is not None and len(run.dataset().test) > first:
         notes.note(f"Takes the first {first} test images; --limit takes more, 0 all.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from smoothctl.errors import RunError
 from smoothctl.evaluation.measurements import (
+    ANNEALED,
     OF_QUALITY,
     OF_RUNS,
     Measure,
@@ -246,7 +247,9 @@ def _remarks(rows: Sequence[ModelRow], columns: Sequence[Measure]) -> list[str]:
     draws = sorted({cell.bound for row in rows for cell in row.cells.values()} - {0})
     if draws:
         several = "; with more draws it is tighter, so mind the difference" * (len(draws) > 1)
-        remarks.append(f"≤: a bound with {' or '.join(map(str, draws))} draws{several}.")
+        counts = " or ".join(str(count) for count in draws if count != ANNEALED)
+        ways = [f"with {counts} draws"] * bool(counts) + ["by annealing"] * (ANNEALED in draws)
+        remarks.append(f"≤: a bound {' or '.join(ways)}{several}.")
     if any(row.kind == "published" for row in rows):
         remarks.append(
             "Published figures stand for orientation: their numbers of samples and their "

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -11,12 +11,21 @@ from torch import Tensor
 from smoothctl.architectures.base import Density, Progress
 from smoothctl.metrics.gain import GAIN_EXAMPLES, gain_from_context
 from smoothctl.rng import generator
+from smoothctl.smoothing.annealing import (
+    AnnealedBounds,
+    Annealing,
+    Schedule,
+    annealed_bounds,
+    tuned_schedule,
+)
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, evaluate_long, rows_that_fit
 from smoothctl.smoothing.bounds import check_draws, latent_bound
 from smoothctl.smoothing.two_step import TwoStep
 
 __all__ = [
+    "AnnealingFigures",
     "Estimate",
+    "annealed",
     "bounds",
     "exact_by_quadrature",
     "gain_estimate",
@@ -24,6 +33,10 @@ __all__ = [
     "plain_likelihood",
 ]
 
+
+ANNEALED = "bound, annealed"
+OWN_SAMPLES = "two-step, its own samples"
+"""The row of what annealing says of data that the model drew."""
 
 _LATENT_ROWS = 2**14
 """Rows times draws of latent variables at once: a constant, so that memory changes no result."""
@@ -50,6 +63,23 @@ class Estimate:
     examples: int
     bits_per_dim: float | None = None
     bits_per_dim_error: float | None = None
+
+
+@dataclass(frozen=True)
+class AnnealingFigures:
+    """How well the chains of annealing went: means over the examples.
+
+    Args:
+        settings: how much work.
+        acceptance: share of moves that were accepted.
+        effective_chains: effective number of an example's chains, by the spread of their weights.
+        spread: standard deviation of log w between an example's chains, nats; None of one chain.
+    """
+
+    settings: Annealing
+    acceptance: float
+    effective_chains: float
+    spread: float | None
 
 
 def _estimate(model: str, quantity: str, nats: Tensor, dims: int | None = None) -> Estimate:
@@ -197,6 +227,84 @@ def gain_estimate(
 
     gain = gain_from_context(log_prob, x_smooth)
     return _estimate(model, "gain from x̃", gain, _bit_dims(denoiser))
+
+
+def annealed(
+    method: TwoStep,
+    x: Tensor,
+    others: Tensor,
+    settings: Annealing,
+    seed: int,
+    sandwich: bool = False,
+    labels: Tensor | None = None,
+    other_labels: Tensor | None = None,
+    execution: Execution = AT_ONCE,
+) -> tuple[list[Estimate], AnnealingFigures]:
+    """Returns the annealed bound and, if asked for, both sides of it on the model's own samples.
+
+    Of as many samples of the model as there are examples, −log p lies between "at most" and "at
+    least": their gap is more than what the bound leaves to be gained (Grosse et al. 2015).
+
+    Args:
+        method: kernel, prior and denoiser.
+        x: test examples, (batch, *event).
+        others: examples for which temperatures and steps are tuned, (n, *event).
+        settings: how much work.
+        seed: seed of the noise.
+        sandwich: also bound the model's own samples from both sides.
+        labels: classes of the examples, int64 (batch,), for class-conditional models.
+        other_labels: those of the others.
+        execution: who does it, who is told, and what keeps it.
+
+    Raises:
+        NotAvailable: a stage's density is not known, or there is no bound from above.
+    """
+    schedule = _schedule(method, others, settings, seed, other_labels, execution)
+    bounds = partial(annealed_bounds, method, settings=settings, schedule=schedule, seed=seed)
+    parts = 3 if sandwich else 1
+    found = bounds(x, labels=labels, execution=execution.part(0, parts))
+    named = [("two-step", ANNEALED, -found.below)]
+    if sandwich:
+        quiet = replace(execution, progress=None)
+        x_smooth = method.sample_smoothed(len(x), labels, generator(seed, "own-smooth"), quiet)
+        own = method.denoise(x_smooth, labels, generator(seed, "own"), quiet)
+        given = partial(bounds, own, labels=labels)
+        below = given(name="own-below", execution=execution.part(1, parts)).below
+        start = {"name": "own-above", "x_smooth": x_smooth}
+        above = given(**start, execution=execution.part(2, parts)).above
+        rows = {"at most, annealed": -below, "at least, annealed": -above, "  gap": above - below}
+        named += [(OWN_SAMPLES, quantity, values) for quantity, values in rows.items()]
+    dims = None if method.denoiser is None else _bit_dims(method.denoiser)
+    return [_estimate(*each, dims) for each in named], _figures(settings, found)
+
+
+def _schedule(
+    method: TwoStep,
+    others: Tensor,
+    settings: Annealing,
+    seed: int,
+    labels: Tensor | None,
+    execution: Execution,
+) -> Schedule:
+    """Returns the schedule that is kept, or else the first process's."""
+    kept = execution.kept("schedule")
+    if kept is not None:
+        return Schedule(*(tuple(kept[key].tolist()) for key in ("betas", "steps")))
+    tuned = execution.processes.first(tuned_schedule(method, others, settings, seed, labels))
+    double = torch.float64
+    values = {"betas": torch.tensor(tuned.betas, dtype=double)}
+    execution.keep("schedule", {**values, "steps": torch.tensor(tuned.steps, dtype=double)})
+    return tuned
+
+
+def _figures(settings: Annealing, found: AnnealedBounds) -> AnnealingFigures:
+    several = settings.chains > 1
+    return AnnealingFigures(
+        settings,
+        float(found.acceptance.mean()),
+        float(found.effective_chains.mean()),
+        float(found.log_weights.std(1).mean()) if several else None,
+    )
 
 
 def _tighter(draws: int) -> str:

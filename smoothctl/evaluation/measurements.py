@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = [
+    "ANNEALED",
     "METHODS",
     "OF_QUALITY",
     "OF_RUNS",
@@ -21,6 +22,9 @@ __all__ = [
 
 ScoreRecord = Mapping[str, Any]
 """One scoring of a run: an element of scores.json."""
+
+ANNEALED = 2**31
+"""Stands for the draws of an annealed bound, which is tighter than one of any draws."""
 
 METHODS = ("two-step", "single-step", "smoothed", "baseline")
 
@@ -71,7 +75,7 @@ class Measurement:
     Args:
         value: the number.
         error: its standard error, deviation or, of several seeds, half their range.
-        bound: draws of a bound on the negative log-likelihood from above; 0: exact.
+        bound: draws of a bound on the negative log-likelihood from above, or ANNEALED; 0: exact.
         conditions: what it was measured with; only equal ones are comparable.
         best: the best of the comparable ones.
         note: letter of the note that says why it is not compared.
@@ -185,6 +189,8 @@ def _tightness(estimate: ScoreRecord) -> float:
     quantity = str(estimate.get("quantity"))
     if quantity.startswith("exact"):
         return math.inf
+    if quantity == "bound, annealed":
+        return ANNEALED
     words = quantity.split()
     return float(words[1]) if words[:1] == ["bound,"] and words[1:2] and words[1].isdigit() else 0
 

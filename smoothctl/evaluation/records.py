@@ -33,7 +33,7 @@ _LARGEST = 2**24
 _MOST_ENTRIES = 10_000
 _REMEDY = "move it away and score again"
 _ENTRY = {
-    **dict.fromkeys(("quality", "not_available", "sampler", "versions", "gain"), dict),
+    **dict.fromkeys(("quality", "not_available", "sampler", "versions", "gain", "annealing"), dict),
     **dict.fromkeys(("limit", "quadrature", "samples_each", "seed"), int),
 }
 _ESTIMATE = {"examples": int}

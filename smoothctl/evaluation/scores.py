@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -15,7 +15,9 @@ from smoothctl.distributed.processes import ALONE, Processes
 from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.evaluation.image_quality import Extractor, ImageComparison, Quality, score_images
 from smoothctl.evaluation.likelihood import (
+    AnnealingFigures,
     Estimate,
+    annealed,
     bounds,
     exact_by_quadrature,
     gain_estimate,
@@ -34,6 +36,7 @@ from smoothctl.metrics.two_sample import (
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw_all, is_image_run, samples_key, usable_methods
+from smoothctl.smoothing.annealing import Annealing, check_annealing
 from smoothctl.smoothing.batching import AT_ONCE, KEPT_ROWS, Execution
 from smoothctl.smoothing.bounds import check_draws
 from smoothctl.smoothing.two_step import TwoStep
@@ -41,8 +44,8 @@ from smoothctl.storage.files import without_folders
 from smoothctl.storage.partial import PartialResults
 
 __all__ = [
-    "EFFORTS",
     "FLOOR",
+    "Bound",
     "Effort",
     "SampleScore",
     "Scores",
@@ -55,6 +58,11 @@ ProgressFor = Callable[[str], Progress | None]
 """Returns a progress callback for a named piece of work."""
 
 
+Bound = Literal["weighted", "ais", "sandwich"]
+"""The tightest bound of a two-step model: importance-weighted, by annealed importance sampling, or
+that and both sides of the model's own samples."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How much work scoring does.
@@ -64,12 +72,16 @@ class Effort:
         draws: the K of the importance-weighted bounds.
         samples: samples to compare; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
+        bound: which is the tightest.
+        annealing: how much work annealing is, where it is done.
     """
 
     limit: int | None
     draws: tuple[int, ...]
     samples: int
     quadrature: int
+    bound: Bound = "weighted"
+    annealing: Annealing = field(default_factory=Annealing)
 
 
 EFFORTS: dict[Domain, Effort] = {
@@ -77,6 +89,12 @@ EFFORTS: dict[Domain, Effort] = {
     "image": Effort(limit=1000, draws=(2, 8), samples=64, quadrature=0),
 }
 """What is affordable by domain: one image costs as much as thousands of vectors."""
+
+_ANNEALED_IMAGES = 100
+"""Test images that are annealed unless one asks for more: each takes seconds to minutes."""
+
+_TUNING = {"image": 16, "vector": 512}
+"""Training examples for which temperatures and steps are tuned."""
 
 _MOST_SAMPLES = 2**20
 """That are compared with test examples: far more than tell a difference."""
@@ -124,10 +142,12 @@ class Scores:
     limit: int | None
     draws: list[int]
     quadrature: int
+    bound: Bound
     samples_each: int
     true_entropy: float | None
     likelihood: list[Estimate]
     gain: Estimate | None
+    annealing: AnnealingFigures | None
     samples: list[SampleScore]
     quality: Quality | None
     not_available: dict[str, str]
@@ -177,6 +197,8 @@ def effort_for(
     draws: int | Sequence[int] | None = None,
     samples: int | None = None,
     quadrature: int | None = None,
+    bound: Bound = "weighted",
+    annealing: Annealing | None = None,
 ) -> Effort:
     """Returns the effort of the run's domain, with what is chosen instead.
 
@@ -186,9 +208,12 @@ def effort_for(
         draws: K of the importance-weighted bounds.
         samples: samples to draw and compare; 0 leaves them out.
         quadrature: examples of the exact integral in one and two dimensions; 0 leaves it out.
+        bound: which is the tightest.
+        annealing: how much work annealing is.
 
     Raises:
-        UsageError: one sample, one example, or more samples or draws than memory holds.
+        UsageError: one sample, one example, more samples or draws than memory holds, or settings of
+            annealing without it.
     """
     if samples == 1:
         raise UsageError("Two-sample statistics need at least 2 samples, or 0 for none.")
@@ -199,7 +224,11 @@ def effort_for(
         )
     if limit == 1:
         raise UsageError("A standard error needs at least 2 test examples; 0 takes all.")
+    if annealing is not None and bound == "weighted":
+        raise UsageError("Settings of annealing need the `bound` 'ais' or 'sandwich'.")
     default = EFFORTS["image" if is_image_run(run) else "vector"]
+    if bound != "weighted" and is_image_run(run):
+        default = replace(default, limit=_ANNEALED_IMAGES)
     counts = (draws,) if isinstance(draws, int) else draws or default.draws
     check_draws(counts)
     return Effort(
@@ -207,6 +236,8 @@ def effort_for(
         draws=tuple(sorted(set(counts))),
         samples=default.samples if samples is None else samples,
         quadrature=default.quadrature if quadrature is None else quadrature,
+        bound=bound,
+        annealing=annealing or Annealing(),
     )
 
 
@@ -224,7 +255,8 @@ def partial_scores(
     """
     dataset = run.dataset()
     examples = min(len(dataset.test), effort.limit or len(dataset.test))
-    if examples * (1 + max(effort.draws)) + effort.samples <= KEPT_ROWS[dataset.domain]:
+    rows = examples * (1 + max(effort.draws)) + effort.samples
+    if effort.bound == "weighted" and rows <= KEPT_ROWS[dataset.domain]:
         return None
     key = {**samples_key(run), "data": dataset.fingerprint, **asdict(effort), "seed": seed}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
@@ -253,7 +285,9 @@ class _Scoring:
     def scores(self, comparison: ImageComparison | None) -> Scores:
         """Returns all figures."""
         extractor = self._extractor(comparison)  # what cannot be had is said before the work
+        self._check_annealing()
         likelihood, gain = self._likelihood(), self._gain()
+        annealed_figures = self._anneal(likelihood)
         if gain is not None and (said := gain_note(gain.nats, self.dataset.event_shape)):
             self.note(said)
         entropy = _or_missing(self.dataset.true_entropy, "true entropy", self.missing)
@@ -272,10 +306,12 @@ class _Scoring:
             limit=self.effort.limit,
             draws=list(self.effort.draws),
             quadrature=self.effort.quadrature,
+            bound=self.effort.bound,
             samples_each=self.effort.samples,
             true_entropy=entropy,
             likelihood=likelihood,
             gain=gain,
+            annealing=annealed_figures,
             samples=statistics,
             quality=self._quality(extractor, samples),
             not_available=self.missing,
@@ -327,6 +363,38 @@ class _Scoring:
             work = self._told("quadrature")
             estimates.append(exact_by_quadrature("two-step", two_step, x, tighter, examples, work))
         return estimates
+
+    def _check_annealing(self) -> None:
+        """Says before the work that what was asked for cannot be annealed."""
+        if self.effort.bound == "weighted":
+            return
+        if self.two_step is None or self.two_step.denoiser is None:
+            raise UsageError(f"{self.run.path} has no two stages, whose bound annealing is.")
+        check_annealing(self.two_step)
+
+    def _anneal(self, likelihood: list[Estimate]) -> AnnealingFigures | None:
+        """Adds the annealed bounds to the estimates, where they were asked for."""
+        if self.effort.bound == "weighted":
+            return None
+        assert self.two_step is not None
+        dtype, train = _dtype(self.two_step.prior), self.dataset.train
+        count = _TUNING[self.dataset.domain]
+        others = train.batch(self.seed, 0, 0, count).to(self.run.device, dtype)
+        classes = self._labels(self.two_step)
+        other_classes = None if classes is None else train.labels(self.seed, 0, 0, count)
+        estimates, figures = annealed(
+            self.two_step,
+            self.x.to(dtype),
+            others,
+            self.effort.annealing,
+            self.seed,
+            self.effort.bound == "sandwich",
+            classes,
+            None if other_classes is None else other_classes.to(self.run.device),
+            self._told("annealing"),
+        )
+        likelihood += estimates
+        return figures
 
     def _has_likelihood(self, density: Density, name: str) -> bool:
         has = density.tractable or density.bounded

@@ -14,7 +14,13 @@ from smoothctl.evaluation.measurements import ScoreRecord, latest
 from smoothctl.evaluation.records import read_scores
 from smoothctl.reporting.flags import with_flags
 from smoothctl.reporting.pictures import Pictures, pictures_of
-from smoothctl.reporting.scores import comparison_table, gain_sentence, likelihood_table, shown
+from smoothctl.reporting.scores import (
+    annealing_sentence,
+    comparison_table,
+    gain_sentence,
+    likelihood_table,
+    shown,
+)
 from smoothctl.reporting.stages import stage_views, stages_table
 from smoothctl.reporting.tables import Bold, Table, left, right
 from smoothctl.runs.commands import report_command, sample_command, score_command, shell
@@ -165,6 +171,7 @@ def _of_scores(folder: str, records: Sequence[ScoreRecord]) -> dict[str, Any]:
         "figures": figures,
         "likelihood": likelihood_table(newest["likelihood"], every_unit=True),
         "gain": gain_sentence(newest["likelihood"]),
+        "annealing": annealing_sentence(newest["likelihood"]),
         "quality": newest["quality"].get("quality"),
         "scored": scored,
         "reasons": reasons,

@@ -10,6 +10,7 @@ from smoothctl.evaluation.measurements import Measure, Measurement, ScoreRecord,
 from smoothctl.reporting.tables import MISSING, Bold, Table, decimals, left, print_table, right, say
 
 __all__ = [
+    "annealing_sentence",
     "comparison_table",
     "gain_sentence",
     "likelihood_table",
@@ -102,11 +103,28 @@ def gain_sentence(record: ScoreRecord) -> str:
     )
 
 
+def annealing_sentence(record: ScoreRecord) -> str:
+    """Returns how well the chains of annealing went; '' where nothing was annealed."""
+    figures = record.get("annealing")
+    if not isinstance(figures, dict) or not isinstance(figures.get("settings"), dict):
+        return ""
+    work = ", ".join(f"{name} {value}" for name, value in figures["settings"].items())
+    accepted, effective, spread = (
+        number_in(figures, key) for key in ("acceptance", "effective_chains", "spread")
+    )
+    said = f"Annealing ({work}): {100 * (accepted or 0):.0f} % of moves accepted"
+    if spread is None:
+        return said
+    return said + f"; log w differs by {spread:.3g} nats between chains, {effective:.3g} count"
+
+
 def print_scores(record: ScoreRecord) -> None:
     """Prints the likelihoods, then the figures of samples, then what is not available."""
     print_table(likelihood_table(record))
     if gain := gain_sentence(record):
         say(gain)
+    if annealing := annealing_sentence(record):
+        say(annealing)
     if record["samples"]:
         print_table(_samples_table(record))
     if record["quality"] is not None:

@@ -21,6 +21,8 @@ _SPLIT = re.compile(r"(.*) \((train|validation|test)\)")
 _FLAGS = {"steps": "--steps", "batch_size": "--batch-size", "learning_rate": "--learning-rate"}
 """The settings of training that have flags of their own."""
 
+_ANNEALING = ("temperatures", "moves", "leapfrogs", "chains")
+
 
 def fit_command(
     config: StageConfig, out: str | Path, prior: StageConfig | None = None
@@ -82,12 +84,13 @@ def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> l
     arguments = ["smoothctl", "score", _path(run)]
     if scores is None:
         return arguments
-    draws, quality = scores.get("draws"), scores.get("quality")
+    draws, quality, annealing = (scores.get(key) for key in ("draws", "quality", "annealing"))
     flags = {
         "--limit": _limit(scores),
         "--draws": ",".join(map(str, draws)) if isinstance(draws, list) else draws,
         "--samples": scores.get("samples_each"),
         "--quadrature": scores.get("quadrature"),
+        **(_annealing(scores, annealing) if isinstance(annealing, dict) else {}),
         **(_comparing(scores, quality) if isinstance(quality, dict) else {}),
         "--seed": scores.get("seed"),
         "--weights": scores.get("weights"),
@@ -110,6 +113,13 @@ def shell(arguments: Sequence[str], width: int = _WIDTH) -> str:
         else:
             line = f"{line} {word}" if line else word
     return " \\\n".join([*lines, line])
+
+
+def _annealing(scores: Mapping[str, Any], annealing: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the flags of a bound that was annealed."""
+    settings = annealing.get("settings")
+    known = settings if isinstance(settings, dict) else {}
+    return {"--bound": scores.get("bound")} | {f"--{name}": known.get(name) for name in _ANNEALING}
 
 
 def _flags(values: Mapping[str, Any]) -> list[str]:

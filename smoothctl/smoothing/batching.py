@@ -23,6 +23,7 @@ __all__ = [
     "device_of",
     "evaluate",
     "evaluate_long",
+    "evaluate_parts",
     "images_at_once",
     "inpaint",
     "map_images",
@@ -199,6 +200,41 @@ def evaluate_long(
         if execution.progress is not None:
             execution.progress(stop, n)
     return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def evaluate_parts(
+    name: str,
+    function: Callable[[int, int], Mapping[str, Tensor]],
+    parts: Sequence[tuple[int, int]],
+    execution: Execution = AT_ONCE,
+) -> list[Mapping[str, Tensor]]:
+    """Calls a function of (start, stop) for each part of the rows, as long work is done.
+
+    Several processes take one part each at a time, and each result is kept as it is there.
+
+    Args:
+        name: of this evaluation among those that are kept.
+        function: returns named tensors; a function of its part alone.
+        parts: (start, stop) of each.
+        execution: who does it; its batch size has no meaning here.
+
+    Returns:
+        The results in order, in every process.
+    """
+    names = [f"{name}-{start:08d}" for start, _ in parts]
+    results = {part: execution.kept(part) for part in names}
+    missing = [i for i, part in enumerate(names) if results[part] is None]
+    processes = execution.processes
+    for start, stop in spans(len(missing), processes.count):
+        now = missing[start:stop]
+        mine = [function(*parts[now[i]]) for i in range(*processes.span(len(now)))]
+        shares = processes.gather([{k: v.cpu() for k, v in each.items()} for each in mine])
+        for i, result in zip(now, (each for share in shares for each in share), strict=True):
+            results[names[i]] = result
+            execution.keep(names[i], result)
+        if execution.progress is not None:
+            execution.progress(len(parts) - len(missing) + stop, len(parts))
+    return [result for result in results.values() if result is not None]
 
 
 def sample(

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from flows import FlowContract
+from smoothctl_rivals.testing import FlowContract
 from smoothctl_rivals.iresnet import (
     IResNet,
     ResidualBlock,

@@ -1,4 +1,4 @@
-"""What the flows of images have in common: the contract, exact inverses and determinants."""
+"""What the tests of image flows share: the contract, exact inverses and determinants."""
 
 from itertools import pairwise
 from typing import cast
