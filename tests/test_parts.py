@@ -421,6 +421,18 @@ class TestProcesses:
         assert hidden(run.path) == []
 
     @pytest.mark.slow
+    def test_annealed_scores(self, trained_run: Run, cli: CommandLine) -> None:
+        words = ["score", trained_run.path, "--limit", 9000, "--draws", 1, "--samples", 0]
+        words += ["--bound", "sandwich", "--temperatures", 3, "--quadrature", 0, "--json"]
+        two, one = self.launch(*words), cli(*words)
+        assert two.returncode == 0, two.stderr
+        shared, alone = json.loads(two.stdout), json.loads(one[1])
+        for mine, theirs in zip(shared["likelihood"], alone["likelihood"], strict=True):
+            assert mine["nats"] == pytest.approx(theirs["nats"], rel=1e-6, abs=1e-6)
+        assert hidden(trained_run.path) == []
+        (trained_run.path / "scores.json").unlink()
+
+    @pytest.mark.slow
     def test_scores_of_vectors(self, trained_run: Run, cli: CommandLine) -> None:
         words = ["score", trained_run.path, "--limit", 400, "--draws", 4, "--samples", 9]
         words += ["--quadrature", 0, "--json"]

@@ -93,7 +93,7 @@ EFFORTS: dict[Domain, Effort] = {
 _ANNEALED_IMAGES = 100
 """Test images that are annealed unless one asks for more: each takes seconds to minutes."""
 
-_TUNING = {"image": 16, "vector": 512}
+_TUNING = {"image": 8, "vector": 512}
 """Training examples for which temperatures and steps are tuned."""
 
 _MOST_SAMPLES = 2**20

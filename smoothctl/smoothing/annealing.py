@@ -266,11 +266,12 @@ def annealed_bounds(
         noise = generator(seed, name, start)
         chains = _Chains(method, x[start:stop], given, settings, noise)
         begin = None if x_smooth is None else x_smooth[start:stop]
-        return dict(zip(("weights", "acceptance"), _annealed(chains, schedule, begin), strict=True))
+        weights, acceptance = _annealed(chains, schedule, begin)
+        return {"weights": weights, "acceptance": acceptance}
 
     parts = evaluate_parts(name, part, cuts, execution)
-    weights, acceptance = (torch.cat([each[key] for each in parts]) for key in parts[0])
-    return AnnealedBounds(weights.to(x.device), acceptance.to(x.device))
+    keys = ("weights", "acceptance")
+    return AnnealedBounds(*(torch.cat([each[key] for each in parts]).to(x.device) for key in keys))
 
 
 def check_annealing(method: TwoStep) -> None:

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import pytest
 import torch
-from smoothctl_rivals.testing import FlowContract
 from smoothctl_rivals.glow import Glow, InvertibleConvolution
 from smoothctl_rivals.invertible import ActNorm, squeeze, unsqueeze
+from smoothctl_rivals.testing import FlowContract
 
 from smoothctl.errors import UsageError
 from smoothctl.testing import CommandLine

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from smoothctl_rivals.testing import FlowContract
 from smoothctl_rivals.iresnet import (
     IResNet,
     ResidualBlock,
@@ -14,6 +13,7 @@ from smoothctl_rivals.iresnet import (
     operator_norm,
     trace_series,
 )
+from smoothctl_rivals.testing import FlowContract
 from torch import Tensor
 from torch.nn.functional import conv2d
 

@@ -5,12 +5,12 @@ from typing import cast
 
 import pytest
 import torch
-from smoothctl_rivals.dequantised import DequantisedFlow
 from torch import Tensor
 
 from smoothctl.errors import NotAvailable
 from smoothctl.rng import generator
 from smoothctl.testing import ImageDensityContract
+from smoothctl_rivals.dequantised import DequantisedFlow
 
 SHAPES = [(1, 4, 4), (1, 4, 3), (3, 3, 3), (1, 5, 3), (2, 1, 1), (1, 1, 2), (1, 6, 1), (3, 2, 4)]
 
