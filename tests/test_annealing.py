@@ -60,7 +60,7 @@ def pair(dims: int, kernel: str = "gaussian") -> TwoStep:
 
 
 def truth(x: Tensor) -> Tensor:
-    """log p(x) of `pair`: N(0.3, 0.5² + 0.2²)."""
+    """The likelihood of `pair`: N(0.3, 0.5² + 0.2²)."""
     return torch.distributions.Normal(0.3, math.hypot(0.5, SPREAD)).log_prob(x).sum(1)
 
 

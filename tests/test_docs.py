@@ -44,6 +44,8 @@ def _run_command(line: str, cli: CommandLine) -> None:
         extra = ""
     if IMAGES & set(words) and not any(word.startswith("filters=") for word in words):
         extra += " --set filters=4" if words[1] in ("fit-prior", "fit-baseline") else ""
+    if "--bound" in words:
+        extra += " --temperatures 3"
     if words[-2:] == ["--samples", "0"]:
         extra = extra.replace("--samples 40", "")
     code, _, err = cli(*words[1:], *extra.split())
