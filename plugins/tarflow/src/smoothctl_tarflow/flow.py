@@ -1,0 +1,123 @@
+"""The flow: affine maps of each token given those before it, in alternating order."""
+
+import torch
+from torch import Tensor, nn
+
+from smoothctl_tarflow.transformer import CausalTransformer
+
+__all__ = ["AutoregressiveMap", "TokenFlow"]
+
+
+class AutoregressiveMap(nn.Module):
+    r"""zᵢ ↦ (zᵢ − μᵢ) exp(−αᵢ), where μᵢ, αᵢ see z₁ … zᵢ₋₁ and c₁ … cᵢ (Zhai et al. 2024, eq. 4).
+
+    The token before is the input of each, so that the first has weights of its own; the paper
+    shifts outputs instead and leaves the first as it is. αᵢ is softly capped, cap·tanh(raw/cap):
+    nothing overflows, whatever the weights. Starts as the identity.
+
+    Args:
+        tokens: in a sequence.
+        dims: of a token.
+        context: dimensions of a token of the context; 0: there is none.
+        width: of the transformer.
+        layers: of the transformer.
+        heads: of the transformer.
+        cap: the bound of |α|.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        dims: int,
+        context: int,
+        width: int,
+        layers: int,
+        heads: int,
+        cap: float,
+    ) -> None:
+        super().__init__()
+        self.cap = cap
+        self.start = nn.Parameter(torch.zeros(width))
+        self.embed = nn.Linear(dims, width)
+        self.embed_context = nn.Linear(context, width) if context else None
+        self.transformer = CausalTransformer(tokens, width, layers, heads)
+        self.out = nn.Linear(width, 2 * dims)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns the transformed z, (batch, tokens, dims), and the log-determinant, (batch,)."""
+        start = self.start.expand(len(z), 1, -1)
+        h = torch.cat([start, self.embed(z[:, :-1])], dim=1) + self._of(context)
+        shift, log_scale = self._affine(self.transformer(h))
+        return (z - shift) * (-log_scale).exp(), -log_scale.flatten(1).sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """Undoes `forward`, one token after another."""
+        cache, x = self.transformer.cache(len(z)), torch.empty_like(z)
+        given = self._of(context).expand(len(z), z.shape[1], -1)
+        before = self.start.expand(len(z), -1)
+        for i in range(z.shape[1]):
+            shift, log_scale = self._affine(self.transformer.next(before + given[:, i], cache))
+            x[:, i] = z[:, i] * log_scale.exp() + shift
+            before = self.embed(x[:, i])
+        return x
+
+    def _of(self, context: Tensor | None) -> Tensor:
+        """Returns what the context adds to each token: (batch or 1, tokens or 1, width)."""
+        if self.embed_context is None or context is None:
+            return self.start.new_zeros(1, 1, len(self.start))
+        added: Tensor = self.embed_context(context)
+        return added
+
+    def _affine(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = self.out(h).chunk(2, dim=-1)
+        return shift, self.cap * torch.tanh(raw / self.cap)
+
+
+class TokenFlow(nn.Module):
+    """Maps between tokens and noise of the same shape: every second one from the last token on.
+
+    Args:
+        flows: how many maps; the others are those of `AutoregressiveMap`.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        dims: int,
+        context: int,
+        flows: int,
+        width: int,
+        layers: int,
+        heads: int,
+        cap: float,
+    ) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(
+            AutoregressiveMap(tokens, dims, context, width, layers, heads, cap)
+            for _ in range(flows)
+        )
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns noise, (batch, tokens, dims), and the log-determinant, (batch,)."""
+        log_determinant = z.new_zeros(len(z))
+        for step in self.maps:
+            z, change = step(z, context)
+            z, context = z.flip(1), _flipped(context)
+            log_determinant = log_determinant + change
+        return z, log_determinant
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Undoes `forward`."""
+        if len(self.maps) % 2:
+            context = _flipped(context)
+        for step in reversed(self.maps):
+            assert isinstance(step, AutoregressiveMap)
+            z, context = z.flip(1), _flipped(context)
+            z = step.inverse(z, context)
+        return z
+
+
+def _flipped(context: Tensor | None) -> Tensor | None:
+    return None if context is None else context.flip(1)
