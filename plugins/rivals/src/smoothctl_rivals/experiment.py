@@ -33,7 +33,7 @@ from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.training.fit import fit_baseline, fit_prior
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["experiment"]
+__all__ = ["Comparison", "Rival", "experiment"]
 
 _SAMPLES, _SHOWN, _DRAWS = 2000, 36, 16
 _BITS, _SECONDS = "bits/dim", "CPU s"
@@ -46,7 +46,7 @@ class Rival:
     """An architecture with the settings of a plain model, and of a prior of half that size.
 
     Args:
-        architecture: registered name.
+        architecture: registered name, with its package.
         plain: settings of the plain model: as many parameters as both stages of PixelCNN++.
         prior: settings of the prior, with as many as that of PixelCNN++.
         steps: of the plain model and of the prior, in the seconds that PixelCNN++ has for each.
@@ -71,7 +71,7 @@ class Rival:
         """
         common = {
             "dataset": budget.dataset or "digits",
-            "architecture": f"smoothctl-rivals:{self.architecture}",
+            "architecture": self.architecture,
             "out": out,
             "seed": seed,
         }
@@ -82,14 +82,16 @@ class Rival:
 
 
 _RIVALS: Mapping[str, Rival] = {
-    "MADE": Rival("image-made", {"width": 711}, {"width": 486}, (4000, 4000)),
-    "PixelCNN": Rival("pixelcnn", {"filters": 84}, {"filters": 63}, (1670, 1500)),
-    "Gated PixelCNN": Rival("gated-pixelcnn", {"filters": 82}, {"filters": 61}, (1700, 1660)),
-    "PixelIQN": Rival("pixeliqn", {"filters": 82}, {"filters": 61}, (1630, 1640)),
-    "Glow": Rival("glow", {"width": 213}, {"width": 146}, (1760, 1400)),
-    "i-ResNet": Rival("i-resnet", {}, {}, (1400, 1040)),
-    "EBM": Rival("ebm", {}, {}, (2160, 1450), weights="last"),
-    "VAE": Rival("vae", {"filters": 60}, {"filters": 45}, (2120, 1980)),
+    "MADE": Rival("smoothctl-rivals:image-made", {"width": 711}, {"width": 486}, (4000, 4000)),
+    "PixelCNN": Rival("smoothctl-rivals:pixelcnn", {"filters": 84}, {"filters": 63}, (1670, 1500)),
+    "Gated PixelCNN": Rival(
+        "smoothctl-rivals:gated-pixelcnn", {"filters": 82}, {"filters": 61}, (1700, 1660)
+    ),
+    "PixelIQN": Rival("smoothctl-rivals:pixeliqn", {"filters": 82}, {"filters": 61}, (1630, 1640)),
+    "Glow": Rival("smoothctl-rivals:glow", {"width": 213}, {"width": 146}, (1760, 1400)),
+    "i-ResNet": Rival("smoothctl-rivals:i-resnet", {}, {}, (1400, 1040)),
+    "EBM": Rival("smoothctl-rivals:ebm", {}, {}, (2160, 1450), weights="last"),
+    "VAE": Rival("smoothctl-rivals:vae", {"filters": 60}, {"filters": 45}, (2120, 1980)),
 }
 
 
@@ -145,33 +147,46 @@ def _measure(run: Run, denoiser: Density, quality: Quality, seed: int, budget: B
     return _Measured(figures, samples[:_SHOWN], two_step[:_SHOWN])
 
 
-def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
-    shared = folder.with_name("digits") if budget.dataset is None else folder
-    ours = [digits.fit(shared, seed, budget, reporter) for seed in seeds]
-    quality = Quality.by_labels_of(ours[0].dataset())
-    found: dict[str, list[_Measured]] = {}
-    sizes: dict[str, int] = {_OURS: parameters(ours[0], "baseline")}
-    for seed, run in zip(seeds, ours, strict=True):
-        method = run.two_step()
-        assert method is not None
-        found.setdefault(_OURS, []).append(
-            _measure(run, method.checked_denoiser(), quality, seed, budget)
-        )
-        for name, rival in _RIVALS.items():
-            out = folder / f"{rival.architecture}-seed{seed}"
-            theirs = rival.fit(out, seed, method.kernel.sigma, budget, reporter)
-            sizes[name] = parameters(theirs, "baseline")
-            measured = _measure(theirs, method.checked_denoiser(), quality, seed, budget)
-            found.setdefault(name, []).append(measured)
-    rows = [
-        Row(name, sizes[name], collect([each.figures for each in measured]), _published(name))
-        for name, measured in found.items()
-    ]
-    pictures = [folder / f"rivals-{which}.png" for which in ("plain", "smoothed")]
-    save(columns({name: each[0].plain for name, each in found.items()}), pictures[0])
-    save(columns({name: each[0].smoothed for name, each in found.items()}), pictures[1])
-    claims = [claim for row in rows for claim in _claims(row)]
-    return Result("rivals", list(seeds), {}, rows, claims, list(map(str, pictures)))
+@dataclass(frozen=True)
+class Comparison:
+    """Rivals, plain and smoothed, beside PixelCNN++ with and without smoothing.
+
+    Args:
+        name: of the experiment.
+        rivals: row -> what is fitted.
+    """
+
+    name: str
+    rivals: Mapping[str, Rival]
+
+    def run(self, folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
+        """Fits and judges every row; see `Experiment`."""
+        shared = folder.with_name("digits") if budget.dataset is None else folder
+        ours = [digits.fit(shared, seed, budget, reporter) for seed in seeds]
+        quality = Quality.by_labels_of(ours[0].dataset())
+        found: dict[str, list[_Measured]] = {}
+        sizes: dict[str, int] = {_OURS: parameters(ours[0], "baseline")}
+        for seed, run in zip(seeds, ours, strict=True):
+            method = run.two_step()
+            assert method is not None
+            denoiser = method.checked_denoiser()
+            mine = _measure(run, denoiser, quality, seed, budget)
+            found.setdefault(_OURS, []).append(mine)
+            for name, rival in self.rivals.items():
+                out = folder / f"{rival.architecture.rpartition(':')[2]}-seed{seed}"
+                theirs = rival.fit(out, seed, method.kernel.sigma, budget, reporter)
+                sizes[name] = parameters(theirs, "baseline")
+                measured = _measure(theirs, denoiser, quality, seed, budget)
+                found.setdefault(name, []).append(measured)
+        rows = [
+            Row(name, sizes[name], collect([each.figures for each in measured]), _published(name))
+            for name, measured in found.items()
+        ]
+        pictures = [folder / f"{self.name}-{which}.png" for which in ("plain", "smoothed")]
+        save(columns({name: each[0].plain for name, each in found.items()}), pictures[0])
+        save(columns({name: each[0].smoothed for name, each in found.items()}), pictures[1])
+        claims = [claim for row in rows for claim in _claims(row)]
+        return Result(self.name, list(seeds), {}, rows, claims, list(map(str, pictures)))
 
 
 def _published(name: str) -> str:
@@ -200,7 +215,7 @@ experiment = Experiment(
     "rivals",
     "the rivals of table 2, plain and smoothed, on 8×8 digits or the images of --dataset",
     "ARDS (Meng et al. 2021), table 2 and section 7",
-    _run,
+    Comparison("rivals", _RIVALS).run,
     takes_dataset=True,
     paper="ARDS",
     section=4.33,

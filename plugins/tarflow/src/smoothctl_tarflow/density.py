@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
 from smoothctl.config import config
 from smoothctl.errors import UsageError
+from smoothctl.rng import generator as seeded_generator
 from smoothctl.rng import normal
 from smoothctl_tarflow.flow import TokenFlow
 
@@ -104,9 +105,8 @@ class TarFlow(DequantisedFlow):
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Standardises each coordinate of a patch."""
-        from smoothctl.rng import generator
-
-        y = x if self.levels is None else self._dequantised(x, generator("initialize"))[0]
+        draws = seeded_generator("initialize")
+        y = x if self.levels is None else self._dequantised(x, draws)[0]
         self.loc, self.scale = standardise(self._tokens(y).flatten(0, 1))
 
     def to_noise(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -187,7 +187,8 @@ class VectorTarFlow(Density):
         """Draws n samples through the inverse flow: (n, D)."""
         self.check_labels(labels, n)
         z = normal((n, *self.event_shape), self.loc, generator)
-        return self.flow.inverse(z[..., None], self._of(context))[..., 0] * self.scale + self.loc
+        x: Tensor = self.flow.inverse(z[..., None], self._of(context))[..., 0]
+        return x * self.scale + self.loc
 
     def _of(self, context: Tensor | None) -> Tensor | None:
         """Returns the whole context at each coordinate: (batch, D, dims of it)."""
