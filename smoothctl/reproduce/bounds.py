@@ -41,19 +41,18 @@ _ANNEALING = {
 }
 """Of vectors in about the time of 256 draws."""
 
-_SECONDS, _PLAIN = "CPU s", "plain model, exact"
+_VALUE, _SECONDS, _PLAIN = "−log p", "CPU s", "plain model, exact"
+_UNITS = {"image": "bits/dim", "vector": "nats"}
 _Figures = dict[str, dict[str, float]]
 
 
 def _figures(estimate: Estimate, seconds: float | None = None) -> dict[str, float]:
     """Returns −log p in the unit that users see, its standard error, and what it took."""
-    nats = estimate.bits_per_dim is None
-    value = estimate.nats if nats else estimate.bits_per_dim
-    error = estimate.standard_error if nats else estimate.bits_per_dim_error
-    assert value is not None
-    assert error is not None
+    value, error = estimate.bits_per_dim, estimate.bits_per_dim_error
+    if value is None or error is None:
+        value, error = estimate.nats, estimate.standard_error
     took = {} if seconds is None else {_SECONDS: seconds}
-    return {"nats" if nats else "bits/dim": value, "± s.e.": error, **took}
+    return {_VALUE: value, "± s.e.": error, **took}
 
 
 def _measure(run: Run, x: Tensor, others: Tensor, most: int) -> _Figures:
@@ -108,14 +107,13 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
         every = [_measure(run, x, others, budget.draws or max(_DRAWS)) for run in runs]
         figures = {key: collect([each[key] for each in every]) for key in every[0]}
         size = parameters(runs[0], "prior", "denoiser")
-        rows += [Row(f"{name}, {key}", size, values) for key, values in figures.items()]
-        claims += _claims(name, figures)
+        unit = _UNITS[data.domain]
+        rows += [Row(f"{name}, {unit}: {key}", size, row) for key, row in figures.items()]
+        claims += _claims(name, unit, {key: row[_VALUE] for key, row in figures.items()})
     return Result("bounds", list(seeds), {}, rows, claims)
 
 
-def _claims(name: str, figures: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
-    unit = next(iter(figures["annealed"]))
-    values = {key: row[unit] for key, row in figures.items()}
+def _claims(name: str, unit: str, values: Mapping[str, list[float]]) -> list[Claim]:
     most = [key for key in values if key.endswith((" draw", " draws"))][-1]
     annealing, gaps = (f"{name}: annealing", values["annealed"]), values["own samples, gap"]
     enclosed = f"{name}: annealing encloses −log p of the model's own samples"
