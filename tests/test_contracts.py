@@ -90,6 +90,17 @@ class TestMADERandomOrder(TestMADE):
     options: ClassVar = {**SMALL["made"], "order": "random", "order_seed": 3}
 
 
+class TestMADEOfAnySigma(TestMADE):
+    """With σ as an input."""
+
+    options: ClassVar = {**SMALL["made"], "lowest_sigma": 0.05}
+
+
+class TestRealNVPOfAnySigma(DensityContract):
+    density_class = architectures.load("realnvp")
+    options: ClassVar = {**SMALL["realnvp"], "lowest_sigma": 0.05}
+
+
 class TestRealNVP(DensityContract):
     density_class = architectures.load("realnvp")
     options: ClassVar = SMALL["realnvp"]
@@ -98,6 +109,12 @@ class TestRealNVP(DensityContract):
 class TestPixelCNNpp(ImageDensityContract):
     density_class = architectures.load("pixelcnnpp")
     options: ClassVar = SMALL["pixelcnnpp"]
+
+
+class TestPixelCNNppOfAnySigma(ImageDensityContract):
+    density_class = architectures.load("pixelcnnpp")
+    options: ClassVar = {**SMALL["pixelcnnpp"], "lowest_sigma": 0.05}
+    perturbation = 0.03  # samples of wilder weights leave all numbers
 
 
 class TestPixelCNNppColour(TestPixelCNNpp):

@@ -16,7 +16,7 @@ from smoothctl.architectures.pixelcnnpp.head import (
     draw,
     parameters_per_mixture,
 )
-from smoothctl.architectures.pixelcnnpp.network import Network, layers_of
+from smoothctl.architectures.pixelcnnpp.network import Condition, Network, layers_of
 from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas
 from smoothctl.config import build
 from smoothctl.errors import UsageError
@@ -160,7 +160,9 @@ class TestAutoregression:
         density = model(shape, **options)
         labels = torch.tensor([1]) if density.classes else None
         x = images(1, shape)
-        jacobian = torch.autograd.functional.jacobian(lambda x: density.network(x, labels), x)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda x: density.network(x, Condition(labels)), x
+        )
         _, height, width = shape
         pixels = height * width
         # (1, H, W, P, 1, C, H, W) -> does any parameter of pixel i see any channel of pixel j?
@@ -410,7 +412,8 @@ class TestSamplers:
         elif denoiser:
             canvas = torch.cat([context, canvas], dim=2)
             first_row = shape[1]
-        expected = density.network(canvas, labels, features=features)
+        condition = Condition(labels)
+        expected = density.network(canvas, condition, features=features)
         known = torch.zeros(1, 1, *canvas.shape[2:], dtype=torch.bool, device=device)
         known[:, :, :first_row] = True
         found: list[Tensor] = []
@@ -423,7 +426,7 @@ class TestSamplers:
 
         noise = PixelNoise.of_images(canvas[:, :, first_row:], 2, None)
         taught = Taught(
-            canvas, known, noise, -7.0, labels=labels, features=features, first_row=first_row
+            canvas, known, noise, -7.0, condition=condition, features=features, first_row=first_row
         )
         CachedSampler()(density.network, taught)
         wanted = expected[:, first_row:].flatten(1, 2).unbind(1)

@@ -1,8 +1,10 @@
 """The density contract that every architecture fulfils."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from copy import copy
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -79,6 +81,9 @@ class Density(nn.Module, ABC):
     first_batch: ClassVar[int] = 8192
     """How many examples `initialize` should be given."""
 
+    sigma: Tensor | None = None
+    """Of a model that takes σ as an input (`lowest_sigma`): what `at` chose, () or (rows,)."""
+
     classes: int | None = None
     """Number of classes that a model is conditioned on: its methods need labels, int64 (batch,).
     None for other models, which refuse labels that are not None."""
@@ -104,6 +109,46 @@ class Density(nn.Module, ABC):
                 f"{type(self).__name__} takes no context: it can be a prior or a baseline, but no "
                 "denoiser."
             )
+
+    @property
+    def lowest_sigma(self) -> float:
+        """The setting of architectures that can take σ as an input; 0: this model does not.
+
+        Such a model knows p(x̃) or p(x|x̃) for every σ from there to the run's: see `at`.
+        """
+        return float(getattr(self.config, "lowest_sigma", 0.0))
+
+    def at(self, sigma: float | Tensor) -> Self:
+        """Returns the model at a smoothing of σ; it shares the weights.
+
+        Args:
+            sigma: one standard deviation for all rows, or one for each, (rows,).
+
+        Returns:
+            The model itself where σ is no input of it.
+        """
+        if not self.lowest_sigma:
+            return self
+        view = copy(self)
+        view.sigma = torch.as_tensor(sigma, dtype=torch.float64)
+        return view
+
+    def log_sigma(self, n: int, like: Tensor) -> Tensor:
+        """Returns log σ/σ₀ of each of n rows, σ₀ the lowest that the model knows: (n, 1).
+
+        Args:
+            n: rows.
+            like: dtype and device.
+
+        Raises:
+            UsageError: no σ was chosen by `at`.
+        """
+        if self.sigma is None:
+            raise UsageError(
+                f"This {type(self).__name__} takes sigma as an input: choose one by `at(sigma)`."
+            )
+        feature = self.sigma.log() - math.log(self.lowest_sigma)
+        return feature.to(like).view(-1, 1).expand(n, 1)
 
     @classmethod
     def joint(cls, event_shape: Shape, config: Any = None) -> "Density":

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise, to_grid
+from smoothctl.architectures.layers import lowest_sigma, sigma_network
 from smoothctl.architectures.mixtures import (
     LARGEST_LOG_SCALE,
     Mixture,
@@ -17,7 +18,7 @@ from smoothctl.architectures.mixtures import (
     spread,
 )
 from smoothctl.config import config
-from smoothctl.errors import UsageError
+from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.rng import generator as seeded_generator
 
 __all__ = ["MADE", "JointMADE", "MaskedLinear"]
@@ -88,6 +89,8 @@ class MADE(Density):
             description="ceiling of log-scales, in standard units",
         )
 
+        lowest_sigma: float = lowest_sigma()
+
         _ordered = model_validator(mode="after")(ordered_log_scales)
 
     summary = "masked autoregressive network with a mixture of logistics per dimension"
@@ -130,6 +133,8 @@ class MADE(Density):
             for _ in range(self.config.layers - 1)
         )
         self.last = MaskedLinear((outputs[:, None] > degrees).float())
+        width = self.config.width
+        self.level = sigma_network(width, width) if self.lowest_sigma else None
         self._spread_means()
 
     def _spread_means(self) -> None:
@@ -163,6 +168,8 @@ class MADE(Density):
         """Returns the mixture of each dimension given those before it: (batch, D, K)."""
         inputs = x if context is None else torch.cat([context, x], dim=1)
         hidden = self.first((inputs - self.in_loc) / self.in_scale)
+        if self.level is not None:
+            hidden = hidden + self.level(self.log_sigma(len(x), x))
         for layer in self.hidden:
             hidden = hidden + layer(self.activation(hidden))
         outputs = self.last(self.activation(hidden)).view(len(x), *self.event_shape, 3, -1)
@@ -225,7 +232,13 @@ class MADE(Density):
 
     @classmethod
     def joint(cls, event_shape: Shape, config: Any = None) -> "JointMADE":
-        """Returns one MADE over [x̃, x] (ARDS section 4.1)."""
+        """Returns one MADE over [x̃, x] (ARDS section 4.1).
+
+        Raises:
+            NotAvailable: it should take σ as an input.
+        """
+        if config is not None and config.lowest_sigma:
+            raise NotAvailable("A joint model has one sigma: leave lowest_sigma out.")
         return JointMADE((2 * event_shape[0],), config=config)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.base import Progress, Shape
-from smoothctl.architectures.layers import mlp
+from smoothctl.architectures.layers import lowest_sigma, mlp
 from smoothctl.architectures.standardised import StandardisedDensity
 from smoothctl.config import config
 from smoothctl.errors import UsageError
@@ -74,6 +74,7 @@ class RealNVP(StandardisedDensity):
             3.0, ge=1e-3, le=20, description="bound of each coupling's |log-scale|"
         )
         offset: bool = Field(True, description="a denoiser models x − x̃ rather than x")
+        lowest_sigma: float = lowest_sigma()
 
     summary = "flow of affine couplings, conditional ones for the denoiser"
     training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3}
@@ -126,7 +127,7 @@ class RealNVP(StandardisedDensity):
     ) -> Tensor:
         """Draws n samples through the inverse flow: (n, D)."""
         self.check_labels(labels, n)
-        given = self.standard_context(context)
+        given = self.standard_context(context, n)
         z = normal((n, *self.event_shape), self.loc, generator)
         kept, moved = z[:, ::2], z[:, 1::2]
         if len(self.couplings) % 2 == 1:

@@ -45,14 +45,15 @@ class StandardisedDensity(Density):
             name = type(self).__name__
             raise UsageError(f"{name} has no likelihood of 8-bit values: it is continuous.")
         self.offset = self.config.offset and self.context_shape == self.event_shape
-        for name, size in [("", self.event_shape[0]), ("context_", self.context_dims)]:
+        context = (self.context_shape or (0,))[0]
+        for name, size in [("", self.event_shape[0]), ("context_", context)]:
             self.register_buffer(f"{name}loc", torch.zeros(size))
             self.register_buffer(f"{name}scale", torch.ones(size))
 
     @property
     def context_dims(self) -> int:
-        """Coordinates of the context; 0 without one."""
-        return (self.context_shape or (0,))[0]
+        """Coordinates of what `standard_context` returns; 0 where that is None."""
+        return (self.context_shape or (0,))[0] + bool(self.lowest_sigma)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Standardises the context and the data, or x − x̃ for a denoiser."""
@@ -64,15 +65,19 @@ class StandardisedDensity(Density):
 
     def to_standard(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Returns data (batch, D) and context (batch, C) as the network sees them."""
-        return (x - self._centre(context)) / self.scale, self.standard_context(context)
+        return (x - self._centre(context)) / self.scale, self.standard_context(context, len(x))
 
     def from_standard(self, z: Tensor, context: Tensor | None) -> Tensor:
         """Undoes `to_standard`: returns x, (batch, D)."""
         return self._centre(context) + self.scale * z
 
-    def standard_context(self, context: Tensor | None) -> Tensor | None:
-        """Returns the context, (batch, C), as the network sees it."""
-        return None if context is None else (context - self.context_loc) / self.context_scale
+    def standard_context(self, context: Tensor | None, n: int = 1) -> Tensor | None:
+        """Returns the context of n rows, (n, C), as the network sees it; with log σ after it."""
+        given = None if context is None else (context - self.context_loc) / self.context_scale
+        if not self.lowest_sigma:
+            return given
+        level = self.log_sigma(n, self.loc)
+        return level if given is None else torch.cat([given, level], dim=1)
 
     @property
     def log_volume(self) -> Tensor:

@@ -7,7 +7,14 @@ import typer
 
 from smoothctl.cli import options
 from smoothctl.cli.console import Notes
-from smoothctl.cli.targets import TEST, Target, default_name, open_run, read_input
+from smoothctl.cli.targets import (
+    TEST,
+    Target,
+    default_name,
+    open_run,
+    read_input,
+    sampler_settings,
+)
 
 __all__ = ["command"]
 
@@ -22,6 +29,7 @@ def command(
             help="The input is clean: smooth it with the run's kernel first, as --seed says.",
         ),
     ] = False,
+    sigma: options.ChosenSigma = None,
     draws: options.Draws = 4,
     n: options.FirstOfInput = None,
     label: options.Label = None,
@@ -47,7 +55,7 @@ def command(
     from smoothctl.smoothing.batching import Execution
 
     notes = Notes(quiet)
-    opened = open_run(run, weights, device, notes, dataset=dataset)
+    opened = open_run(run, weights, device, notes, sampler_settings(None, sigma), dataset)
     parts = ("denoised", Path(events).stem, f"{draws}-draws")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)

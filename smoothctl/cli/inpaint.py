@@ -44,6 +44,7 @@ def command(
     draws: options.Draws = 4,
     n: options.FirstOfInput = None,
     label: options.Label = None,
+    sigma: options.ChosenSigma = None,
     assignments: options.SamplerSettings = None,
     batch_size: options.DrawnAtOnce = None,
     seed: options.Seed = 0,
@@ -66,7 +67,7 @@ def command(
     from smoothctl.sampling.inpainting import inpaint, inpainting_method
     from smoothctl.smoothing.batching import Execution
 
-    notes, sampler = Notes(quiet), sampler_settings(assignments)
+    notes, sampler = Notes(quiet), sampler_settings(assignments, sigma)
     opened = open_run(run, weights, device, notes, sampler, dataset)
     pictured = is_image_run(opened)
     if mask is None:

@@ -217,6 +217,14 @@ SamplerSettings = Annotated[
         "'smoothctl architectures show NAME'); repeat it for more.",
     ),
 ]
+ChosenSigma = Annotated[
+    float | None,
+    typer.Option(
+        "--sigma",
+        help="Of stages that take sigma as an input (--set lowest_sigma): which.",
+        show_default="the largest",
+    ),
+]
 Weights = Annotated[
     Literal["last", "best"],
     typer.Option(

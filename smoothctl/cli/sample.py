@@ -103,6 +103,7 @@ def command(
             "keep this many intermediate samples, and show a row for each sample.",
         ),
     ] = None,
+    sigma: options.ChosenSigma = None,
     assignments: options.SamplerSettings = None,
     label: options.Label = None,
     batch_size: options.DrawnAtOnce = None,
@@ -131,7 +132,7 @@ def command(
     from smoothctl.sampling.draw import best_method, is_image_run
 
     notes, processes = Notes(quiet), launched(device)
-    sampler = sampler_settings(assignments)
+    sampler = sampler_settings(assignments, sigma)
     opened = open_run(run, weights, device, notes, sampler, dataset)
     images, method = is_image_run(opened), method or best_method(opened)
     request = _Request(

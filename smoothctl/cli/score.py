@@ -35,7 +35,7 @@ _NONE, _DIGITS = "none", 100
 _OF_ANNEALING = ("temperatures", "moves", "leapfrogs", "chains")
 _OF_RUNS = (
     *("limit", "draws", "samples", "quadrature", "bound", *_OF_ANNEALING),
-    *("weights", "assignments", "dataset"),
+    *("weights", "sigma", "assignments", "dataset"),
 )
 """Options that mean nothing for a set of images."""
 
@@ -115,6 +115,7 @@ def command(
     chains: Annotated[
         int | None, _work("chains", "Chains for each example, whose weights are averaged.", 1)
     ] = None,
+    sigma: options.ChosenSigma = None,
     assignments: options.SamplerSettings = None,
     seed: options.Seed = 0,
     weights: options.Weights = "last",
@@ -147,7 +148,7 @@ def command(
         if is_first():  # sets of images are judged by one of several processes
             _score_images(target, comparison, named, seed, device, as_json)
         return
-    processes, sampler = launched(device), sampler_settings(assignments)
+    processes, sampler = launched(device), sampler_settings(assignments, sigma)
     path = None if target is None else Path(target)
     run = open_run(path, weights, device, notes, sampler, dataset)
     _check_comparable(run, comparison)

@@ -74,13 +74,13 @@ def data_settings(texts: Sequence[str] | None, skip_corrupt: bool) -> dict[str, 
     return _each_once("--data", texts, {"skip_corrupt": True} if skip_corrupt else {})
 
 
-def sampler_settings(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Returns the settings that --set gives to a verb that draws samples.
+def sampler_settings(texts: Sequence[str] | None, sigma: float | None = None) -> dict[str, Any]:
+    """Returns the settings that --set and --sigma give to a verb that draws samples.
 
     Raises:
         UsageError: a --set without '=', or a setting given twice.
     """
-    return _each_once("--set", texts, {})
+    return _each_once("--set", texts, {} if sigma is None else {"sigma": sigma})
 
 
 def _each_once(

@@ -34,10 +34,10 @@ __all__ = ["experiment"]
 
 _DRAWS = (1, 8, 64, 512)
 _QUADRATURE, _TUNING = 500, {"image": 8, "vector": 512}
-_MOST = {"image": 100, "vector": 2000}
+_MOST = {"image": 100, "vector": 10_000}
 _ANNEALING = {
     "image": Annealing(temperatures=40, leapfrogs=3),
-    "vector": Annealing(temperatures=12, leapfrogs=3, chains=5),
+    "vector": Annealing(temperatures=14, leapfrogs=3, chains=3),
 }
 """Of vectors in about the time of 256 draws."""
 

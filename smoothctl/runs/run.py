@@ -41,6 +41,9 @@ STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")
 RUNS = Path("runs")
 """Where runs live unless `out` says otherwise."""
 
+SIGMA = "sigma"
+"""What is chosen anew like a setting of samples, of models that take σ as an input."""
+
 _LONGEST_LOG = 2**26
 _LONGEST_LINE = 2**12
 _MOST_ENTRIES = 500_000
@@ -194,7 +197,8 @@ class Run:
         path: the folder.
         weights: "last" (averaged weights at the end) or "best" (lowest validation loss).
         device: where the models go.
-        sampler: settings of the stages that change samples alone, chosen anew for sampling.
+        sampler: settings of the stages that change samples alone, chosen anew for sampling; and
+            `sigma`, of those that take it as an input.
         place: where the data are that the stages were fitted to; None: where the user of this
             machine named them last.
     """
@@ -292,7 +296,8 @@ class Run:
         density, config = load_density(file, self.sampler)
         if config.stage != name:
             raise RunError(f"{file} holds a {config.stage}, not a {name}.")
-        return density.to(self.device), config
+        density = density.to(self.device)
+        return (density if config.sigma is None else density.at(self._sigma(config))), config
 
     def two_step(self) -> "TwoStep | None":
         """Returns kernel, prior and (where fitted) denoiser.
@@ -327,8 +332,12 @@ class Run:
             return None
         assert config.kernel is not None
         assert config.sigma is not None
-        kernel = kernels.build(config.kernel, config.sigma, config.scale)
+        kernel = kernels.build(config.kernel, self._sigma(config), config.scale)
         return TwoStep(kernel, prior, denoiser)
+
+    def _sigma(self, config: StageConfig) -> float:
+        """Returns the σ that was chosen, or a smoothed stage's largest one."""
+        return float(self.sampler.get(SIGMA, config.sigma))
 
 
 def place_of(config: StageConfig, where: str) -> str:
@@ -401,10 +410,29 @@ def _check_sampler(run: Run) -> None:
         return
     names = {config.architecture for config in run.configs().values()}
     known = sorted(set().union(*(architectures.load(name).sampler_settings for name in names)))
+    if SIGMA in run.sampler:
+        _check_sigma(run)
+        known.append(SIGMA)
     for key in run.sampler:
         if key not in known:
             raise UsageError(
                 f"The stages of {run.path} have no sampler setting '{key}'{near_misses(key, known)}"
+            )
+
+
+def _check_sigma(run: Run) -> None:
+    """Checks that the stages of x̃ were fitted to the chosen σ."""
+    sigma = run.sampler[SIGMA]
+    for name, config in run.configs().items():
+        if config.sigma is None:
+            continue
+        lowest = config.options.get("lowest_sigma") or config.sigma
+        is_number = isinstance(sigma, int | float) and not isinstance(sigma, bool)
+        if not is_number or not lowest <= sigma <= config.sigma:
+            whole = f"{lowest:g}" if lowest == config.sigma else f"{lowest:g} to {config.sigma:g}"
+            raise UsageError(
+                f"The {name} of {run.path} knows sigma {whole}, not {sigma!r:.80}: choose `sigma` "
+                "from those, or fit it with lowest_sigma."
             )
 
 

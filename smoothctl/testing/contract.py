@@ -27,6 +27,9 @@ class AnyDensityContract(OnDevice, ABC):
 
     density_class: ClassVar[type[Density]]
     options: ClassVar[dict[str, Any]] = {}
+    sigma: ClassVar[float] = 0.3
+    """The smoothing that `build` gives to a model that takes it as an input (`lowest_sigma`)."""
+
     perturbation: ClassVar[float] = 0.2
     """Standard deviation of what `build` adds to every weight."""
 
@@ -52,7 +55,7 @@ class AnyDensityContract(OnDevice, ABC):
         torch.manual_seed(0)
         config = build(self.density_class.Config, self.options, "options")
         density = self.density_class(shape, shape if conditional else None, levels, config)
-        density = density.to(dtype)
+        density = density.to(dtype).at(self.sigma)
         x = 0.5 * torch.randn(500, *shape, dtype=dtype)
         density.initialize(x, x + 0.3 * torch.randn_like(x) if conditional else None)
         for parameter in density.parameters():
@@ -116,6 +119,27 @@ class AnyDensityContract(OnDevice, ABC):
         a, b = (density.sample(3, c, None, generator("contract")) for c in (x + 0.1, x - 0.7))
         assert not torch.allclose(a, b)
 
+    def test_sigma_is_an_input(self, model: tuple[Density, Tensor | None]) -> None:
+        """Each row may have its own; a model that knows σ asks for one, and shares its weights."""
+        density, context = model
+        if not density.lowest_sigma:
+            assert density.at(2 * self.sigma) is density
+            pytest.skip("has one sigma")
+        x = density.sample(4, context, None, generator("contract"))
+        levels = self.sigma * torch.tensor([1.0, 1.5, 0.9, 2.0], dtype=torch.float64)
+        draws = (context, None, generator("loss"))
+        mixed = density.at(levels.to(self.device)).training_loss(x, *draws)
+        for row, level in enumerate(levels.tolist()):
+            draws = (context, None, generator("loss"))
+            alone = density.at(level).training_loss(x, *draws)
+            assert torch.allclose(mixed[row], alone[row], atol=1e-9), row
+        assert not torch.allclose(mixed[1:], density.training_loss(x, *draws)[1:])
+        other = density.at(2 * self.sigma)
+        assert [*other.parameters()] == [*density.parameters()]
+        density.sigma = None
+        with pytest.raises(UsageError, match="sigma"):
+            density.training_loss(x, context, None, generator("loss"))
+
     def test_same_generator_same_samples(self, model: tuple[Density, Tensor | None]) -> None:
         """Seeds reproduce, different seeds differ, and no seed is taken from elsewhere."""
         density, context = model
@@ -160,7 +184,7 @@ class AnyDensityContract(OnDevice, ABC):
             density.event_shape, density.context_shape, density.levels, density.config
         ).to(self.device, torch.float64)
         again.load_state_dict(tensors)
-        return again.eval()
+        return again.eval().at(self.sigma)
 
     def test_frames_end_in_the_samples(self) -> None:
         """`trajectory` ends in what `sample` draws, or says why there is none."""

@@ -117,6 +117,7 @@ def _tried(cls: type[Density], config: Any, stage: str, shape: Shape, sigma: flo
         return []
     torch.manual_seed(0)
     density = made()
+    density = density.at(max(sigma, density.lowest_sigma))
     x = _data(shape, levels)
     x_smooth, draws = Gaussian(sigma).sample(x, generator("smoothed")), generator("loss")
     context = x_smooth if stage == "denoiser" else None

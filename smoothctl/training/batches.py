@@ -25,6 +25,7 @@ class MicroBatch:
         labels: their classes, (rows,), where the density is conditioned on them.
         generator: of what the loss draws beside the smoothing.
         dropout_seed: the seed of dropout.
+        sigma: the smoothing of each, (rows,), where the density takes it as an input.
         first: row of the step's batch that comes first.
         weight: its share of this process's rows of the step.
         last: whether it ends the step.
@@ -35,6 +36,7 @@ class MicroBatch:
     labels: Tensor | None
     generator: Generator
     dropout_seed: int
+    sigma: Tensor | None
     first: int
     weight: float
     last: bool
@@ -61,6 +63,7 @@ class BatchSchedule:
     ) -> None:
         self.config, self.view, self.kernel = plan.config, plan.dataset.train, plan.kernel
         self.labelled, self.processes, self.device = labelled, processes, device
+        self.lowest_sigma = plan.lowest_sigma
         config, view = self.config, self.view
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.parts = processes.count * config.training.accumulate
@@ -98,9 +101,40 @@ class BatchSchedule:
         """Returns examples where and as the model takes them."""
         return x.to(self.device, self.dtype)
 
-    def smooth(self, x: Tensor, generator: Generator) -> Tensor:
-        """Draws x̃ ~ q(x̃|x), shape of x; x itself for a baseline."""
-        return x if self.kernel is None else x + self.kernel.noise(x, generator)
+    def sigmas(self, n: int, *keys: int | str) -> Tensor | None:
+        """Draws the smoothing of n examples, log-uniformly: (n,).
+
+        Args:
+            n: examples.
+            keys: what it is a function of beside the seed.
+
+        Returns:
+            None where there is one σ for all.
+        """
+        if self.kernel is None or not self.lowest_sigma:
+            return None
+        draws = generator(self.config.seed, "sigma", *keys)
+        share = torch.rand(n, generator=draws, dtype=torch.float64)
+        ratio = self.lowest_sigma / self.kernel.sigma
+        return (self.kernel.sigma * ratio**share).to(self.device, self.dtype)
+
+    def smooth(self, x: Tensor, generator: Generator, sigma: Tensor | None = None) -> Tensor:
+        """Draws x̃ ~ q(x̃|x), shape of x; x itself for a baseline.
+
+        Args:
+            x: clean examples, (rows, *event).
+            generator: draws the noise.
+            sigma: standard deviation for each, (rows,); the kernel's if None.
+        """
+        if self.kernel is None:
+            return x
+        return x + self._scaled(self.kernel.noise(x, generator), sigma)
+
+    def _scaled(self, noise: Tensor, sigma: Tensor | None) -> Tensor:
+        """Returns noise of the kernel's σ with other ones, which a kernel of noise/σ makes it."""
+        if self.kernel is None or sigma is None:
+            return noise
+        return noise * (sigma / self.kernel.sigma).view(-1, *[1] * (noise.ndim - 1))
 
     def micro_batches(self, step: int) -> Iterator[MicroBatch]:
         """Returns what this process sees in a step, at most `rows` examples at once.
@@ -111,16 +145,21 @@ class BatchSchedule:
         cuts = self._cuts()
         whole = cuts == [(0, self.batch_size)]
         noise = None if whole else self._noise(step)
+        sigmas = self.sigmas(self.batch_size, step)
         for first, stop in cuts:
             x, labels = self._examples(step, first, stop)
             draws = generator(self.config.seed, "noise" if whole else "draws", step, first, 0)
             known = None if noise is None else noise[first:stop].to(self.device)
+            sigma = None if sigmas is None else sigmas[first:stop]
             yield MicroBatch(
                 x=x,
-                x_smooth=self.smooth(x, draws) if known is None else x + known,
+                x_smooth=self.smooth(x, draws, sigma)
+                if known is None
+                else x + self._scaled(known, sigma),
                 labels=labels,
                 generator=draws,
                 dropout_seed=seed_from(self.config.seed, "dropout", step, first, 0),
+                sigma=sigma,
                 first=first,
                 weight=(stop - first) * self.processes.count / self.batch_size,
                 last=(first, stop) == cuts[-1],

@@ -89,8 +89,9 @@ class Trainer:
             return  # its scales are those of the weights that it starts from
         x = self.batches.first(self.density.first_batch)
         with torch.no_grad():
-            x_smooth = self.batches.smooth(x, generator(self.config.seed, "initialise"))
-            objective.initialize(x, x_smooth)
+            sigma = self.batches.sigmas(len(x), "initialise")
+            x_smooth = self.batches.smooth(x, generator(self.config.seed, "initialise"), sigma)
+            objective.initialize(x, x_smooth, sigma)
 
     def run(self) -> None:
         """Trains from the last good checkpoint to the end and writes model.safetensors.

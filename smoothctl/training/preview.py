@@ -46,7 +46,7 @@ class Preview:
         Raises:
             NotAvailable: the architecture cannot draw samples of this stage.
         """
-        density = self.objective.density
+        density = self.objective.density.at(self.objective.sigma)
         count = _COUNT[density.domain]
         draws = generator(self.seed, "preview")
         if isinstance(density, BothStages):

@@ -11,7 +11,7 @@ import torch
 
 from smoothctl import architectures, datasets, kernels
 from smoothctl.architectures.base import Density
-from smoothctl.config import as_dict, build, errors_of
+from smoothctl.config import as_dict, build, errors_of, settings_of
 from smoothctl.datasets.base import Dataset, Domain
 from smoothctl.errors import DataError, RunError, UsageError, near_misses
 from smoothctl.kernels.base import Kernel
@@ -129,6 +129,11 @@ class FitPlan:
         return _dataset_name(self.settings)
 
     @property
+    def lowest_sigma(self) -> float:
+        """Of what the model is fitted to all at once, as it takes σ as an input; 0: σ alone."""
+        return float(getattr(self.options, "lowest_sigma", 0.0))
+
+    @property
     def stage(self) -> Stage:
         """The stage's folder."""
         return self.run.stage(self.config.stage)
@@ -188,6 +193,7 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
     architecture = str(settings.architecture)
     with errors_of(architecture):
         options = replace(model.options, **suited)
+    _check_lowest_sigma(stage, getattr(options, "lowest_sigma", 0.0), settings.sigma)
     init_from = None if settings.init_from is None else _digest(str(settings.init_from))
     with errors_of("the configuration"):
         config = StageConfig(
@@ -231,6 +237,20 @@ def _check_smoothing(kernel: Kernel, settings: FitSettings, dataset: Dataset) ->
         raise UsageError(
             f"`sigma={kernel.sigma:g}` is lost in the last digits of the data, which {numbers} "
             "cannot resolve: raise it, or subtract a constant from the data and rescale them."
+        )
+
+
+def _check_lowest_sigma(stage: StageName, lowest: float, sigma: float | None) -> None:
+    """Checks that a range of σ begins below the σ that it ends with.
+
+    Raises:
+        UsageError: it does not, or a baseline has one.
+    """
+    if lowest and sigma is None:
+        raise UsageError(f"A {stage} has no sigma: leave `options.lowest_sigma` out.")
+    if lowest and sigma is not None and lowest >= sigma:
+        raise UsageError(
+            f"`options.lowest_sigma={lowest:g}` must be below the largest, `sigma={sigma:g}`."
         )
 
 
@@ -431,7 +451,7 @@ def _inherit(settings: FitSettings, reporter: Reporter) -> FitSettings:
         return replace(settings, architecture=default)
     chosen = settings.architecture or config.architecture
     if not architectures.registry.same(chosen, config.architecture):
-        return settings
+        return _inherit_lowest_sigma(settings, config)
     return _inherit_model(settings, config)
 
 
@@ -453,6 +473,16 @@ def _inherit_model(settings: FitSettings, prior: StageConfig) -> FitSettings:
         settings = settings.filled({"preset": "prior"}, preset=prior.preset)
     options = {**settings.options, **options}
     return settings.filled(sources, architecture=prior.architecture, options=options)
+
+
+def _inherit_lowest_sigma(settings: FitSettings, prior: StageConfig) -> FitSettings:
+    """Takes the prior's range of σ, where another architecture can take σ as an input, too."""
+    name, lowest = "lowest_sigma", prior.options.get("lowest_sigma")
+    cls = architectures.load(str(settings.architecture))
+    known = [setting["name"] for setting in settings_of(cls.Config)]
+    if not lowest or name in settings.options or name not in known:
+        return settings
+    return settings.filled({f"options.{name}": "prior"}, options={**settings.options, name: lowest})
 
 
 def _prior_of(settings: FitSettings) -> Stage:

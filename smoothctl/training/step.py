@@ -43,6 +43,7 @@ class Objective(nn.Module):
         x_smooth: Tensor,
         labels: Tensor | None = None,
         generator: Generator | None = None,
+        sigma: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of each example in nats: (batch, *event) -> (batch,).
 
@@ -51,18 +52,24 @@ class Objective(nn.Module):
             x_smooth: the same smoothed, shape of x.
             labels: their classes, (batch,), where the density is conditioned on them.
             generator: of what the loss draws beside the smoothing.
+            sigma: of the smoothing of each, (batch,), where the density takes it as an input.
         """
+        density = self._at(sigma)
         if self.stage == "prior":
-            return self.density.prior_loss(x, x_smooth, self.sigma, labels, generator)
+            return density.prior_loss(x, x_smooth, self.sigma, labels, generator)
         target, context = self._pair(x, x_smooth)
-        return self.density.training_loss(target, context, labels, generator)
+        return density.training_loss(target, context, labels, generator)
 
-    def initialize(self, x: Tensor, x_smooth: Tensor) -> None:
-        """Fits the density's scales to a first batch of examples."""
+    def initialize(self, x: Tensor, x_smooth: Tensor, sigma: Tensor | None = None) -> None:
+        """Fits the density's scales to a first batch of examples; see `forward`."""
+        density = self._at(sigma)
         if self.stage == "prior":
-            self.density.initialize_prior(x, x_smooth, self.sigma)
+            density.initialize_prior(x, x_smooth, self.sigma)
         else:
-            self.density.initialize(*self._pair(x, x_smooth))
+            density.initialize(*self._pair(x, x_smooth))
+
+    def _at(self, sigma: Tensor | None) -> Density:
+        return self.density if sigma is None else self.density.at(sigma)
 
     def _pair(self, x: Tensor, x_smooth: Tensor) -> tuple[Tensor, Tensor | None]:
         """Returns target and context of the other stages."""
@@ -157,7 +164,8 @@ class Learner:
         for batch in self.batches.micro_batches(step):
             self._seed_dropout(batch.dropout_seed)
             with nullcontext() if batch.last else self.accelerator.no_sync(self.model):
-                losses = self.model(batch.x, batch.x_smooth, batch.labels, batch.generator)
+                given = (batch.x, batch.x_smooth, batch.labels, batch.generator, batch.sigma)
+                losses = self.model(*given)
                 loss = losses.mean() * batch.weight
                 value = float(loss.detach())
                 if self.batches.processes.count > 1:

@@ -14,8 +14,8 @@ from smoothctl.training.step import Objective
 
 __all__ = ["Validation"]
 
-Loss = Callable[[Tensor, Tensor, Tensor | None, Generator], Tensor]
-"""Maps x, x̃, classes and what else is drawn to the loss of each example, (batch,)."""
+Loss = Callable[[Tensor, Tensor, Tensor | None, Generator, Tensor | None], Tensor]
+"""Maps x, x̃, classes, what else is drawn and σ to the loss of each example, (batch,)."""
 
 _BATCHES = 4
 """Batches of training whose examples fit into a pass without gradients."""
@@ -40,10 +40,12 @@ class Validation:
     def loss(self) -> float:
         """Returns the mean loss of the objective's current weights, in nats."""
         draws, losses = generator(self.seed, "validation"), []
+        sigmas = self.batches.sigmas(len(self.examples), "validation")
         for start, stop in spans(len(self.examples), _BATCHES * self.batches.batch_size):
             x, labels = self._examples(start, stop)
-            x_smooth = self.batches.smooth(x, draws)
-            losses.append(self._losses(self.objective, x, x_smooth, labels, draws).double())
+            sigma = None if sigmas is None else sigmas[start:stop]
+            given = (x, self.batches.smooth(x, draws, sigma), labels, draws, sigma)
+            losses.append(self._losses(self.objective, *given).double())
         return float(torch.cat(losses).mean())
 
     @torch.no_grad()
@@ -57,11 +59,12 @@ class Validation:
         x, labels = self._examples(0, GAIN_EXAMPLES[density.domain])
         if self.objective.stage != "denoiser" or not density.loss_in_nats() or len(x) < 2:
             return None
-        x_smooth = self.batches.smooth(x, generator(self.seed, "gain"))
+        sigma = self.batches.sigmas(len(x), "gain")
+        x_smooth = self.batches.smooth(x, generator(self.seed, "gain"), sigma)
         draws = generator(self.seed, "gain-draws")
 
         def log_prob(context: Tensor) -> Tensor:
-            return -self._losses(density.training_loss, x, context, labels, draws)
+            return -self._losses(self.objective, x, context, labels, draws, sigma)
 
         return float(gain_from_context(log_prob, x_smooth).double().mean())
 
@@ -71,12 +74,19 @@ class Validation:
         return self.batches.to_device(self.examples[start:stop]), labels
 
     def _losses(
-        self, loss: Loss, x: Tensor, x_smooth: Tensor, labels: Tensor | None, draws: Generator
+        self,
+        loss: Loss,
+        x: Tensor,
+        x_smooth: Tensor,
+        labels: Tensor | None,
+        draws: Generator,
+        sigma: Tensor | None,
     ) -> Tensor:
         """Returns the loss of each example, with as much at once as training may take."""
         losses = []
         for start, stop in spans(len(x), _BATCHES * self.batches.rows):
             cut = slice(start, stop)
             classes = None if labels is None else labels[cut]
-            losses.append(loss(x[cut], x_smooth[cut], classes, draws))
+            level = None if sigma is None else sigma[cut]
+            losses.append(loss(x[cut], x_smooth[cut], classes, draws, level))
         return torch.cat(losses)

@@ -27,9 +27,20 @@ class TestVectorTarFlow(DensityContract):
     options: ClassVar = SMALL
 
 
+class TestTarFlowOfAnySigma(FlowContract):
+    density_class = TarFlow
+    options: ClassVar = {**SMALL, "scale_cap": 1.0, "lowest_sigma": 0.05}
+    perturbation = 0.1
+
+
+class TestVectorTarFlowOfAnySigma(DensityContract):
+    density_class = VectorTarFlow
+    options: ClassVar = {**SMALL, "lowest_sigma": 0.05}
+
+
 def random_map(tokens: int = 5, dims: int = 3, context: int = 0) -> AutoregressiveMap:
     torch.manual_seed(0)
-    step = AutoregressiveMap(tokens, dims, context, 16, 2, 4, 1.5).double()
+    step = AutoregressiveMap(tokens, dims, context, False, 16, 2, 4, 1.5).double()
     with torch.no_grad():
         for parameter in step.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -64,7 +75,7 @@ def test_a_context_is_seen_in_place_and_before() -> None:
 @pytest.mark.parametrize("flows", [1, 2, 3])
 def test_alternating_order_is_undone(flows: int) -> None:
     torch.manual_seed(1)
-    flow = TokenFlow(6, 2, 3, flows, 8, 1, 2, 1.0).double()
+    flow = TokenFlow(6, 2, 3, False, flows, 8, 1, 2, 1.0).double()
     for step in flow.maps:
         for parameter in step.parameters():
             torch.nn.init.normal_(parameter, std=0.4)
@@ -77,7 +88,7 @@ def test_alternating_order_is_undone(flows: int) -> None:
 
 def test_a_last_token_moves_the_first_with_two_maps() -> None:
     torch.manual_seed(0)
-    flow = TokenFlow(6, 1, 0, 2, 8, 1, 2, 1.0).double()
+    flow = TokenFlow(6, 1, 0, False, 2, 8, 1, 2, 1.0).double()
     for step in flow.maps:
         torch.nn.init.normal_(step.out.weight)
     x = torch.randn(1, 6, 1).double()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smoothctl.architectures.pixelcnnpp.activations import elu_pair
-from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample
+from smoothctl.architectures.pixelcnnpp.network import Block, Condition, Network, Resample
 
 __all__ = [
     "Grow",
@@ -122,12 +122,12 @@ class _Stack:
         blocks: the blocks.
         width: columns.
         n: images.
-        labels: classes, (n,), or None.
+        condition: of each image.
         upward: whether the blocks run from the last to the first and take the skips of a way down.
     """
 
     def __init__(
-        self, blocks: Sequence[Block], width: int, n: int, labels: Tensor | None, upward: bool
+        self, blocks: Sequence[Block], width: int, n: int, condition: Condition, upward: bool
     ) -> None:
         self.blocks, self.width, self.n, self.upward = len(blocks), width, n, upward
         self.filters = len(bias(blocks[0].conv_in))
@@ -138,9 +138,8 @@ class _Stack:
         self.b_out = [bias(b.conv_out) for b in blocks]
         if blocks[0].skip is not None:
             self.b_in = [b + bias(k.skip) for b, k in zip(self.b_in, blocks, strict=True)]
-        self.embedded: list[Tensor] | None = None
-        if labels is not None:
-            self.embedded = [F.embedding(labels, weight_of(b.label)) for b in blocks]
+        added = [block.embedding(condition) for block in blocks]
+        self.embedded = [each for each in added if each is not None] or None
         self.sign = self.b_in[0].new_tensor([[1.0], [-1.0]])
 
     def zeros(self, *shape: int) -> Tensor:
@@ -168,9 +167,9 @@ class VerticalCache(_Stack):
     """
 
     def __init__(
-        self, blocks: Sequence[Block], width: int, n: int, labels: Tensor | None, upward: bool
+        self, blocks: Sequence[Block], width: int, n: int, condition: Condition, upward: bool
     ) -> None:
-        super().__init__(blocks, width, n, labels, upward)
+        super().__init__(blocks, width, n, condition, upward)
         self.e = self.zeros(self.blocks + 1, width + 2, 2, n, 2 * self.filters)
         self.m = self.zeros(self.blocks, width + 2, 2, n, 2 * self.filters)
         self.h_pair = self.zeros(width, n, 2, self.filters)
@@ -235,9 +234,9 @@ class HorizontalCache(_Stack):
     """
 
     def __init__(
-        self, blocks: Sequence[Block], width: int, n: int, labels: Tensor | None, upward: bool
+        self, blocks: Sequence[Block], width: int, n: int, condition: Condition, upward: bool
     ) -> None:
-        super().__init__(blocks, width, n, labels, upward)
+        super().__init__(blocks, width, n, condition, upward)
         count, f = self.blocks, self.filters
         self.e = self.zeros(count + 1, width + 1, n, 2 * f)
         self.m = self.zeros(count, width + 1, n, 2 * f)

@@ -12,7 +12,6 @@ from typing import NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smoothctl.architectures.base import Progress
@@ -198,8 +197,9 @@ class _Call:
     def __init__(self, network: Network, canvas: Canvas, first_row: int) -> None:
         self.images = canvas.images.float().contiguous().clone()
         self._pointers = pointers = _Pointers()
-        labels, features = canvas.labels, [each.permute(2, 3, 0, 1) for each in canvas.features]
-        embedded = [] if labels is None else [_embed(b, labels) for b in _blocks(network)]
+        features = [each.permute(2, 3, 0, 1) for each in canvas.features]
+        added = (block.embedding(canvas.condition) for block in _blocks(network))
+        embedded = [each for each in added if each is not None]
         up = torch.tensor(network.first_rows_up(first_row), dtype=torch.int32)
         n, _, height, width = self.images.shape
         self.canvas = NativeCanvas(
@@ -219,11 +219,6 @@ class _Call:
             features=pointers.table(features),
             embedded=pointers.table(embedded),
         )
-
-
-def _embed(block: Block, labels: Tensor) -> Tensor:
-    """Returns what a block adds for each image's class, (n, 2F)."""
-    return F.embedding(labels, weight_of(block.label))
 
 
 def _pairs(network: Network) -> Iterator[tuple[Block, Block]]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress, Shape, to_grid
+from smoothctl.architectures.layers import lowest_sigma
 from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
 from smoothctl.architectures.pixelcnnpp.choice import SAMPLERS
 from smoothctl.architectures.pixelcnnpp.head import (
@@ -19,7 +20,7 @@ from smoothctl.architectures.pixelcnnpp.head import (
     parameters_per_mixture,
 )
 from smoothctl.architectures.pixelcnnpp.initialization import normalise_layers
-from smoothctl.architectures.pixelcnnpp.network import Encoder, Network, layers_of
+from smoothctl.architectures.pixelcnnpp.network import Condition, Encoder, Network, layers_of
 from smoothctl.architectures.pixelcnnpp.parallel import ParallelSampler
 from smoothctl.architectures.pixelcnnpp.samplers import Canvas
 from smoothctl.config import config
@@ -103,6 +104,7 @@ class PixelCNNpp(Density):
             "native code, in torch, by CUDA graphs), by passes over whole images until nothing "
             "changes, or by a pass for each pixel; auto: in native code where it can",
         )
+        lowest_sigma: float = lowest_sigma()
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
@@ -185,6 +187,7 @@ class PixelCNNpp(Density):
             c.scales,
             c.dropout,
             self.classes,
+            self.lowest_sigma > 0,
         )
         self.encoder: Encoder | None = None
         if self.context_shape is not None and c.conditioning == "aligned":
@@ -311,7 +314,7 @@ class PixelCNNpp(Density):
             PixelNoise.of_images(x, self.config.mixtures, generator),
             self.config.min_log_scale,
             self.levels,
-            labels,
+            self._condition(len(x), labels),
             self._features(context),
             context if self._offset else None,
             first_row,
@@ -354,11 +357,19 @@ class PixelCNNpp(Density):
     def _outputs(self, x: Tensor, context: Tensor | None, labels: Tensor | None) -> Tensor:
         """Returns the parameters of every pixel of x: (batch, H, W, K·P)."""
         self.check_labels(labels, len(x))
+        condition = self._condition(len(x), labels)
         if context is None or self.encoder is not None:
-            parameters: Tensor = self.network(x, labels, features=self._features(context))
+            features = self._features(context)
+            parameters: Tensor = self.network(x, condition, features=features)
         else:
-            parameters = self.network(torch.cat([context, x], dim=2), labels, first_row=self.height)
+            both = torch.cat([context, x], dim=2)
+            parameters = self.network(both, condition, first_row=self.height)
         return parameters
+
+    def _condition(self, n: int, labels: Tensor | None) -> Condition:
+        """Returns what n images are conditioned on beside their context."""
+        like = self.network.out.bias
+        return Condition(labels, self.log_sigma(n, like) if self.lowest_sigma else None)
 
     def _features(self, context: Tensor | None) -> Sequence[Tensor]:
         """Returns what an aligned denoiser adds to its streams for x̃; nothing without one."""

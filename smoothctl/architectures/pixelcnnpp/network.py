@@ -1,17 +1,52 @@
 """The convolutional network of PixelCNN++, and the encoder of an aligned denoiser."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import is_parametrized
 
+from smoothctl.architectures.layers import sigma_network
 from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, gate
 
-__all__ = ["Block", "Encoder", "Network", "Resample", "Scale", "Stem", "layers_of", "with_ones"]
+__all__ = [
+    "NOTHING",
+    "Block",
+    "Condition",
+    "Encoder",
+    "Network",
+    "Resample",
+    "Scale",
+    "Stem",
+    "layers_of",
+    "with_ones",
+]
 
 KERNELS = {"vertical": (2, 3), "horizontal": (2, 2), "unmasked": (3, 3)}
 """Rows and columns that a convolution sees: of the streams, the row above and their own."""
+
+
+_LEVEL_UNITS = 16
+"""Of the network of σ in each block."""
+
+
+class Condition(NamedTuple):
+    """What every block of a network is conditioned on, where it has any of these."""
+
+    labels: Tensor | None = None
+    """Classes, (batch,)."""
+
+    log_sigma: Tensor | None = None
+    """Of the smoothing, (batch, 1)."""
+
+    def rows(self, kept: Tensor) -> "Condition":
+        """Returns those of some of the images."""
+        return Condition(*(None if each is None else each[kept] for each in self))
+
+
+NOTHING = Condition()
 
 
 class Block(nn.Module):
@@ -25,10 +60,17 @@ class Block(nn.Module):
         skips: how many times as many channels the skip has; 0 for none.
         dropout: probability that a channel is dropped.
         classes: number of classes whose embedding is added to [a, b]; None for none.
+        leveled: whether a small network of σ is added to [a, b], too.
     """
 
     def __init__(
-        self, stream: str, filters: int, skips: int, dropout: float, classes: int | None
+        self,
+        stream: str,
+        filters: int,
+        skips: int,
+        dropout: float,
+        classes: int | None,
+        leveled: bool = False,
     ) -> None:
         super().__init__()
         kernel = KERNELS[stream]
@@ -40,15 +82,26 @@ class Block(nn.Module):
         self.label = nn.Embedding(classes, 2 * filters) if classes else None
         if self.label is not None:
             nn.init.zeros_(self.label.weight)
+        self.level = sigma_network(_LEVEL_UNITS, 2 * filters) if leveled else None
 
-    def forward(self, x: Tensor, *skip: Tensor, labels: Tensor | None = None) -> Tensor:
+    def embedding(self, condition: Condition) -> Tensor | None:
+        """Returns what the condition adds to [a, b] of each image, (batch, 2·filters), if any."""
+        parts: list[Tensor] = []
+        if self.label is not None:
+            parts.append(self.label(condition.labels))
+        if self.level is not None:
+            parts.append(self.level(condition.log_sigma))
+        return torch.stack(parts).sum(0) if len(parts) > 1 else next(iter(parts), None)
+
+    def forward(self, x: Tensor, *skip: Tensor, condition: Condition = NOTHING) -> Tensor:
         """Maps x and its skips, (batch, filters, H, W) each, to the shape of x."""
         h = self.conv_in(concat_elu(x, padding=self.padding))
         if self.skip is not None:
             h = h + _linear(self.skip, concat_elu(*skip))
         both = self.conv_out(self.dropout(concat_elu(h, padding=self.padding)))
-        if self.label is not None:
-            both = both + self.label(labels).to(both.dtype)[:, :, None, None]
+        added = self.embedding(condition)
+        if added is not None:
+            both = both + added.to(both.dtype)[:, :, None, None]
         return gate(x, both)
 
 
@@ -86,15 +139,22 @@ class Scale(nn.Module):
     Args:
         blocks: number of blocks of each stream.
         up: whether the blocks also take the skips of the way down.
-        filters, dropout, classes: see `Block`.
+        filters, dropout, classes, leveled: see `Block`.
     """
 
     def __init__(
-        self, blocks: int, up: bool, filters: int, dropout: float, classes: int | None
+        self,
+        blocks: int,
+        up: bool,
+        filters: int,
+        dropout: float,
+        classes: int | None,
+        leveled: bool,
     ) -> None:
         super().__init__()
+        rest = (dropout, classes, leveled)
         self.vertical, self.horizontal = (
-            nn.ModuleList(Block(stream, filters, skips, dropout, classes) for _ in range(blocks))
+            nn.ModuleList(Block(stream, filters, skips, *rest) for _ in range(blocks))
             for stream, skips in (("vertical", int(up)), ("horizontal", 1 + int(up)))
         )
 
@@ -141,6 +201,7 @@ class Network(nn.Module):
         scales: resolutions, each half of the one before.
         dropout: probability that a channel is dropped inside a block.
         classes: number of classes; None for no class conditioning.
+        leveled: whether σ is an input.
     """
 
     def __init__(
@@ -152,9 +213,10 @@ class Network(nn.Module):
         scales: int,
         dropout: float,
         classes: int | None,
+        leveled: bool = False,
     ) -> None:
         super().__init__()
-        rest = (filters, dropout, classes)
+        rest = (filters, dropout, classes, leveled)
         self.stem = Stem(channels + 1, filters)
         self.down = nn.ModuleList(Scale(blocks, False, *rest) for _ in range(scales))
         self.up = nn.ModuleList(
@@ -168,7 +230,7 @@ class Network(nn.Module):
     def forward(
         self,
         x: Tensor,
-        labels: Tensor | None = None,
+        condition: Condition = NOTHING,
         first_row: int = 0,
         features: Sequence[Tensor] = (),
     ) -> Tensor:
@@ -176,7 +238,7 @@ class Network(nn.Module):
 
         Args:
             x: images, (batch, C, H, W).
-            labels: classes, (batch,), where the network has them.
+            condition: of each image, where the network has any.
             first_row: rows above it are known and get no parameters; on the way up, what only
                 they would need is not computed.
             features: what is added to both streams at each scale, (batch, filters, H/2ˢ, W/2ˢ),
@@ -191,8 +253,8 @@ class Network(nn.Module):
         us, vs = [u], [v]
         for scale, blocks in enumerate(self.down):
             for vertical, horizontal in _pairs(blocks):
-                us.append(vertical(us[-1], labels=labels))
-                vs.append(horizontal(vs[-1], us[-1], labels=labels))
+                us.append(vertical(us[-1], condition=condition))
+                vs.append(horizontal(vs[-1], us[-1], condition=condition))
             if scale < len(self.shrink):
                 u, v = self.shrink[scale](us[-1], vs[-1])
                 if features:
@@ -205,8 +267,8 @@ class Network(nn.Module):
             start = starts[scale]
             u, v = u[:, :, start - top :], v[:, :, start - top :]
             for vertical, horizontal in _pairs(self.up[scale]):
-                u = vertical(u, us.pop()[:, :, start:], labels=labels)
-                v = horizontal(v, u, vs.pop()[:, :, start:], labels=labels)
+                u = vertical(u, us.pop()[:, :, start:], condition=condition)
+                v = horizontal(v, u, vs.pop()[:, :, start:], condition=condition)
             if scale:
                 height, width = us[-1].shape[2:]
                 u, v = self.grow[scale - 1](u, v)
@@ -243,7 +305,8 @@ def layers_of(network: nn.Module) -> list[tuple[nn.Module, float]]:
     """
     small = {block.conv_out for block in network.modules() if isinstance(block, Block)}
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    layers = (module for module in network.modules() if isinstance(module, kinds))
+    found = (module for module in network.modules() if isinstance(module, kinds))
+    layers = (module for module in found if is_parametrized(module))
     return [(layer, 0.1 if layer in small else 1.0) for layer in layers]
 
 

@@ -144,7 +144,7 @@ class _Going(NamedTuple):
     def _drawn(self, network: Network) -> Tensor:
         """Returns draws of all pixels given the images as they are: (n, C, rows, W)."""
         canvas, centre = self.canvas, self.canvas.centre
-        parameters = network(canvas.images, canvas.labels, canvas.first_row, canvas.features)
+        parameters = network(canvas.images, canvas.condition, canvas.first_row, canvas.features)
         centre = None if centre is None else centre.permute(0, 2, 3, 1)
         drawn = draw(parameters, self.noise, canvas.min_log_scale, canvas.levels, centre)
         return drawn.permute(0, 3, 1, 2)
@@ -161,7 +161,7 @@ class _Going(NamedTuple):
                 canvas,
                 images=canvas.images[kept],
                 known=canvas.known[kept],
-                labels=None if canvas.labels is None else canvas.labels[kept],
+                condition=canvas.condition.rows(kept),
                 features=[each[kept] for each in canvas.features],
                 centre=None if canvas.centre is None else canvas.centre[kept],
             ),

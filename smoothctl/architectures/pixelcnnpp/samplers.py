@@ -23,7 +23,15 @@ from smoothctl.architectures.pixelcnnpp.caches import (
     weight_of,
 )
 from smoothctl.architectures.pixelcnnpp.head import PixelNoise, draw
-from smoothctl.architectures.pixelcnnpp.network import Block, Network, Resample, Scale, Stem
+from smoothctl.architectures.pixelcnnpp.network import (
+    NOTHING,
+    Block,
+    Condition,
+    Network,
+    Resample,
+    Scale,
+    Stem,
+)
 
 __all__ = ["CachedSampler", "Canvas", "NaiveSampler", "RowClass", "Runner", "Sampler"]
 
@@ -41,7 +49,7 @@ class Canvas:
         noise: of `PixelNoise.of_images`, but for the rows above `first_row`, which are known.
         min_log_scale: floor of the log-scales.
         levels: of the values; None for real numbers.
-        labels: classes, (n,), where the network has them.
+        condition: of each image, where the network has any.
         features: of x̃ at each scale, as the network takes them.
         centre: what the means are offsets from, (n, C, rows below `first_row`, W).
         first_row: see `noise`.
@@ -52,7 +60,7 @@ class Canvas:
     noise: PixelNoise
     min_log_scale: float
     levels: int | None = None
-    labels: Tensor | None = None
+    condition: Condition = NOTHING
     features: Sequence[Tensor] = ()
     centre: Tensor | None = None
     first_row: int = 0
@@ -98,7 +106,7 @@ class NaiveSampler:
                 known = canvas.known[:, :, row, column]
                 if known.all():
                     continue
-                parameters = network(images, canvas.labels, features=canvas.features)
+                parameters = network(images, canvas.condition, features=canvas.features)
                 drawn = canvas.draw(row, column, parameters[:, row, column])
                 images[:, :, row, column] = images[:, :, row, column].where(known, drawn)
             if progress is not None:
@@ -177,13 +185,13 @@ class _Way(NamedTuple):
     horizontal_blocks: list[Block]
 
     @classmethod
-    def of(cls, scale: Scale, width: int, n: int, labels: Tensor | None, upward: bool) -> "_Way":
+    def of(cls, scale: Scale, width: int, n: int, condition: Condition, upward: bool) -> "_Way":
         """Makes the caches; the blocks of the way up are listed in the order of their skips."""
         streams = []
         for blocks in (scale.vertical, scale.horizontal):
             listed = cast(list[Block], list(blocks))
             streams.append(listed[::-1] if upward else listed)
-        rest = (width, n, labels, upward)
+        rest = (width, n, condition, upward)
         return cls(VerticalCache(streams[0], *rest), HorizontalCache(streams[1], *rest), *streams)
 
     def load(self, row: int, seen: Seen) -> None:
@@ -216,8 +224,8 @@ class _State:
         widths = [width]
         for _ in range(1, self.scales):
             widths.append((widths[-1] + 1) // 2)
-        self.down = _ways(network.down, widths, n, canvas.labels, upward=False)
-        self.up = _ways(network.up, widths, n, canvas.labels, upward=True)
+        self.down = _ways(network.down, widths, n, canvas.condition, upward=False)
+        self.up = _ways(network.up, widths, n, canvas.condition, upward=True)
         self.shrink = [
             Shrink(cast(Resample, r), w, n) for r, w in zip(network.shrink, widths, strict=False)
         ]
@@ -235,7 +243,7 @@ class _State:
         """Runs the known rows on top through the network at once."""
         canvas = self.canvas
         with last_rows(network) as seen:
-            network(canvas.images[:, :, :rows], canvas.labels, rows, canvas.features)
+            network(canvas.images[:, :, :rows], canvas.condition, rows, canvas.features)
         for ways in (self.down, self.up):
             for s, way in enumerate(ways):
                 way.load((rows - 1) >> s, seen)
@@ -326,10 +334,10 @@ class _State:
 
 
 def _ways(
-    scales: Iterable[nn.Module], widths: list[int], n: int, labels: Tensor | None, upward: bool
+    scales: Iterable[nn.Module], widths: list[int], n: int, condition: Condition, upward: bool
 ) -> list[_Way]:
     return [
-        _Way.of(cast(Scale, scale), width, n, labels, upward)
+        _Way.of(cast(Scale, scale), width, n, condition, upward)
         for scale, width in zip(scales, widths, strict=True)
     ]
 

@@ -10,6 +10,7 @@ from smoothctl_rivals.invertible import squeeze, unsqueeze
 from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
+from smoothctl.architectures.layers import lowest_sigma
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 from smoothctl.rng import generator as seeded_generator
@@ -38,6 +39,7 @@ class Settings:
     width: int = Field(96, ge=2, le=8192, description="of each map's transformer")
     heads: int = Field(4, ge=1, le=64, description="of attention; they divide the width")
     scale_cap: float = Field(2.0, ge=1e-3, le=10, description="bound of each map's |log-scale|")
+    lowest_sigma: float = lowest_sigma()
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "Settings":
@@ -47,8 +49,9 @@ class Settings:
 
 
 def _flow(settings: Settings, tokens: int, dims: int, context: int) -> TokenFlow:
-    s = settings
-    return TokenFlow(tokens, dims, context, s.flows, s.width, s.layers, s.heads, s.scale_cap)
+    s, leveled = settings, settings.lowest_sigma > 0
+    sizes = (s.flows, s.width, s.layers, s.heads, s.scale_cap)
+    return TokenFlow(tokens, dims, context, leveled, *sizes)
 
 
 class TarFlow(DequantisedFlow):
@@ -112,13 +115,15 @@ class TarFlow(DequantisedFlow):
     def to_noise(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Returns f(x; c), (batch, C·H·W), and log |det ∂f/∂x|, (batch,), exactly."""
         given = None if context is None else self._tokens(context)
-        z, log_determinant = self.flow((self._tokens(x) - self.loc) / self.scale, given)
+        tokens = (self._tokens(x) - self.loc) / self.scale
+        z, log_determinant = self.flow(tokens, given, self._log_sigma(len(x)))
         return z.flatten(1), log_determinant - self.tokens * self.scale.log().sum()
 
     def from_noise(self, z: Tensor, context: Tensor | None) -> Tensor:
         """Undoes `to_noise`: returns x, (batch, C, H, W)."""
         given = None if context is None else self._tokens(context)
-        x = self.flow.inverse(z.view(-1, self.tokens, self.dims), given)
+        tokens = z.view(-1, self.tokens, self.dims)
+        x = self.flow.inverse(tokens, given, self._log_sigma(len(z)))
         cells = (x * self.scale + self.loc).transpose(1, 2)
         rows = self.event_shape[1] // self.patch[0]
         return unsqueeze(cells.unflatten(2, (rows, -1)), self.patch)
@@ -126,6 +131,9 @@ class TarFlow(DequantisedFlow):
     def bytes_per_example(self) -> int:
         """Returns about how much memory one example takes in `log_prob` without gradients."""
         return 2**12 + 4 * self.tokens * (10 * int(self.config.width) + self.tokens)
+
+    def _log_sigma(self, n: int) -> Tensor | None:
+        return self.log_sigma(n, self.loc) if self.lowest_sigma else None
 
     def _tokens(self, x: Tensor) -> Tensor:
         """Returns patches in raster order: (batch, C, H, W) -> (batch, tokens, C·h·w)."""
@@ -171,7 +179,8 @@ class VectorTarFlow(Density):
     ) -> Tensor:
         """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
         self.check_labels(labels, len(x))
-        z, log_determinant = self.flow(((x - self.loc) / self.scale)[..., None], self._of(context))
+        tokens = ((x - self.loc) / self.scale)[..., None]
+        z, log_determinant = self.flow(tokens, *self._given(len(x), context))
         log_normal = -0.5 * (z.flatten(1).square().sum(1) + x.shape[1] * math.log(2 * math.pi))
         return log_normal + log_determinant - self.scale.log().sum()
 
@@ -187,14 +196,14 @@ class VectorTarFlow(Density):
         """Draws n samples through the inverse flow: (n, D)."""
         self.check_labels(labels, n)
         z = normal((n, *self.event_shape), self.loc, generator)
-        x: Tensor = self.flow.inverse(z[..., None], self._of(context))[..., 0]
+        x: Tensor = self.flow.inverse(z[..., None], *self._given(n, context))[..., 0]
         return x * self.scale + self.loc
 
-    def _of(self, context: Tensor | None) -> Tensor | None:
-        """Returns the whole context at each coordinate: (batch, D, dims of it)."""
-        if context is None:
-            return None
-        return context.flatten(1)[:, None].expand(-1, self.event_shape[0], -1)
+    def _given(self, n: int, context: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Returns the whole context at each coordinate, (n, D, dims of it), and log σ, (n, 1)."""
+        if context is not None:
+            context = context.flatten(1)[:, None].expand(-1, self.event_shape[0], -1)
+        return context, self.log_sigma(n, self.loc) if self.lowest_sigma else None
 
 
 def _divisor(side: int, most: int) -> int:

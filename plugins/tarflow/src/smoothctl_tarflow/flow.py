@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from smoothctl.architectures.layers import sigma_network
 from smoothctl_tarflow.transformer import CausalTransformer
 
 __all__ = ["AutoregressiveMap", "TokenFlow"]
@@ -19,6 +20,7 @@ class AutoregressiveMap(nn.Module):
         tokens: in a sequence.
         dims: of a token.
         context: dimensions of a token of the context; 0: there is none.
+        leveled: whether σ is an input.
         width: of the transformer.
         layers: of the transformer.
         heads: of the transformer.
@@ -30,6 +32,7 @@ class AutoregressiveMap(nn.Module):
         tokens: int,
         dims: int,
         context: int,
+        leveled: bool,
         width: int,
         layers: int,
         heads: int,
@@ -40,22 +43,27 @@ class AutoregressiveMap(nn.Module):
         self.start = nn.Parameter(torch.zeros(width))
         self.embed = nn.Linear(dims, width)
         self.embed_context = nn.Linear(context, width) if context else None
+        self.level = sigma_network(width, width) if leveled else None
         self.transformer = CausalTransformer(tokens, width, layers, heads)
         self.out = nn.Linear(width, 2 * dims)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, z: Tensor, context: Tensor | None = None, log_sigma: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Returns the transformed z, (batch, tokens, dims), and the log-determinant, (batch,)."""
         start = self.start.expand(len(z), 1, -1)
-        h = torch.cat([start, self.embed(z[:, :-1])], dim=1) + self._of(context)
+        h = torch.cat([start, self.embed(z[:, :-1])], dim=1) + self._of(context, log_sigma)
         shift, log_scale = self._affine(self.transformer(h))
         return (z - shift) * (-log_scale).exp(), -log_scale.flatten(1).sum(1)
 
-    def inverse(self, z: Tensor, context: Tensor | None) -> Tensor:
+    def inverse(
+        self, z: Tensor, context: Tensor | None = None, log_sigma: Tensor | None = None
+    ) -> Tensor:
         """Undoes `forward`, one token after another."""
         cache, x = self.transformer.cache(len(z)), torch.empty_like(z)
-        given = self._of(context).expand(len(z), z.shape[1], -1)
+        given = self._of(context, log_sigma).expand(len(z), z.shape[1], -1)
         before = self.start.expand(len(z), -1)
         for i in range(z.shape[1]):
             shift, log_scale = self._affine(self.transformer.next(before + given[:, i], cache))
@@ -63,11 +71,13 @@ class AutoregressiveMap(nn.Module):
             before = self.embed(x[:, i])
         return x
 
-    def _of(self, context: Tensor | None) -> Tensor:
-        """Returns what the context adds to each token: (batch or 1, tokens or 1, width)."""
-        if self.embed_context is None or context is None:
-            return self.start.new_zeros(1, 1, len(self.start))
-        added: Tensor = self.embed_context(context)
+    def _of(self, context: Tensor | None, log_sigma: Tensor | None) -> Tensor:
+        """Returns what context and σ add to each token: (batch or 1, tokens or 1, width)."""
+        added = self.start.new_zeros(1, 1, len(self.start))
+        if self.embed_context is not None and context is not None:
+            added = added + self.embed_context(context)
+        if self.level is not None and log_sigma is not None:
+            added = added + self.level(log_sigma)[:, None]
         return added
 
     def _affine(self, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,6 +97,7 @@ class TokenFlow(nn.Module):
         tokens: int,
         dims: int,
         context: int,
+        leveled: bool,
         flows: int,
         width: int,
         layers: int,
@@ -94,28 +105,30 @@ class TokenFlow(nn.Module):
         cap: float,
     ) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(
-            AutoregressiveMap(tokens, dims, context, width, layers, heads, cap)
-            for _ in range(flows)
-        )
+        given = (context, leveled, width, layers, heads, cap)
+        self.maps = nn.ModuleList(AutoregressiveMap(tokens, dims, *given) for _ in range(flows))
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, z: Tensor, context: Tensor | None = None, log_sigma: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Returns noise, (batch, tokens, dims), and the log-determinant, (batch,)."""
         log_determinant = z.new_zeros(len(z))
         for step in self.maps:
-            z, change = step(z, context)
+            z, change = step(z, context, log_sigma)
             z, context = z.flip(1), _flipped(context)
             log_determinant = log_determinant + change
         return z, log_determinant
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+    def inverse(
+        self, z: Tensor, context: Tensor | None = None, log_sigma: Tensor | None = None
+    ) -> Tensor:
         """Undoes `forward`."""
         if len(self.maps) % 2:
             context = _flipped(context)
         for step in reversed(self.maps):
             assert isinstance(step, AutoregressiveMap)
             z, context = z.flip(1), _flipped(context)
-            z = step.inverse(z, context)
+            z = step.inverse(z, context, log_sigma)
         return z
 
 
