@@ -152,7 +152,8 @@ class MADE(Density):
         inputs = x if context is None else torch.cat([context, x], dim=1)
         self.in_loc, self.in_scale = standardise(inputs)
         anchor = self.anchor(x, context)
-        self.out_loc, self.out_scale = standardise(x if anchor is None else x - anchor)
+        target = x if anchor is None else (x - anchor) / self._residual_scale(x)
+        self.out_loc, self.out_scale = standardise(target)
 
     def order_of(self, dims: int) -> Tensor:
         """Returns the order in which the dimensions are drawn, (dims,)."""
@@ -176,10 +177,18 @@ class MADE(Density):
         logits, means, log_scales = outputs.unbind(2)
         log_scales = log_scales.clamp(self.config.min_log_scale, self.config.max_log_scale)
         means = self.out_loc[:, None] + self.out_scale[:, None] * means
+        log_scales = log_scales + self.out_scale.log()[:, None]
         anchor = self.anchor(x, context)
         if anchor is not None:
-            means = means + anchor[..., None]
-        return Mixture(logits, means, log_scales + self.out_scale.log()[:, None])
+            scale = self._residual_scale(x)[..., None]
+            means, log_scales = scale * means + anchor[..., None], log_scales + scale.log()
+        return Mixture(logits, means, log_scales)
+
+    def _residual_scale(self, x: Tensor) -> Tensor:
+        """Returns what x − x̃ is in units of, (batch, 1): of σ where that is an input."""
+        if not self.lowest_sigma:
+            return x.new_ones(len(x), 1)
+        return self.log_sigma(len(x), x).exp()
 
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Returns log p(xᵢ | x₁ … xᵢ₋₁, context) in nats for every i: (batch, D)."""
