@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["generator", "normal", "row_generators", "seed_from", "skipped", "uniform"]
+__all__ = ["forked", "generator", "normal", "row_generators", "seed_from", "skipped", "uniform"]
 
 
 def seed_from(*keys: int | str) -> int:
@@ -36,6 +36,46 @@ def row_generators(n: int, source: Generator | None = None) -> list[Generator]:
     return [torch.Generator().manual_seed(seed) for seed in _seeds(n, source).tolist()]
 
 
+class _Rows(Generator):
+    """Gives rows the seeds that it was made of, in order, as `row_generators` takes them."""
+
+    def __new__(cls, seeds: Tensor) -> "_Rows":
+        """Returns a generator of the CPU, which the seeds are no device of."""
+        del seeds
+        return super().__new__(cls)
+
+    def __init__(self, seeds: Tensor) -> None:
+        super().__init__()
+        self.left = seeds
+        self.manual_seed(seed_from(*seeds[:1].tolist()))
+
+    def take(self, n: int) -> Tensor:
+        """Returns the next seeds."""
+        taken, self.left = self.left[:n], self.left[n:]
+        return taken
+
+
+def forked(n: int, source: Generator | None, parts: int) -> list[Generator]:
+    """Returns a source for each of several draws of the same n rows.
+
+    A row takes one number of `source`, whatever the parts draw: the i-th row is the same however
+    rows are cut into batches.
+
+    Args:
+        n: rows.
+        source: where the seeds come from; fresh entropy if None.
+        parts: how many draws.
+    """
+    if source is None:
+        source = torch.Generator()
+        source.seed()
+    seeds = _seeds(n, source).tolist()
+    return [
+        _Rows(torch.tensor([seed_from(seed, part) for seed in seeds], dtype=torch.int64))
+        for part in range(parts)
+    ]
+
+
 def skipped(source: Generator, rows: int) -> Generator:
     """Returns the source after it has given the seeds of so many rows, which are not drawn.
 
@@ -63,4 +103,6 @@ def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None = No
 
 
 def _seeds(n: int, source: Generator) -> Tensor:
+    if isinstance(source, _Rows):
+        return source.take(n)
     return torch.randint(2**62, (n,), generator=source, device=source.device)

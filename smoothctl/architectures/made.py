@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
+from smoothctl.architectures.any_sigma import AnySigma, sigma_network
 from smoothctl.architectures.base import Density, Progress, Shape, standardise, to_grid
-from smoothctl.architectures.layers import lowest_sigma, sigma_network
 from smoothctl.architectures.mixtures import (
     LARGEST_LOG_SCALE,
     Mixture,
@@ -28,6 +28,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
 }
+
+
+_LEVEL_UNITS = 16
+"""Of the network of σ."""
 
 
 class MaskedLinear(nn.Linear):
@@ -57,7 +61,7 @@ class MADE(Density):
     """
 
     @config
-    class Config:
+    class Config(AnySigma):
         """Settings of `made`."""
 
         mixtures: int = Field(3, ge=1, le=1000, description="logistics per dimension")
@@ -88,8 +92,6 @@ class MADE(Density):
             le=LARGEST_LOG_SCALE,
             description="ceiling of log-scales, in standard units",
         )
-
-        lowest_sigma: float = lowest_sigma()
 
         _ordered = model_validator(mode="after")(ordered_log_scales)
 
@@ -134,7 +136,7 @@ class MADE(Density):
         )
         self.last = MaskedLinear((outputs[:, None] > degrees).float())
         width = self.config.width
-        self.level = sigma_network(width, width) if self.lowest_sigma else None
+        self.level = sigma_network(_LEVEL_UNITS, width) if self.lowest_sigma else None
         self._spread_means()
 
     def _spread_means(self) -> None:

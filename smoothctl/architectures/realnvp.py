@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from smoothctl.architectures.any_sigma import AnySigma
 from smoothctl.architectures.base import Progress, Shape
-from smoothctl.architectures.layers import lowest_sigma, mlp
+from smoothctl.architectures.layers import mlp
 from smoothctl.architectures.standardised import StandardisedDensity
 from smoothctl.config import config
 from smoothctl.errors import UsageError
@@ -64,7 +65,7 @@ class RealNVP(StandardisedDensity):
     """
 
     @config
-    class Config:
+    class Config(AnySigma):
         """Settings of `realnvp`."""
 
         couplings: int = Field(8, ge=2, le=256, description="number of affine couplings")
@@ -74,7 +75,6 @@ class RealNVP(StandardisedDensity):
             3.0, ge=1e-3, le=20, description="bound of each coupling's |log-scale|"
         )
         offset: bool = Field(True, description="a denoiser models x − x̃ rather than x")
-        lowest_sigma: float = lowest_sigma()
 
     summary = "flow of affine couplings, conditional ones for the denoiser"
     training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3}

@@ -45,7 +45,7 @@ def _fit(
 def _measure(
     folder: Path, seed: int, budget: Budget, to: Reporter
 ) -> tuple[dict[str, dict[str, float]], int]:
-    """Returns the figures of both kinds at each σ, their seconds in all, and a pair's parameters."""
+    """Returns figures of both kinds at each σ, their seconds in all, and a pair's parameters."""
     lowest = {"lowest_sigma": _SIGMAS[0]}
     ranged = _fit(folder / f"all-seed{seed}", _SIGMAS[-1], lowest, seed, budget, to)
     found, seconds = {}, 0.0

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,8 +143,26 @@ def _built(config: StageConfig, options: Any) -> "Density":
     else:
         context = config.event_shape if config.stage == "denoiser" else None
         levels = config.levels if config.stage in ("denoiser", "baseline") else None
-        density = cls(config.event_shape, context, levels, options)
+        density = _denoiser_of_steps(cls, config, options) or cls(
+            config.event_shape, context, levels, options
+        )
     return density.to(torch.float64 if config.precision == "float64" else torch.float32)
+
+
+def _denoiser_of_steps(cls: "type[Density]", config: StageConfig, options: Any) -> "Density | None":
+    """Returns the cascade that a denoiser's settings describe; None where it has one step."""
+    import torch
+
+    from smoothctl.smoothing.cascade import Cascade, ImageCascade
+
+    sigmas = getattr(options, "sigmas", ())
+    if config.stage != "denoiser" or not sigmas or config.sigma is None:
+        return None
+    shape, levels = config.event_shape, config.levels
+    network = cls(shape, shape, levels, replace(options, lowest_sigma=sigmas[0], sigmas=()))
+    scale = None if config.scale is None else torch.tensor(config.scale, dtype=torch.float64)
+    kind = ImageCascade if network.domain == "image" else Cascade
+    return kind(network, (*sigmas, config.sigma), scale)
 
 
 def _shapes(config: StageConfig, options: Any) -> dict[str, tuple[int, ...]] | None:
@@ -217,5 +236,5 @@ def _is_small(config: StageConfig) -> bool:
     """
     numbers = [*config.event_shape, *(config.options.values())]
     sizes = [abs(number) for number in numbers if type(number) is int]
-    plain = all(isinstance(number, int | float | str) for number in numbers)
+    plain = all(isinstance(number, int | float | str) or number == [] for number in numbers)
     return plain and math.prod(size for size in sizes if size) ** 2 < _SMALL

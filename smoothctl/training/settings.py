@@ -194,6 +194,7 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
     with errors_of(architecture):
         options = replace(model.options, **suited)
     _check_lowest_sigma(stage, getattr(options, "lowest_sigma", 0.0), settings.sigma)
+    _check_steps(stage, options, settings)
     init_from = None if settings.init_from is None else _digest(str(settings.init_from))
     with errors_of("the configuration"):
         config = StageConfig(
@@ -252,6 +253,26 @@ def _check_lowest_sigma(stage: StageName, lowest: float, sigma: float | None) ->
         raise UsageError(
             f"`options.lowest_sigma={lowest:g}` must be below the largest, `sigma={sigma:g}`."
         )
+
+
+def _check_steps(stage: StageName, options: Any, settings: FitSettings) -> None:
+    """Checks the smaller σ that a denoiser goes through.
+
+    Raises:
+        UsageError: they are none of a denoiser's, not below its own, or of other noise than normal.
+    """
+    sigmas = getattr(options, "sigmas", ())
+    if not sigmas:
+        return
+    said = f"`options.sigmas={list(sigmas)}`"
+    if stage != "denoiser":
+        raise UsageError(f"{said} are steps of a denoiser: leave them out for a {stage}.")
+    if options.lowest_sigma:
+        raise UsageError(f"{said} and lowest_sigma exclude each other: choose one of them.")
+    if settings.sigma is not None and sigmas[-1] >= settings.sigma:
+        raise UsageError(f"{said} must be below the prior's, {settings.sigma:g}.")
+    if settings.kernel is not None and not kernels.registry.same(DEFAULT_KERNEL, settings.kernel):
+        raise UsageError(f"{said}: only Gaussian noise can be taken off in steps.")
 
 
 def _run(settings: FitSettings, dataset: Dataset) -> Run:

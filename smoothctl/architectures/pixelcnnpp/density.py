@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from smoothctl.architectures.any_sigma import AnySigma
 from smoothctl.architectures.base import Density, Progress, Shape, to_grid
-from smoothctl.architectures.layers import lowest_sigma
 from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
 from smoothctl.architectures.pixelcnnpp.choice import SAMPLERS
 from smoothctl.architectures.pixelcnnpp.head import (
@@ -56,7 +56,7 @@ class PixelCNNpp(Density):
     """
 
     @config
-    class Config:
+    class Config(AnySigma):
         """Settings of `pixelcnnpp`."""
 
         blocks: int = Field(
@@ -104,7 +104,6 @@ class PixelCNNpp(Density):
             "native code, in torch, by CUDA graphs), by passes over whole images until nothing "
             "changes, or by a pass for each pixel; auto: in native code where it can",
         )
-        lowest_sigma: float = lowest_sigma()
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"

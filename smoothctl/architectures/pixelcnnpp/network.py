@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from smoothctl.architectures.layers import sigma_network
+from smoothctl.architectures.any_sigma import sigma_network
 from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, gate
 
 __all__ = [

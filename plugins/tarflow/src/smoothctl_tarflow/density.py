@@ -9,8 +9,8 @@ from smoothctl_rivals.dequantised import DequantisedFlow
 from smoothctl_rivals.invertible import squeeze, unsqueeze
 from torch import Generator, Tensor
 
+from smoothctl.architectures.any_sigma import AnySigma
 from smoothctl.architectures.base import Density, Progress, Shape, standardise
-from smoothctl.architectures.layers import lowest_sigma
 from smoothctl.config import config
 from smoothctl.errors import UsageError
 from smoothctl.rng import generator as seeded_generator
@@ -31,7 +31,7 @@ _TRAINING = {
 
 
 @config
-class Settings:
+class Settings(AnySigma):
     """What both kinds have."""
 
     flows: int = Field(4, ge=1, le=64, description="autoregressive maps, in alternating order")
@@ -39,7 +39,6 @@ class Settings:
     width: int = Field(96, ge=2, le=8192, description="of each map's transformer")
     heads: int = Field(4, ge=1, le=64, description="of attention; they divide the width")
     scale_cap: float = Field(2.0, ge=1e-3, le=10, description="bound of each map's |log-scale|")
-    lowest_sigma: float = lowest_sigma()
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "Settings":

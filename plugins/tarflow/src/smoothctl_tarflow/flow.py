@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from smoothctl.architectures.layers import sigma_network
+from smoothctl.architectures.any_sigma import sigma_network
 from smoothctl_tarflow.transformer import CausalTransformer
 
 __all__ = ["AutoregressiveMap", "TokenFlow"]
