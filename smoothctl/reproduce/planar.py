@@ -27,7 +27,17 @@ from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["EQUAL", "MADE", "Joint", "Model", "RealNVP", "Table", "TwoStep", "published_models"]
+__all__ = [
+    "EQUAL",
+    "MADE",
+    "Fit",
+    "Joint",
+    "Model",
+    "RealNVP",
+    "Table",
+    "TwoStep",
+    "published_models",
+]
 
 _PRIOR_STEPS, _DENOISER_STEPS = 8_000, 16_000
 _BOTH = _PRIOR_STEPS + _DENOISER_STEPS
@@ -147,11 +157,19 @@ class RealNVP(_Plain):
 
 @dataclass(frozen=True)
 class TwoStep(_Smoothed):
-    """A MADE of x̃ and a MADE of x given x̃ (ARDS section 3.2)."""
+    """A MADE of x̃ and a MADE of x given x̃ (ARDS section 3.2).
+
+    Args:
+        mixtures: logistics of each coordinate.
+        prior_width: units of each hidden layer of the prior.
+        denoiser_width: those of the denoiser.
+        sigmas: smaller σ that the denoiser goes through; none: it has one step.
+    """
 
     mixtures: int
     prior_width: int
     denoiser_width: int
+    sigmas: tuple[float, ...] = ()
 
     def fit(self, fit: Fit, out: Path, seed: int) -> Run:
         where: dict[str, Any] = {"out": out, "seed": seed}
@@ -166,7 +184,11 @@ class TwoStep(_Smoothed):
         return fit_denoiser(
             fit.reporter,
             **where,
-            options={"mixtures": self.mixtures, "width": self.denoiser_width},
+            options={
+                "mixtures": self.mixtures,
+                "width": self.denoiser_width,
+                "sigmas": self.sigmas,
+            },
             training=fit.training(_DENOISER_STEPS),
         )
 
