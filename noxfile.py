@@ -50,8 +50,8 @@ def _test_plugins(session: nox.Session, *arguments: str) -> None:
     environment = {"PYTHONPATH": str(TARGET), "OMP_NUM_THREADS": "1"}  # for tiny networks
     folders = [str(folder / "tests") for folder in PLUGINS]  # with files of the same names
     _python(session, "pytest", "--import-mode=importlib", *folders, *arguments, env=environment)
-    kills = ["tests/test_kills.py", "-k", "plugin", *arguments]
-    _python(session, "pytest", *kills, env=environment)
+    files = ["tests/test_kills.py", "tests/test_results_page.py"]
+    _python(session, "pytest", *files, "-k", "plugin", *arguments, env=environment)
 
 
 @nox.session

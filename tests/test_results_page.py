@@ -10,8 +10,10 @@ from smoothctl import reproduce
 from smoothctl.errors import NotAvailable, RunError
 from smoothctl.reproduce import thin_ring
 from smoothctl.reproduce.base import Claim, Experiment, Result, Row
-from smoothctl.reproduce.page import Stored, page
+from smoothctl.reproduce.page import Stored, page, write_page
 from smoothctl.testing import CommandLine
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 RESULT = Result(
     "mine",
@@ -86,6 +88,19 @@ def test_experiments_are_in_the_papers_order() -> None:
     assert places == sorted(places)
     first, last = experiment("z", "NCSN", 1.0), experiment("a", None, 0.0)
     assert experiment("b").place < first.place < last.place
+
+
+def test_the_page_of_the_docs_with_all_plugins(tmp_path: Path) -> None:
+    """docs/results.md is what `reproduce --markdown` writes of docs/results."""
+    results = DOCS / "results"
+    if not {"tarflow", "rivals", "ncsn-rings", "cif", "zuko-smoothing"} <= {*reproduce.names()}:
+        pytest.skip("not all plugins are installed: nox -s plugins has them")
+    experiments = [reproduce.load(name) for name in reproduce.names()]
+    ordered = sorted(experiments, key=lambda each: each.place)
+    write_page(tmp_path / "results.md", results, ordered, pytest.fail)
+    written = (tmp_path / "results.md").read_text(encoding="utf-8")
+    command = "smoothctl reproduce --out docs/results --markdown docs/results.md"
+    assert written == (DOCS / "results.md").read_text(encoding="utf-8"), f"stale: {command}"
 
 
 class TestVerb:
