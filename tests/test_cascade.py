@@ -16,6 +16,7 @@ from smoothctl.config import config
 from smoothctl.errors import NotAvailable, RunError, UsageError
 from smoothctl.rng import forked, generator, row_generators
 from smoothctl.runs.run import Run
+from smoothctl.sampling.draw import draw, draw_frames
 from smoothctl.smoothing.cascade import Cascade, ImageCascade
 from smoothctl.smoothing.two_step import TwoStep
 
@@ -143,6 +144,20 @@ class TestFits:
         assert cli("sample", run.path, "-n", 9, "--method", "all")[0] == 0
         code, _, err = cli("score", run.path, "--bound", "ais", "--limit", 4)
         assert (code, "exact densities of both stages" in err) == (1, True)
+
+    def test_levels_as_frames(self, run: Run, cli) -> None:
+        """From x̃ at the widest σ to the samples that are drawn without frames."""
+        frames = draw_frames(run, "two-step", 30, 4, seed=3)
+        assert frames.shape == (4, 30, 2)
+        drawn = draw(run, "two-step", 30, seed=3)
+        assert torch.equal(frames[-1], drawn.samples)
+        assert drawn.smoothed is not None
+        assert torch.equal(frames[0], drawn.smoothed)
+        assert torch.equal(draw_frames(run, "two-step", 30, 1, seed=3)[0], drawn.samples)
+        code, _, err = cli("sample", run.path, "--method", "two-step", "-n", 9, "--frames", 4)
+        assert code == 0, err
+        code, _, err = cli("sample", run.path, "--method", "two-step", "-n", 9, "--frames", 5)
+        assert (code, "have 4 states" in err) == (2, True)
 
     def test_columns_of_other_spreads(self, tmp_path: Path) -> None:
         """The levels are in units of each column's spread, as σ is."""

@@ -99,8 +99,9 @@ def command(
         typer.Option(
             "--frames",
             min=1,
-            help="With --method smoothed or baseline, of an architecture that draws step by step: "
-            "keep this many intermediate samples, and show a row for each sample.",
+            help="With --method smoothed or baseline, of an architecture that draws step by step, "
+            "or two-step of a denoiser of several steps: keep this many intermediate samples, and "
+            "show a row for each sample.",
         ),
     ] = None,
     sigma: options.ChosenSigma = None,

@@ -19,6 +19,7 @@ from smoothctl.runs.config import StageName
 from smoothctl.runs.run import Run
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, rows_that_fit, spans
+from smoothctl.smoothing.cascade import Cascade
 from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.storage.partial import PartialResults
 
@@ -311,7 +312,8 @@ def draw_frames(
 
     Args:
         run: an opened run.
-        method: "smoothed", the x̃ of the prior; or "baseline".
+        method: "smoothed", the x̃ of the prior; "baseline"; or "two-step" of a cascade, whose
+            states are x̃ at each level and x.
         n: how many.
         frames: states of each to keep; the last are the samples that `draw` gives for the seed.
         seed: determines the samples.
@@ -325,16 +327,38 @@ def draw_frames(
         RunError: the run lacks a stage that the method needs.
         NotAvailable: the architecture draws its samples in one go.
     """
-    if method not in FRAMED:
+    if method not in (*FRAMED, "two-step"):
         raise UsageError(
-            f"Frames are of the {' or '.join(FRAMED)} samples, not of '{method}': choose a method."
+            f"Frames are of the {', '.join(FRAMED)} or two-step samples, not of '{method}': choose "
+            "a method."
         )
     if frames < 1:
         raise UsageError(f"The number of frames must be at least 1, not {frames}.")
     _check(run, [method], n)
+    if method == "two-step":
+        return _levels(run, n, frames, seed)
     density = run.density("baseline" if method == "baseline" else "prior")
     batching.check_room(density, n * frames)
     return density.trajectory(n, frames, generator(seed, method), progress)
+
+
+def _levels(run: Run, n: int, frames: int, seed: int) -> Tensor:
+    """Returns states of a cascade from x̃ to x, evenly chosen: (frames, n, *event)."""
+    two_step = run.two_step()
+    assert two_step is not None
+    denoiser = two_step.checked_denoiser()
+    states = len(denoiser.sigmas) + 1 if isinstance(denoiser, Cascade) else 2
+    if frames > states or not isinstance(denoiser, Cascade):
+        raise UsageError(
+            f"Two-step samples of {run.path} have {states} states, x̃ and x among them: choose at "
+            f"most so many `frames`, of a denoiser of several steps ('sigmas')."
+        )
+    batching.check_room(denoiser, n * states)
+    classes = class_labels(two_step, 0, n)
+    x_smooth = two_step.sample_smoothed(n, classes, generator(seed, "smoothed"))
+    path = denoiser.path(n, x_smooth, classes, generator(seed, "denoised"))
+    chosen = torch.linspace(states - 1, 0, frames).round().long().tolist()
+    return torch.stack([path[i] for i in reversed(chosen)])
 
 
 def _check(run: Run, methods: Sequence[str], n: int) -> None:
