@@ -134,9 +134,9 @@ experiment = Experiment(
     paper="ARDS",
     section=8.0,
     equal="the prior that both ways of denoising start from, and x̃",
-    note="The models are table 1's, of three logistics, on rings those of `reproduce rings`. x̃ is "
-    f"true data with Gaussian noise of σ {_SIGMA:g}. The exact mean weighs {_LATTICE:,} draws of the "
-    "true density, so that no fit is in it: it has the least squared error that there can be, and is "
-    "no sample. The energy distance is to fresh data; it is 0 for equal distributions but for "
-    "chance.",
+    note="The models are table 1's, of three logistics, on rings those of `reproduce rings`. x̃ "
+    f"is true data with Gaussian noise of σ {_SIGMA:g}. The exact mean weighs {_LATTICE:,} draws "
+    "of the true density, so that no fit is in it: it has the least squared error that there can "
+    "be, and is no sample. The energy distance is to fresh data; it is 0 for equal distributions "
+    "but for chance.",
 )
