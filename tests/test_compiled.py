@@ -25,6 +25,7 @@ from smoothctl.architectures.pixelcnnpp.native.build import (
     fingerprint,
 )
 from smoothctl.architectures.pixelcnnpp.native.library import load, processors
+from smoothctl.architectures.pixelcnnpp.network import Condition
 from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas, NaiveSampler, Sampler
 from smoothctl.errors import NotAvailable
 from tests.test_pixelcnnpp import model
@@ -63,8 +64,15 @@ def exact(density: PixelCNNpp, canvas: Canvas) -> Tensor:
         noise=PixelNoise(canvas.noise.gumbel.double(), canvas.noise.logistic.double()),
         features=[each.double() for each in canvas.features],
         centre=centre,
+        condition=Condition(*(_double(each) for each in canvas.condition)),
     )
     return CachedSampler()(deepcopy(density.network).double(), double)
+
+
+def _double(condition: Tensor | None) -> Tensor | None:
+    """Classes stay whole numbers."""
+    real = condition is not None and condition.is_floating_point()
+    return condition.double() if real else condition
 
 
 def assert_same_values(images: Tensor, expected: Tensor, levels: int) -> None:
@@ -111,6 +119,7 @@ def choices(draw: st.DrawFn) -> dict[str, Any]:
         "classes": draw(st.integers(0, 3)),
         "conditioning": kind or "aligned",
         "offset": draw(st.booleans()),
+        "lowest_sigma": draw(st.sampled_from([0.0, 0.1])),
     }
 
 

@@ -111,6 +111,7 @@ class TestPixelCNNpp(ImageDensityContract):
     options: ClassVar = SMALL["pixelcnnpp"]
 
 
+@pytest.mark.slow
 class TestPixelCNNppOfAnySigma(ImageDensityContract):
     density_class = architectures.load("pixelcnnpp")
     options: ClassVar = {**SMALL["pixelcnnpp"], "lowest_sigma": 0.05}

@@ -27,6 +27,7 @@ class TestVectorTarFlow(DensityContract):
     options: ClassVar = SMALL
 
 
+@pytest.mark.slow
 class TestTarFlowOfAnySigma(FlowContract):
     density_class = TarFlow
     options: ClassVar = {**SMALL, "scale_cap": 1.0, "lowest_sigma": 0.05}
