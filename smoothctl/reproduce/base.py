@@ -220,5 +220,5 @@ def better(
     """Claims that the first is lower than the second at every seed."""
     gaps = [y - x for x, y in zip(a, b, strict=True)]
     shown = f"mean gap {mean(gaps):+.3f} {unit}, least {min(gaps):+.3f}"
-    what = "" if unit == "nats" else f" in {unit}"
+    what, shown = "" if unit == "nats" else f" in {unit}", shown.replace("-", "−")
     return Claim(f"{first} is better than {second}{what}", shown, min(gaps) > 0, published)

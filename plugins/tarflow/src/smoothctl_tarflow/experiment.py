@@ -6,7 +6,7 @@ from smoothctl.reproduce.base import Experiment
 
 __all__ = ["experiment"]
 
-_TARFLOW = Rival("smoothctl-tarflow:tarflow", {"width": 132}, {"width": 100}, (2600, 2350))
+_TARFLOW = Rival("smoothctl-tarflow:tarflow", {"width": 132}, {"width": 100}, (1320, 1290))
 """As many parameters and seconds as PixelCNN++ has, plain and as a prior."""
 
 experiment = Experiment(
