@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from shutil import copytree, rmtree
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from smoothctl.errors import NotAvailable, UsageError
 from smoothctl.evaluation.scores import effort_for, partial_scores, score_run
 from smoothctl.reporting.scores import annealing_sentence
 from smoothctl.rng import generator
-from smoothctl.runs.run import Run
+from smoothctl.runs.run import Run, load_run
 from smoothctl.smoothing.annealing import Annealing, Schedule, annealed_bounds, tuned_schedule
 from smoothctl.smoothing.batching import AT_ONCE
 from smoothctl.smoothing.two_step import TwoStep
@@ -216,10 +217,11 @@ class TestWork:
 class TestVerb:
     """`score --bound`."""
 
-    def test_both_sides(self, trained_run: Run, cli) -> None:
+    def test_both_sides(self, trained_run: Run, tmp_path: Path, cli) -> None:
+        run = copytree(trained_run.path, tmp_path / "own")
         words = ["--bound", "sandwich", "--temperatures", 6, "--chains", 2, "--limit", 40]
         words += ["--samples", 0, "--draws", 2, "--json"]
-        code, out, err = cli("score", trained_run.path, *words)
+        code, out, err = cli("score", run, *words)
         assert code == 0, err
         found = json.loads(out)
         names = {e["quantity"].strip(): e["nats"] for e in found["likelihood"]}
@@ -231,18 +233,19 @@ class TestVerb:
         assert 0.5 < figures["acceptance"] <= 1
         assert figures["spread"] > 0
         assert "temperatures 6" in annealing_sentence(found)
-        assert not list(trained_run.path.glob(".score-*"))
+        assert not list(run.glob(".score-*"))
 
-    def test_compare_shows_it(self, trained_run: Run, cli) -> None:
+    def test_compare_shows_it(self, trained_run: Run, tmp_path: Path, cli) -> None:
+        run = copytree(trained_run.path, tmp_path / "own")
         words = ["--bound", "ais", "--temperatures", 4, "--limit", 10, "--samples", 0]
         words += ["--quadrature", 0]
-        assert cli("score", trained_run.path, *words)[0] == 0
-        code, out, _ = cli("compare", trained_run.path)
+        assert cli("score", run, *words)[0] == 0
+        code, out, _ = cli("compare", run)
         assert code == 0
         assert "a bound by annealing" in out
-        code, out, _ = cli("report", trained_run.path, "--no-samples")
+        code, out, _ = cli("report", run, "--no-samples")
         assert code == 0
-        page = (trained_run.path / "report.html").read_text()
+        page = (run / "report.html").read_text()
         assert "--bound ais --temperatures 4" in page
         assert "of moves accepted" in page
 
@@ -259,7 +262,7 @@ class TestVerb:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["--temperatures", 4], "need the --bound"),
+            (["--temperatures", 4], "choose the bound 'ais'"),
             (["--bound", "ais", "--temperatures", 1], "'temperatures' is wrong"),
             (["--bound", "ais", "--chains", 0], "--chains"),
             (["--bound", "tight"], "tight"),
@@ -271,10 +274,6 @@ class TestVerb:
         assert said in err
 
     def test_without_a_denoiser(self, trained_run: Run, tmp_path: Path) -> None:
-        from shutil import copytree, rmtree
-
-        from smoothctl.runs.run import load_run
-
         alone = copytree(trained_run.path, tmp_path / "alone")
         rmtree(alone / "denoiser")
         run = load_run(alone)

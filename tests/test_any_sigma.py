@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from shutil import copytree, rmtree
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from smoothctl import fit_baseline, fit_denoiser, fit_joint, fit_prior, load_run
 from smoothctl.cli.console import Notes
 from smoothctl.distributed.processes import ALONE
 from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.training.batches import BatchSchedule
 from smoothctl.training.settings import FitSettings, resolve
@@ -74,8 +76,6 @@ class TestFits:
         assert ranged.stage("denoiser").config().options["lowest_sigma"] == LOW
 
     def test_another_architecture_inherits_it_too(self, ranged: Run, tmp_path: Path) -> None:
-        from shutil import copytree, rmtree
-
         out = copytree(ranged.path, tmp_path / "other")
         rmtree(out / "denoiser")
         run = fit_denoiser(out=out, architecture="realnvp", training={**TINY, "steps": 2})
@@ -123,13 +123,19 @@ class TestUse:
         assert default is not None
         assert default.kernel.sigma == HIGH
 
-    def test_the_prior_is_broader_at_a_larger_one(self, ranged: Run) -> None:
-        """Samples of x̃ have the data's variance and σ² on top."""
-        spreads = [
-            load_run(ranged.path, sampler={"sigma": sigma}).two_step().sample_smoothed(4000).var(0)  # type: ignore[union-attr]
+    def test_the_right_one_is_the_likelier(self, ranged: Run) -> None:
+        """x̃ of either end is likelier by the model of its own σ than by that of the other."""
+        methods = {
+            sigma: load_run(ranged.path, sampler={"sigma": sigma}).two_step()
             for sigma in (LOW, HIGH)
-        ]
-        assert (spreads[0] < spreads[1]).all()
+        }
+        x = ranged.dataset().test.head(4000)
+        for sigma, other in ((LOW, HIGH), (HIGH, LOW)):
+            right, wrong = methods[sigma], methods[other]
+            assert right is not None
+            assert wrong is not None
+            x_smooth = right.kernel.sample(x, generator(sigma == LOW))
+            assert right.prior.log_prob(x_smooth).mean() > wrong.prior.log_prob(x_smooth).mean()
 
     def test_verbs(self, ranged: Run, cli) -> None:
         words = ["--limit", 20, "--samples", 20, "--quadrature", 2, "--draws", 2, "--json"]
@@ -151,8 +157,9 @@ class TestUse:
         with pytest.raises(UsageError, match=r"knows sigma 0\.1 to 0\.6, not"):
             load_run(ranged.path, sampler={"sigma": sigma})
 
-    def test_a_run_of_one_sigma(self, trained_run: Run, cli) -> None:
-        assert cli("sample", trained_run.path, "-n", 4, "--sigma", 0.3)[0] == 0
-        code, _, err = cli("sample", trained_run.path, "-n", 4, "--sigma", 0.2)
+    def test_a_run_of_one_sigma(self, trained_run: Run, tmp_path: Path, cli) -> None:
+        own = copytree(trained_run.path, tmp_path / "own")
+        assert cli("sample", own, "-n", 4, "--sigma", 0.3)[0] == 0
+        code, _, err = cli("sample", own, "-n", 4, "--sigma", 0.2)
         assert code == 2
         assert "knows sigma 0.3, not 0.2" in err

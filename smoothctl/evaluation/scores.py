@@ -225,7 +225,10 @@ def effort_for(
     if limit == 1:
         raise UsageError("A standard error needs at least 2 test examples; 0 takes all.")
     if annealing is not None and bound == "weighted":
-        raise UsageError("Settings of annealing need the `bound` 'ais' or 'sandwich'.")
+        raise UsageError(
+            "Settings of annealing mean nothing to an importance-weighted bound: choose the bound "
+            "'ais' or 'sandwich'."
+        )
     default = EFFORTS["image" if is_image_run(run) else "vector"]
     if bound != "weighted" and is_image_run(run):
         default = replace(default, limit=_ANNEALED_IMAGES)

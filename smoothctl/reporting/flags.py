@@ -5,7 +5,7 @@ import re
 __all__ = ["with_flags"]
 
 _NAMES = (
-    "architecture|batch_size|bound|compile|config|data|dataset|device|download|draws|feature_sha256|"
+    "architecture|batch_size|compile|config|data|dataset|device|download|draws|feature_sha256|"
     "feature_weights|features|frames|init_from|kernel|label|learning_rate|limit|mask|method|n|"
     "number|on_nan|out|overwrite|precision|preset|quadrature|reference|samples|seed|sigma|"
     "skip_corrupt|split|standardise|steps|weights"
