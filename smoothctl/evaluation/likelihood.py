@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -20,6 +20,7 @@ from smoothctl.smoothing.annealing import (
 )
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, evaluate_long, rows_that_fit
 from smoothctl.smoothing.bounds import check_draws, latent_bound
+from smoothctl.smoothing.latent import Latent
 from smoothctl.smoothing.two_step import TwoStep
 
 __all__ = [
@@ -265,12 +266,11 @@ def annealed(
     found = bounds(x, labels=labels, execution=execution.part(0, parts))
     named = [("two-step", ANNEALED, -found.below)]
     if sandwich:
-        quiet = replace(execution, progress=None)
-        x_smooth = method.sample_smoothed(len(x), labels, generator(seed, "own-smooth"), quiet)
-        own = method.denoise(x_smooth, labels, generator(seed, "own"), quiet)
+        sources = generator(seed, "own-smooth"), generator(seed, "own")
+        own, latent = Latent(method).sample(len(x), labels, *sources)
         given = partial(bounds, own, labels=labels)
         below = given(name="own-below", execution=execution.part(1, parts)).below
-        start = {"name": "own-above", "x_smooth": x_smooth}
+        start = {"name": "own-above", "latent": latent}
         above = given(**start, execution=execution.part(2, parts)).above
         rows = {"at most, annealed": -below, "at least, annealed": -above, "  gap": above - below}
         named += [(OWN_SAMPLES, quantity, values) for quantity, values in rows.items()]

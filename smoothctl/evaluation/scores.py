@@ -36,9 +36,10 @@ from smoothctl.metrics.two_sample import (
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw_all, is_image_run, samples_key, usable_methods
-from smoothctl.smoothing.annealing import Annealing, check_annealing
+from smoothctl.smoothing.annealing import Annealing
 from smoothctl.smoothing.batching import AT_ONCE, KEPT_ROWS, Execution
 from smoothctl.smoothing.bounds import check_draws
+from smoothctl.smoothing.latent import Latent
 from smoothctl.smoothing.two_step import TwoStep
 from smoothctl.storage.files import without_folders
 from smoothctl.storage.partial import PartialResults
@@ -373,7 +374,7 @@ class _Scoring:
             return
         if self.two_step is None or self.two_step.denoiser is None:
             raise UsageError(f"{self.run.path} has no two stages, whose bound annealing is.")
-        check_annealing(self.two_step)
+        Latent(self.two_step)
 
     def _anneal(self, likelihood: list[Estimate]) -> AnnealingFigures | None:
         """Adds the annealed bounds to the estimates, where they were asked for."""

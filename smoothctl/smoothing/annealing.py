@@ -20,6 +20,7 @@ from smoothctl.smoothing.batching import (
     rows_that_fit,
     spans,
 )
+from smoothctl.smoothing.latent import Latent
 from smoothctl.smoothing.two_step import TwoStep
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "Annealing",
     "Schedule",
     "annealed_bounds",
-    "check_annealing",
     "tuned_schedule",
 ]
 
@@ -111,7 +111,7 @@ class AnnealedBounds(NamedTuple):
 class _State:
     """Chains at x̃, with the two log-densities between which they are annealed."""
 
-    x_smooth: Tensor
+    latent: Tensor
     log_kernel: Tensor
     log_joint: Tensor
     kernel_gradient: Tensor
@@ -132,9 +132,9 @@ class _State:
 
     def where(self, chosen: Tensor, other: "_State") -> "_State":
         """Returns these rows where chosen, and those of another state elsewhere."""
-        wide = chosen.view(-1, *[1] * (self.x_smooth.ndim - 1))
+        wide = chosen.view(-1, *[1] * (self.latent.ndim - 1))
         return _State(
-            torch.where(wide, self.x_smooth, other.x_smooth),
+            torch.where(wide, self.latent, other.latent),
             torch.where(chosen, self.log_kernel, other.log_kernel),
             torch.where(chosen, self.log_joint, other.log_joint),
             torch.where(wide, self.kernel_gradient, other.kernel_gradient),
@@ -161,28 +161,28 @@ class _Chains:
         settings: Annealing,
         noise: Generator,
     ) -> None:
-        self.method, self.settings, self.noise = method, settings, noise
+        self.latent, self.settings, self.noise = Latent(method), settings, noise
         self.x = x.repeat_interleave(settings.chains, 0)
         self.labels = None if labels is None else labels.repeat_interleave(settings.chains, 0)
-        self.scale = method.kernel.deviations(x)
+        self.scale = self.latent.deviations(x)
         stages = (method.prior, method.checked_denoiser())
         self.rows = max(1, min(rows_that_fit(stage, gradient=True) for stage in stages) // 2)
 
     def draw(self) -> _State:
         """Returns chains at x̃ ~ q(x̃|x)."""
-        return self.at(self.method.kernel.sample(self.x, self.noise))
+        return self.at(self.latent.draw(self.x, self.noise))
 
-    def at(self, x_smooth: Tensor) -> _State:
+    def at(self, latent: Tensor) -> _State:
         """Returns chains at given x̃, one for each row."""
-        parts = [self._at(x_smooth, start, stop) for start, stop in spans(len(self.x), self.rows)]
+        parts = [self._at(latent, start, stop) for start, stop in spans(len(self.x), self.rows)]
         return _State(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
-    def _at(self, x_smooth: Tensor, start: int, stop: int) -> tuple[Tensor, ...]:
+    def _at(self, latent: Tensor, start: int, stop: int) -> tuple[Tensor, ...]:
         x, labels = self.x[start:stop], None if self.labels is None else self.labels[start:stop]
         with torch.enable_grad():
-            leaf = x_smooth[start:stop].detach().requires_grad_(True)
-            log_kernel = self.method.kernel.log_prob(leaf, x)
-            log_joint = self.method.log_joint(x, leaf, labels)
+            leaf = latent[start:stop].detach().requires_grad_(True)
+            log_kernel = self.latent.log_kernel(leaf, x)
+            log_joint = self.latent.log_joint(leaf, x, labels)
             gradients = _gradient(log_kernel, leaf), _gradient(log_joint, leaf)
         return leaf.detach(), log_kernel.detach(), log_joint.detach(), *gradients
 
@@ -200,13 +200,13 @@ class _Chains:
 
     def _move(self, state: _State, beta: float, step: float) -> tuple[_State, Tensor]:
         """Does one move; momenta are those of x̃ in units of the kernel's deviation."""
-        first = normal(state.x_smooth.shape, state.x_smooth, self.noise)
+        first = normal(state.latent.shape, state.latent, self.noise)
         wobble = 1 - _JITTER + 2 * _JITTER * uniform(state.log_joint.shape, first, self.noise)
         length = step * self.scale * wobble.view(-1, *[1] * (first.ndim - 1))
         momentum, proposed = first, state
         for _ in range(self.settings.leapfrogs):
             momentum = momentum + length / 2 * proposed.gradient(beta)
-            proposed = self.at(proposed.x_smooth + length * momentum)
+            proposed = self.at(proposed.latent + length * momentum)
             momentum = momentum + length / 2 * proposed.gradient(beta)
         gain = proposed.log_density(beta) - state.log_density(beta)
         gain = gain + (first.square() - momentum.square()).flatten(1).sum(1) / 2
@@ -230,7 +230,7 @@ def annealed_bounds(
     schedule: Schedule,
     seed: int,
     labels: Tensor | None = None,
-    x_smooth: Tensor | None = None,
+    latent: Tensor | None = None,
     name: str = "annealed",
     execution: Execution = AT_ONCE,
 ) -> AnnealedBounds:
@@ -249,7 +249,8 @@ def annealed_bounds(
         schedule: temperatures and steps, from `tuned_schedule` of other examples.
         seed: of the chains' noise.
         labels: classes, int64 (batch,), where a stage is conditioned on them.
-        x_smooth: a draw of p(x̃|x) for each x, from which the chains go back; None: from q(x̃|x).
+        latent: a draw of p(x̃|x) for each x, as `Latent.sample` has it, from which the chains go
+            back; None: from q(x̃|x).
         name: of this evaluation among those that are kept, and of its noise.
         execution: whose processes share the examples, and what keeps them.
 
@@ -257,7 +258,6 @@ def annealed_bounds(
         NotAvailable: a stage's density is not known, or a draw of the posterior lies where the
             kernel never draws, so that there is no bound from above.
     """
-    check_annealing(method)
     chains_at_once = _ROWS[method.prior.domain]
     cuts = list(spans(len(x), max(1, chains_at_once // settings.chains)))
 
@@ -265,7 +265,7 @@ def annealed_bounds(
         given = None if labels is None else labels[start:stop]
         noise = generator(seed, name, start)
         chains = _Chains(method, x[start:stop], given, settings, noise)
-        begin = None if x_smooth is None else x_smooth[start:stop]
+        begin = None if latent is None else latent[start:stop]
         weights, acceptance = _annealed(chains, schedule, begin)
         return {"weights": weights, "acceptance": acceptance}
 
@@ -274,27 +274,14 @@ def annealed_bounds(
     return AnnealedBounds(*(torch.cat([each[key] for each in parts]).to(x.device) for key in keys))
 
 
-def check_annealing(method: TwoStep) -> None:
-    """Checks that both stages' densities are known.
-
-    Raises:
-        NotAvailable: one is a score, or is bounded alone.
-    """
-    method.checked_denoiser()
-    if not method.tractable:
-        raise NotAvailable("Annealing needs the exact densities of both stages.")
-
-
-def _annealed(
-    chains: _Chains, schedule: Schedule, x_smooth: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _annealed(chains: _Chains, schedule: Schedule, latent: Tensor | None) -> tuple[Tensor, Tensor]:
     """Returns log-weights (batch, chains) and acceptance (batch,)."""
     count, rises = chains.settings.chains, [b - a for a, b in pairwise(schedule.betas)]
     stops = [*zip(schedule.betas[1:-1], schedule.steps, strict=True)]
-    if x_smooth is None:
+    if latent is None:
         state, sign = chains.draw(), 1
     else:
-        state, sign = chains.at(x_smooth.repeat_interleave(count, 0)), -1
+        state, sign = chains.at(latent.repeat_interleave(count, 0)), -1
         if not state.log_kernel.isfinite().all():
             raise NotAvailable(
                 "There is no bound from above with a kernel of bounded noise: the model's own "

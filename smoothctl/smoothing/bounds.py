@@ -99,12 +99,6 @@ class Bounds(ABC):
         """Whether the densities of all stages that there are can be had."""
         return self.prior.tractable and (self.denoiser is None or self.denoiser.tractable)
 
-    def log_joint(self, x: Tensor, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns log p(x̃) + log p(x|x̃) in nats, differentiable, of rows that fit: (batch,)."""
-        denoiser = self.checked_denoiser()
-        prior = self.prior.log_prob(x_smooth, None, self.labels_for(self.prior, labels))
-        return prior + denoiser.log_prob(x, x_smooth, self.labels_for(denoiser, labels))
-
     def bound(
         self,
         x: Tensor,

@@ -101,10 +101,8 @@ class Cascade(Density):
         rows = x.repeat_interleave(draws, 0)
         widest = _needed(context).repeat_interleave(draws, 0)
         classes = None if labels is None else labels.repeat_interleave(draws, 0)
-        path = self._path(rows, widest, generator)
-        log_weight = -self._log_bridges(path)
-        for k, (target, given) in enumerate(pairwise(path), start=1):
-            log_weight = log_weight + self.step(k).log_prob(target, given, classes)
+        levels = self.draw_between(rows, widest, generator)
+        log_weight = self.log_steps(rows, levels, classes) - self.log_between(rows, levels)
         return log_weight.view(len(x), draws).logsumexp(1) - math.log(draws)
 
     def training_loss(
@@ -149,6 +147,27 @@ class Cascade(Density):
         for k, source in zip(levels, forked(n, generator, len(levels)), strict=True):
             states.append(self.step(k).sample(n, states[-1], labels, source))
         return states
+
+    def draw_between(self, x: Tensor, widest: Tensor, generator: Generator | None) -> Tensor:
+        """Draws x_1 … x_K given both ends, the last of which is given: (batch, K, *event)."""
+        return torch.stack(self._path(x, widest, generator)[1:], dim=1)
+
+    def log_between(self, x: Tensor, levels: Tensor) -> Tensor:
+        """Returns Σ log q(x_k | x, x_{k+1}) of x_1 … x_K, (batch, K, *event): (batch,)."""
+        return self._log_bridges([x, *levels.unbind(1)])
+
+    def log_steps(self, x: Tensor, levels: Tensor, labels: Tensor | None) -> Tensor:
+        """Returns Σ log p(x_{k−1} | x_k) of x and x_1 … x_K: (batch,)."""
+        total = x.new_zeros(len(x))
+        for k, (target, given) in enumerate(pairwise([x, *levels.unbind(1)]), start=1):
+            total = total + self.step(k).log_prob(target, given, labels)
+        return total
+
+    def deviations(self, like: Tensor) -> Tensor:
+        """Returns those of x_k given its neighbours, of x_K given x: (K, *(1 …) or (D,))."""
+        each = [*(bridge.deviation for bridge in self.bridges), self.sigmas[-1]]
+        scale = self.scale.to(like)
+        return like.new_tensor(each).view(-1, *[1] * (like.ndim - 1)) * scale
 
     def bytes_per_example(self) -> int:
         """Returns what one step takes."""
