@@ -108,7 +108,7 @@ class TestVerb:
 
     def test_what_fits_a_budget_is_run_stored_and_written(self, cli: CommandLine) -> None:
         small = ("--seeds", "0", "--steps-factor", "0.01", "--limit", "50", "-q", "--json")
-        code, out, err = cli("reproduce", "all", "--budget", "0.3m", *small)
+        code, out, err = cli("reproduce", "all", "--budget", "0.005m", *small)
         assert code == 0, err
         assert {"thin-ring", "theorem-1", "proposition-1"} <= json.loads(out).keys()
         code, out, err = cli("reproduce", "--markdown", "docs/page.md")

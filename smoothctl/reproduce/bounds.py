@@ -134,6 +134,7 @@ experiment = Experiment(
     _run,
     takes_dataset=True,
     equal="the model, and its test examples",
+    minutes=45,
     note=f"{OF_WHICH} Rings are those of `reproduce rings`. −log p, lower is tighter. Annealing of "
     f"images had {_ANNEALING['image'].temperatures} temperatures, that of vectors "
     f"{_ANNEALING['vector'].temperatures} and {_ANNEALING['vector'].chains} chains, with three "

@@ -91,6 +91,7 @@ experiment = Experiment(
     "beyond both papers: between ARDS and NCSN",
     _run,
     equal=EQUAL,
+    minutes=60,
     note="−log p by importance-weighted bounds, whose draws are whole paths. Above the truth: what "
     "the bound exceeds the true −log p of the same test examples by. One network does all steps.",
 )

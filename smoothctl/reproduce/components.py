@@ -39,4 +39,5 @@ experiment = Experiment(
     equal=EQUAL,
     paper="ARDS",
     section=12.0,
+    minutes=65,
 )

@@ -105,6 +105,7 @@ experiment = Experiment(
     paper="ARDS",
     section=1.0,
     equal="parameters, and seconds of one thread, of the plain model and of both stages together",
+    minutes=5,
     note=f"{OF_WHICH} "
     f"Higher bits/dim are less likely. A corruption gives {_MOVED:.0%} of the pixels a value "
     f"at random; the bound is that of {_DRAWS} draws.",

@@ -134,6 +134,7 @@ experiment = Experiment(
     paper="ARDS",
     section=8.0,
     equal="the prior that both ways of denoising start from, and x̃",
+    minutes=5,
     note="The models are table 1's, of three logistics, on rings those of `reproduce rings`. x̃ "
     f"is true data with Gaussian noise of σ {_SIGMA:g}. The exact mean weighs {_LATTICE:,} draws "
     "of the true density, so that no fit is in it: it has the least squared error that there can "

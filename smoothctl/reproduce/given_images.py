@@ -179,6 +179,7 @@ experiment = Experiment(
     paper="ARDS",
     section=14.0,
     equal="parameters, and seconds of one thread, of the plain model and of both stages together",
+    minutes=5,
     note=f"{OF_WHICH} "
     f"Of {_IMAGES} test images. A small classifier, fitted to the training images, says which "
     "class a completed image is of. Were the denoiser the true p(x|x̃), a draw's squared error "

@@ -154,6 +154,7 @@ experiment = Experiment(
     equal="3,000 steps of each fit; parameters are not",
     paper="ARDS",
     section=4.1,
+    minutes=30,
     note=f"The smoothed model is one joint MADE of {_LOGISTICS} logistics for each kernel and σ. A "
     f"plain mixture has {_STARTS} starts for each seed, of which the best counts; a start fails if "
     f"it ends {_FAILED:g} nats or more above the best of all. The paper does not define its six "

@@ -26,6 +26,7 @@ experiment = Experiment(
     equal=EQUAL,
     paper="ARDS",
     section=4.21,
+    minutes=55,
     note="The paper does not define its olympics; ours are a reconstruction, so that these figures "
     "do not compare with the paper's.",
 )

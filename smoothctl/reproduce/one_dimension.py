@@ -95,6 +95,7 @@ experiment = Experiment(
     paper="ARDS",
     section=3.25,
     equal=f"{_LOGISTICS} logistics and {_STEPS:,} steps; parameters are not",
+    minutes=3,
     note="A MADE of one coordinate has no more than its logistics; the smoothed model is one joint "
     "MADE of x̃ and x. The paper does not define its modes; ours are ten Gaussians of standard "
     "deviation 0.05, 0.6 apart.",

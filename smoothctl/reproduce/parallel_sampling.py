@@ -90,4 +90,5 @@ experiment = Experiment(
     "how many passes over whole images draw 8×8 digits, smoothed and plain",
     "the sampler of Song, Meng, Liao & Ermon (2021) on the models of `reproduce digits`",
     _run,
+    minutes=5,
 )

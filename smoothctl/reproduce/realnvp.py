@@ -80,5 +80,6 @@ experiment = Experiment(
     equal="about 35,000 parameters and 20,000 steps for each model",
     paper="ARDS",
     section=5.0,
+    minutes=60,
     note="Olympics are a reconstruction: the paper's are other data.",
 )

@@ -33,6 +33,7 @@ experiment = Experiment(
     equal=EQUAL,
     paper="ARDS",
     section=4.2,
+    minutes=80,
     note=f"MADE-3 is the best of {_STARTS} starts by validation loss, and so had {_STARTS} times "
     "the steps: from a single start it may end in a symmetric optimum, 0.1 nats worse.",
 )

@@ -76,6 +76,7 @@ experiment = Experiment(
     paper="ARDS",
     section=24.0,
     equal="samples of each row",
+    minutes=8,
     note=f"{OF_WHICH} "
     f"Of {_SAMPLES:,} samples each. The gradient is that of the plain model's log-mass, as if "
     "a pixel's value were a real number; smoothed samples take their step from the prior of x̃.",
