@@ -277,5 +277,5 @@ class TestVerb:
         alone = copytree(trained_run.path, tmp_path / "alone")
         rmtree(alone / "denoiser")
         run = load_run(alone)
-        with pytest.raises(UsageError, match="no two stages"):
+        with pytest.raises(UsageError, match="no prior with a denoiser"):
             score_run(run, effort_for(run, bound="ais"))

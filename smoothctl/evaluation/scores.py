@@ -373,7 +373,9 @@ class _Scoring:
         if self.effort.bound == "weighted":
             return
         if self.two_step is None or self.two_step.denoiser is None:
-            raise UsageError(f"{self.run.path} has no two stages, whose bound annealing is.")
+            raise UsageError(
+                f"{self.run.path} has no prior with a denoiser, whose bound annealing tightens."
+            )
         Latent(self.two_step)
 
     def _anneal(self, likelihood: list[Estimate]) -> AnnealingFigures | None:
