@@ -115,8 +115,8 @@ def annealing_sentence(record: ScoreRecord) -> str:
     said = f"Annealing ({work}): {100 * (accepted or 0):.0f} % of moves accepted"
     if spread is None:
         return said
-    return said + f"; log w differs by {spread:.3g} nats between chains, of which "
-        f"{effective:.3g} count"
+    said += f"; log w differs by {spread:.3g} nats between chains, of which"
+    return said + f" {effective:.3g} count"
 
 
 def print_scores(record: ScoreRecord) -> None:
