@@ -117,7 +117,7 @@ class TestUse:
             method = load_run(ranged.path, sampler={"sigma": sigma}).two_step()
             assert method is not None
             assert method.kernel.sigma == sigma
-            assert method.prior.sigma == method.checked_denoiser().sigma == sigma  # type: ignore[union-attr]
+            assert method.prior.chosen_sigma == method.checked_denoiser().chosen_sigma == sigma  # type: ignore[union-attr]
             assert method.bound(x).total.isfinite().all()
         default = ranged.two_step()
         assert default is not None

@@ -58,8 +58,8 @@ class ExactSteps(Density):
         """σ as an input."""
 
     def _given(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.sigma is not None
-        high = self.sigma.view(-1, 1).expand(len(context), 1)
+        assert self.chosen_sigma is not None
+        high = self.chosen_sigma.view(-1, 1).expand(len(context), 1)
         lower = dict(zip(SIGMAS, (0.0, *SIGMAS), strict=False))
         low = torch.tensor([[lower[s]] for s in high.flatten().tolist()], dtype=torch.float64)
         share = (1 + low**2) / (1 + high**2)

@@ -81,7 +81,7 @@ class Density(nn.Module, ABC):
     first_batch: ClassVar[int] = 8192
     """How many examples `initialize` should be given."""
 
-    sigma: Tensor | None = None
+    chosen_sigma: Tensor | None = None
     """Of a model that takes σ as an input (`lowest_sigma`): what `at` chose, () or (rows,)."""
 
     classes: int | None = None
@@ -130,7 +130,7 @@ class Density(nn.Module, ABC):
         if not self.lowest_sigma:
             return self
         view = copy(self)
-        view.sigma = torch.as_tensor(sigma, dtype=torch.float64)
+        view.chosen_sigma = torch.as_tensor(sigma, dtype=torch.float64)
         return view
 
     def log_sigma(self, n: int, like: Tensor) -> Tensor:
@@ -143,11 +143,11 @@ class Density(nn.Module, ABC):
         Raises:
             UsageError: no σ was chosen by `at`.
         """
-        if self.sigma is None:
+        if self.chosen_sigma is None:
             raise UsageError(
                 f"This {type(self).__name__} takes sigma as an input: choose one by `at(sigma)`."
             )
-        feature = self.sigma.log() - math.log(self.lowest_sigma)
+        feature = self.chosen_sigma.log() - math.log(self.lowest_sigma)
         return feature.to(like).view(-1, 1).expand(n, 1)
 
     @classmethod

@@ -136,7 +136,7 @@ class AnyDensityContract(OnDevice, ABC):
         assert not torch.allclose(mixed[1:], density.training_loss(x, *draws)[1:])
         other = density.at(2 * self.sigma)
         assert [*other.parameters()] == [*density.parameters()]
-        density.sigma = None
+        density.chosen_sigma = None
         with pytest.raises(UsageError, match="sigma"):
             density.training_loss(x, context, None, generator("loss"))
 
