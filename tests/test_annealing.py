@@ -263,7 +263,8 @@ class TestVerb:
         ("words", "said"),
         [
             (["--temperatures", 4], "choose the bound 'ais'"),
-            (["--bound", "ais", "--temperatures", 1], "'temperatures' is wrong"),
+            (["--bound", "ais", "--temperatures", 1], "--temperatures"),
+            (["--bound", "ais", "--temperatures", 10**6], "'temperatures' is wrong"),
             (["--bound", "ais", "--chains", 0], "--chains"),
             (["--bound", "tight"], "tight"),
         ],

@@ -42,10 +42,10 @@ _OF_RUNS = (
 _PANEL = "Annealing (--bound ais, sandwich)"
 
 
-def _work(name: str, help: str, default: int) -> typer.models.OptionInfo:
+def _work(name: str, help: str, default: int, least: int = 1) -> typer.models.OptionInfo:
     """Returns an option that says how much work annealing is."""
     option: typer.models.OptionInfo = typer.Option(
-        f"--{name}", min=1, help=help, show_default=str(default), rich_help_panel=_PANEL
+        f"--{name}", min=least, help=help, show_default=str(default), rich_help_panel=_PANEL
     )
     return option
 
@@ -106,7 +106,7 @@ def command(
         ),
     ] = "weighted",
     temperatures: Annotated[
-        int | None, _work("temperatures", "Distributions from q(x̃|x) to p(x̃|x).", 60)
+        int | None, _work("temperatures", "Distributions from q(x̃|x) to p(x̃|x).", 60, 2)
     ] = None,
     moves: Annotated[int | None, _work("moves", "Moves at each temperature.", 1)] = None,
     leapfrogs: Annotated[
