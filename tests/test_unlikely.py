@@ -122,8 +122,8 @@ class TestScoreModels:
         run = load_run("a")
         frames = draw_frames(run, "baseline", 5, 3, seed=4)
         assert torch.equal(frames[-1], draw(run, "baseline", 5, seed=4).samples)
-        with pytest.raises(UsageError, match="smoothed or baseline"):
-            draw_frames(run, "two-step", 5, 3)
+        with pytest.raises(UsageError, match="smoothed, baseline or two-step"):
+            draw_frames(run, "single-step", 5, 3)
 
     @pytest.mark.slow
     def test_every_verb(self, cli) -> None:
