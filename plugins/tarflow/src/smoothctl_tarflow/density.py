@@ -181,7 +181,8 @@ class VectorTarFlow(Density):
         tokens = ((x - self.loc) / self.scale)[..., None]
         z, log_determinant = self.flow(tokens, *self._given(len(x), context))
         log_normal = -0.5 * (z.flatten(1).square().sum(1) + x.shape[1] * math.log(2 * math.pi))
-        return log_normal + log_determinant - self.scale.log().sum()
+        density: Tensor = log_normal + log_determinant - self.scale.log().sum()
+        return density
 
     @torch.no_grad()
     def sample(
