@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 
-ANNEALED = "bound, annealed"
-OWN_SAMPLES = "two-step, its own samples"
+_ANNEALED_BOUND = "bound, annealed"
+_OWN_SAMPLES = "two-step, its own samples"
 """The row of what annealing says of data that the model drew."""
 
 _LATENT_ROWS = 2**14
@@ -264,7 +264,7 @@ def annealed(
     bounds = partial(annealed_bounds, method, settings=settings, schedule=schedule, seed=seed)
     parts = 3 if sandwich else 1
     found = bounds(x, labels=labels, execution=execution.part(0, parts))
-    named = [("two-step", ANNEALED, -found.below)]
+    named = [("two-step", _ANNEALED_BOUND, -found.below)]
     if sandwich:
         sources = generator(seed, "own-smooth"), generator(seed, "own")
         own, latent = Latent(method).sample(len(x), labels, *sources)
@@ -273,7 +273,7 @@ def annealed(
         start = {"name": "own-above", "latent": latent}
         above = given(**start, execution=execution.part(2, parts)).above
         rows = {"at most, annealed": -below, "at least, annealed": -above, "  gap": above - below}
-        named += [(OWN_SAMPLES, quantity, values) for quantity, values in rows.items()]
+        named += [(_OWN_SAMPLES, quantity, values) for quantity, values in rows.items()]
     dims = None if method.denoiser is None else _bit_dims(method.denoiser)
     return [_estimate(*each, dims) for each in named], _figures(settings, found)
 

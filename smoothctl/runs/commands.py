@@ -95,7 +95,10 @@ def score_command(run: str | Path, scores: Mapping[str, Any] | None = None) -> l
         "--seed": scores.get("seed"),
         "--weights": scores.get("weights"),
     }
-    return arguments + _flags(flags)
+    sampler = scores.get("sampler")
+    settings = sampler.items() if isinstance(sampler, dict) else ()
+    chosen = [word for key, value in settings for word in ("--set", f"{key}={_text(value)}")]
+    return arguments + _flags(flags) + chosen
 
 
 def shell(arguments: Sequence[str], width: int = _WIDTH) -> str:

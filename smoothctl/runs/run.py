@@ -427,6 +427,8 @@ def _check_sigma(run: Run) -> None:
         if config.sigma is None:
             continue
         lowest = config.options.get("lowest_sigma") or config.sigma
+        if type(lowest) not in (int, float):  # a run of somebody else
+            lowest = config.sigma
         is_number = isinstance(sigma, int | float) and not isinstance(sigma, bool)
         if not is_number or not lowest <= sigma <= config.sigma:
             whole = f"{lowest:g}" if lowest == config.sigma else f"{lowest:g} to {config.sigma:g}"

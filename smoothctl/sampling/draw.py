@@ -356,7 +356,8 @@ def _levels(run: Run, n: int, frames: int, seed: int) -> Tensor:
     batching.check_room(denoiser, n * states)
     classes = class_labels(two_step, 0, n)
     x_smooth = two_step.sample_smoothed(n, classes, generator(seed, "smoothed"))
-    path = denoiser.path(n, x_smooth, classes, generator(seed, "denoised"))
+    own = two_step.labels_for(denoiser, classes)
+    path = denoiser.path(n, x_smooth, own, generator(seed, "denoised"))
     chosen = torch.linspace(states - 1, 0, frames).round().long().tolist()
     return torch.stack([path[i] for i in reversed(chosen)])
 
