@@ -214,6 +214,11 @@ class TestFits:
             ("denoiser", {"sigmas": [0.6]}, "below the prior's, 0.6"),
             ("denoiser", {"sigmas": [0.3, 0.1]}, "positive and ascend"),
             ("denoiser", {"sigmas": [0.0, 0.1]}, "positive and ascend"),
+            ("denoiser", {"sigmas": 65}, "at most 64, not 65"),
+            ("denoiser", {"sigmas": -1}, "at most 64, not -1"),
+            ("denoiser", {"sigmas": 0.2}, "a list, such as"),
+            ("denoiser", {"sigmas": True}, "a list, such as"),
+            ("denoiser", {"sigmas": ["a"]}, "a list, such as"),
             ("denoiser", {"sigmas": [0.1], "lowest_sigma": 0.1}, "exclude each other"),
         ],
     )
@@ -226,6 +231,17 @@ class TestFits:
             return
         with pytest.raises(UsageError, match=said):
             fit_denoiser(out=run.path, options=options, training=TINY)
+
+    def test_how_many_and_none(self, tmp_path: Path) -> None:
+        """Each is a third of the one above, and written down; 0 is one step, as by default."""
+        common: dict[str, Any] = {"out": tmp_path / "run", "training": TINY}
+        fit_prior(dataset="two-moons", sigma=0.6, options=OPTIONS, **common)
+        run = fit_denoiser(options={"sigmas": 0}, **common)
+        assert run.stage("denoiser").config().options["sigmas"] == []
+        run = fit_denoiser(options={"sigmas": 2}, overwrite=True, **common)
+        assert run.stage("denoiser").config().options["sigmas"] == [0.0666667, 0.2]
+        again = fit_denoiser(options={"sigmas": [0.0666667, 0.2]}, **common)
+        assert again.stage("denoiser").config() == run.stage("denoiser").config()
 
     def test_other_noise(self, tmp_path: Path) -> None:
         common: dict[str, Any] = {"out": tmp_path / "run", "training": TINY}

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from smoothctl.config import as_dict
 from smoothctl.datasets import open_dataset
-from smoothctl.reporting.figures import panels, save
+from smoothctl.evaluation.likelihood import bounds
+from smoothctl.reporting.figures import columns, panels, save
 from smoothctl.reproduce.base import (
     Budget,
     Claim,
@@ -15,9 +18,15 @@ from smoothctl.reproduce.base import (
     at_most,
     better,
     collect,
+    cpu_seconds,
     parameters,
 )
+from smoothctl.reproduce.fitted import OF_WHICH, fitted_runs
 from smoothctl.reproduce.planar import EQUAL, Fit, Model, TwoStep
+from smoothctl.reproduce.quality import FRECHET, Quality
+from smoothctl.runs.run import Run, load_run
+from smoothctl.sampling.draw import draw
+from smoothctl.training.fit import fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 
 __all__ = ["experiment"]
@@ -25,8 +34,12 @@ __all__ = ["experiment"]
 _PRIOR, _DENOISER, _OF_STEPS = 40, 122, 118
 """Units of the prior, of a denoiser of one step, and of one that takes σ as an input."""
 
-_SHOWN = 5000
-_ONE, _GAP = "one level", "above the truth"
+_SHOWN, _IMAGES_SHOWN = 5000, 36
+_DRAWS, _SAMPLES = 16, 10_000
+_ONE, _GAP, _BITS = "one level", "above the truth", "bits/dim"
+
+_OF_SIGMA = {"two levels": (2 / 3, 2), "four levels": (1 / 3, 2 / 3, 4 / 3, 8 / 3)}
+"""The σ of images' cascades in units of that of one level: those of rings."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +49,27 @@ class _Levels:
     dataset: str
     sigmas: Mapping[str, tuple[float, ...]]
 
-    def model(self, name: str) -> Model:
-        """Returns the model of one of them, whose prior is of its widest σ."""
-        steps = self.sigmas[name][:-1]
-        return TwoStep(3, _PRIOR, _OF_STEPS if steps else _DENOISER, steps)
+    def out(self, folder: Path, name: str, seed: int) -> Path:
+        """Returns the run folder of one of them."""
+        return (
+            folder / f"{self.dataset}-{'-'.join(map('{:g}'.format, self.sigmas[name]))}-seed{seed}"
+        )
+
+    def row(self, name: str, runs: Sequence[Run], per_seed: Sequence[dict[str, float]]) -> Row:
+        """Returns that of one of them."""
+        said = f"{self.dataset}, {name}: σ {', '.join(map('{:g}'.format, self.sigmas[name]))}"
+        return Row(said, parameters(runs[0], "prior", "denoiser"), collect(per_seed))
+
+    def better(self, values: Mapping[str, list[float]], unit: str = "nats") -> list[Claim]:
+        """Claims that the figure of each of several levels is below that of one."""
+        one, *others = values
+        return [
+            better(f"{self.dataset}: {other}", values[other], one, values[one], unit)
+            for other in others
+        ]
 
 
-_DATA = (
+_VECTORS = (
     _Levels(
         "rings",
         {_ONE: (0.3,), "two levels": (0.2, 0.6), "four levels": (0.1, 0.2, 0.4, 0.8)},
@@ -54,44 +81,122 @@ _DATA = (
 )
 
 
+class _Compared(NamedTuple):
+    """What the cascades of one dataset came to."""
+
+    rows: list[Row]
+    claims: list[Claim]
+    picture: Path
+
+
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
-    rows, claims, truth, pictures = [], [], {}, []
-    for levels in _DATA:
-        data = open_dataset(levels.dataset)
-        ideal = -float(data.true_log_prob(data.test.head(budget.examples)).mean())
-        shown, gaps = {"data": data.test.head(_SHOWN)}, {}
-        for name, sigmas in levels.sigmas.items():
-            model, fit = levels.model(name), Fit(levels.dataset, sigmas[-1], budget, reporter)
-            start = f"{levels.dataset}-{'-'.join(f'{sigma:g}' for sigma in sigmas)}"
-            runs = [model.fit(fit, folder / f"{start}-seed{seed}", seed) for seed in seeds]
-            per_seed = [model.evaluate(run, budget) for run in runs]
-            figures = collect([{_GAP: each["nats"] - ideal, **each} for each in per_seed])
-            size = parameters(runs[0], "prior", "denoiser")
-            said = f"{levels.dataset}, {name}: σ {', '.join(f'{sigma:g}' for sigma in sigmas)}"
-            rows.append(Row(said, size, figures))
-            shown[name], gaps[name] = model.draw(runs[0], _SHOWN), figures[_GAP]
-        truth[f"true entropy of {levels.dataset}, nats"] = data.true_entropy()
-        claims += _claims(levels.dataset, gaps)
-        pictures.append(folder / f"{levels.dataset}.png")
-        save(panels(shown, data), pictures[-1])
-    return Result("cascade", list(seeds), truth, rows, claims, list(map(str, pictures)))
+    vectors = _VECTORS if budget.dataset is None else ()
+    parts = [_vectors(levels, folder, seeds, budget, reporter) for levels in vectors]
+    parts.append(_images(folder, seeds, budget, reporter))
+    truth = {
+        f"true entropy of {levels.dataset}, nats": open_dataset(levels.dataset).true_entropy()
+        for levels in vectors
+    }
+    rows = [row for part in parts for row in part.rows]
+    claims = [claim for part in parts for claim in part.claims]
+    return Result(
+        "cascade", list(seeds), truth, rows, claims, [str(each.picture) for each in parts]
+    )
 
 
-def _claims(dataset: str, gaps: Mapping[str, list[float]]) -> list[Claim]:
-    one, *others = gaps
-    claims = [better(f"{dataset}: {other}", gaps[other], one, gaps[one]) for other in others]
-    if dataset == "rings":
-        claims.append(at_most(f"{dataset}: {_GAP}, of {others[0]}", gaps[others[0]], 0.012))
-    return claims
+def _vectors(
+    levels: _Levels, folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter
+) -> _Compared:
+    """Compares cascades of MADE on 2-d data, whose true density is known."""
+    data = open_dataset(levels.dataset)
+    ideal = -float(data.true_log_prob(data.test.head(budget.examples)).mean())
+    rows, shown, gaps = [], {"data": data.test.head(_SHOWN)}, {}
+    for name, (*below, widest) in levels.sigmas.items():
+        model: Model = TwoStep(3, _PRIOR, _OF_STEPS if below else _DENOISER, tuple(below))
+        fit = Fit(levels.dataset, widest, budget, reporter)
+        runs = [model.fit(fit, levels.out(folder, name, seed), seed) for seed in seeds]
+        figures = [model.evaluate(run, budget) for run in runs]
+        rows.append(
+            levels.row(name, runs, [{_GAP: each["nats"] - ideal, **each} for each in figures])
+        )
+        shown[name], gaps[name] = model.draw(runs[0], _SHOWN), rows[-1].figures[_GAP]
+    claims = levels.better(gaps)
+    if levels.dataset == "rings":
+        claims.append(at_most("rings: two levels above the truth", gaps["two levels"], 0.012))
+    picture = folder / f"{levels.dataset}.png"
+    save(panels(shown, data), picture)
+    return _Compared(rows, claims, picture)
+
+
+def _images(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> _Compared:
+    """Compares cascades of images with the fitted runs of one level, which are as large."""
+    ones = fitted_runs(folder, seeds, budget, reporter)
+    sigma = ones[0].config().sigma
+    assert sigma is not None
+    several = {
+        name: tuple(float(f"{share * sigma:.3g}") for share in shares)
+        for name, shares in _OF_SIGMA.items()
+    }
+    levels = _Levels("digits" if budget.dataset is None else "MNIST", {_ONE: (sigma,), **several})
+    rows, shown = [], {}
+    values: dict[str, dict[str, list[float]]] = {_BITS: {}, FRECHET: {}}
+    for name in levels.sigmas:
+        runs = ones
+        if name != _ONE:
+            outs = [levels.out(folder, name, seed) for seed in seeds]
+            pairs = zip(ones, outs, strict=True)
+            runs = [_like(one, out, levels.sigmas[name], reporter) for one, out in pairs]
+        both = zip(runs, seeds, strict=True)
+        rows.append(levels.row(name, runs, [_judged(run, seed, budget) for run, seed in both]))
+        shown[name] = draw(runs[0], "two-step", _IMAGES_SHOWN, seeds[0]).samples
+        for key, of in values.items():
+            of[name] = rows[-1].figures[key]
+    claims = [claim for key, of in values.items() for claim in levels.better(of, key)]
+    picture = folder / f"{levels.dataset}.png"
+    save(columns(shown), picture)
+    return _Compared(rows, claims, picture)
+
+
+def _like(one: Run, out: Path, sigmas: tuple[float, ...], reporter: Reporter) -> Run:
+    """Returns a run of several levels, of the settings and the steps of a run of one."""
+    prior, denoiser = (one.stage(name).config() for name in ("prior", "denoiser"))
+    common: dict[str, Any] = {
+        "dataset": one.place or prior.dataset,
+        "data": prior.data,
+        "architecture": prior.architecture,
+        "out": out,
+        "seed": prior.seed,
+    }
+    training = as_dict(prior.training)
+    fit_prior(reporter, **common, sigma=sigmas[-1], options=prior.options, training=training)
+    options, training = {**denoiser.options, "sigmas": sigmas[:-1]}, as_dict(denoiser.training)
+    fit_denoiser(reporter, **common, options=options, training=training)
+    return load_run(out, one.weights, dataset=one.place)
+
+
+def _judged(run: Run, seed: int, budget: Budget) -> dict[str, float]:
+    """Returns bits/dim of the test view, how near samples are to it, and what the fits took."""
+    method, dataset = run.two_step(), run.dataset()
+    assert method is not None
+    x = dataset.test.head(budget.examples)
+    estimates, _ = bounds("two-step", method, x, budget.draws or _DRAWS, seed=0)
+    one, least = estimates[0].bits_per_dim, estimates[-1].bits_per_dim
+    assert one is not None
+    assert least is not None
+    n = min(_SAMPLES, max(2, budget.examples))
+    quality = Quality.by_labels_of(dataset)(draw(run, "two-step", n, seed).samples)
+    return {_BITS: least, "1 draw": one, **quality, "CPU s": cpu_seconds(run, "prior", "denoiser")}
 
 
 experiment = Experiment(
     "cascade",
-    "denoisers of one, two and four steps, on rings and olympics",
+    "denoisers of one, two and four steps, on rings, olympics and digits, or on MNIST",
     "beyond both papers: between ARDS and NCSN",
     _run,
-    equal=EQUAL,
-    minutes=60,
+    takes_dataset=True,
+    equal=f"{EQUAL}; of images, parameters and steps",
+    minutes=120,
     note="−log p by importance-weighted bounds, whose draws are whole paths. Above the truth: what "
-    "the bound exceeds the true −log p of the same test examples by. One network does all steps.",
+    "the bound exceeds the true −log p of the same test examples by. One network does all steps. "
+    f"Of images: {OF_WHICH[0].lower()}{OF_WHICH[1:]}",
 )

@@ -155,10 +155,9 @@ def _denoiser_of_steps(cls: "type[Density]", config: StageConfig, options: Any) 
 
     from smoothctl.smoothing.cascade import Cascade, ImageCascade
 
-    sigmas = getattr(options, "sigmas", ())
-    if config.stage != "denoiser" or not sigmas or config.sigma is None:
+    if config.stage != "denoiser" or config.sigma is None or not getattr(options, "sigmas", ()):
         return None
-    shape, levels = config.event_shape, config.levels
+    sigmas, shape, levels = options.sigmas_below(config.sigma), config.event_shape, config.levels
     network = cls(shape, shape, levels, replace(options, lowest_sigma=sigmas[0], sigmas=()))
     scale = None if config.scale is None else torch.tensor(config.scale, dtype=torch.float64)
     kind = ImageCascade if network.domain == "image" else Cascade

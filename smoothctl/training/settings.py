@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from smoothctl import architectures, datasets, kernels
+from smoothctl.architectures.any_sigma import AnySigma
 from smoothctl.architectures.base import Density
 from smoothctl.config import as_dict, build, errors_of, settings_of
 from smoothctl.datasets.base import Dataset, Domain
@@ -194,7 +195,7 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
     with errors_of(architecture):
         options = replace(model.options, **suited)
     _check_lowest_sigma(stage, getattr(options, "lowest_sigma", 0.0), settings.sigma)
-    _check_steps(stage, options, settings)
+    options = _with_sigmas(stage, options, settings)
     init_from = None if settings.init_from is None else _digest(str(settings.init_from))
     with errors_of("the configuration"):
         config = StageConfig(
@@ -255,15 +256,15 @@ def _check_lowest_sigma(stage: StageName, lowest: float, sigma: float | None) ->
         )
 
 
-def _check_steps(stage: StageName, options: Any, settings: FitSettings) -> None:
-    """Checks the smaller σ that a denoiser goes through.
+def _with_sigmas(stage: StageName, options: Any, settings: FitSettings) -> Any:
+    """Returns the options with the smaller σ that a denoiser goes through, each by its value.
 
     Raises:
         UsageError: they are none of a denoiser's, not below its own, or of other noise than normal.
     """
-    sigmas = getattr(options, "sigmas", ())
-    if not sigmas:
-        return
+    if not isinstance(options, AnySigma) or not options.sigmas:
+        return options
+    sigmas = options.sigmas_below(settings.sigma or 1.0)
     said = f"`options.sigmas={list(sigmas)}`"
     if stage != "denoiser":
         raise UsageError(f"{said} are steps of a denoiser: leave them out for a {stage}.")
@@ -273,6 +274,7 @@ def _check_steps(stage: StageName, options: Any, settings: FitSettings) -> None:
         raise UsageError(f"{said} must be below the prior's, {settings.sigma:g}.")
     if settings.kernel is not None and not kernels.registry.same(DEFAULT_KERNEL, settings.kernel):
         raise UsageError(f"{said}: only Gaussian noise can be taken off in steps.")
+    return replace(options, sigmas=sigmas)
 
 
 def _run(settings: FitSettings, dataset: Dataset) -> Run:
