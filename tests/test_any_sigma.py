@@ -13,6 +13,7 @@ from smoothctl import fit_baseline, fit_denoiser, fit_joint, fit_prior, load_run
 from smoothctl.cli.console import Notes
 from smoothctl.distributed.processes import ALONE
 from smoothctl.errors import NotAvailable, UsageError
+from smoothctl.evaluation.learned_sigma import learned_sigma
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.training.batches import BatchSchedule
@@ -163,3 +164,42 @@ class TestUse:
         code, _, err = cli("sample", own, "-n", 4, "--sigma", 0.2)
         assert code == 2
         assert "knows sigma 0.3, not 0.2" in err
+
+
+class TestLearned:
+    """σ by the bound, of those that a run knows (ARDS section 3.3)."""
+
+    def test_it_is_where_the_bound_is_best(self, ranged: Run) -> None:
+        """No σ of a grid is better by more than what a grid of its own leaves."""
+        found = learned_sigma(ranged)
+        assert (found.lowest, found.highest) == (LOW, HIGH)
+        view = ranged.dataset().train
+        x = view.batch(0, 0, 0, found.examples)
+
+        def loss(sigma: float) -> float:
+            method = load_run(ranged.path, sampler={"sigma": sigma}).two_step()
+            assert method is not None
+            return -float(method.bound(x, None, generator(0, "learned")).total.mean())
+
+        others = [loss(LOW * (HIGH / LOW) ** (i / 10)) for i in range(11)]
+        assert found.nats <= min(others) + 1e-3
+        assert found.nats == pytest.approx(loss(found.sigma), abs=2e-3)
+        assert learned_sigma(ranged) == found
+
+    def test_the_verb_says_it(self, ranged: Run, cli) -> None:
+        result = json.loads(cli("sigma-heuristic", "--learned", ranged.path, "--json")[1])
+        assert result["dataset"] == "two-moons"
+        assert result["learned"]["sigma"] == learned_sigma(ranged).sigma
+        out = cli("sigma-heuristic", "--learned", ranged.path)[1]
+        assert "learned by the bound" in out
+
+    def test_what_makes_no_sense(self, ranged: Run, trained_run: Run, cli, tmp_path: Path) -> None:
+        def said(*arguments: object) -> str:
+            return str(cli("sigma-heuristic", *arguments)[2])
+
+        assert "know one sigma alone" in said("--learned", trained_run.path)
+        assert "--dataset rings; or --learned RUN" in said()
+        assert "drop --data" in said("--learned", ranged.path, "--data", "size=4")
+        out = copytree(ranged.path, tmp_path / "prior")
+        rmtree(out / "denoiser")
+        assert "fit a denoiser first" in said("--learned", out)

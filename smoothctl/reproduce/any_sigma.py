@@ -1,11 +1,13 @@
-"""One pair that takes σ as an input, beside a pair fitted for each σ: the inverse U of one fit."""
+"""One pair that takes σ as an input: the inverse U of one fit, and the σ that it learns."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from smoothctl.datasets import open_dataset
+from smoothctl.evaluation.learned_sigma import learned_sigma
 from smoothctl.reporting.figures import bound_curves, save
 from smoothctl.reproduce.base import (
     Budget,
@@ -18,6 +20,8 @@ from smoothctl.reproduce.base import (
     evaluate_two_step,
     parameters,
 )
+from smoothctl.reproduce.fitted import OF_WHICH, fitted_like, fitted_runs
+from smoothctl.reproduce.quality import FRECHET, two_step_figures
 from smoothctl.runs.run import Run, load_run
 from smoothctl.training.fit import fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
@@ -29,6 +33,9 @@ _SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.6, 1.0)
 _STEPS, _NEAR = 12_000, 0.01
 _ONE, _EACH = "one fit for all", "one for each"
 _BOUND, _TIGHTER = "bound, 1 draw", "nats"
+
+_OF_SIGMA = (1 / 3, 1 / 2, 2 / 3, 1, 4 / 3, 2)
+"""The σ at which a pair of images is judged, in units of that of a pair for one σ."""
 
 
 def _fit(
@@ -66,10 +73,13 @@ def _measure(
 
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
+    images, learned = _images(folder, seeds, budget, reporter)
+    if budget.dataset is not None:
+        return Result("any-sigma", list(seeds), {}, images, learned)
     measured = [_measure(folder, seed, budget, reporter) for seed in seeds]
     names, size = list(measured[0][0]), measured[0][1]
     figures = {name: collect([found[name] for found, _ in measured]) for name in names}
-    rows = [Row(name, size, values) for name, values in figures.items()]
+    rows = [Row(f"six-modes: {name}", size, values) for name, values in figures.items()]
     by_sigma = {name: values for name, values in figures.items() if name.startswith("σ")}
     truth = open_dataset(_DATASET).true_entropy()
     curves = {
@@ -78,9 +88,40 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
     }
     picture = folder / "any-sigma.png"
     save(bound_curves({"σ of the smoothing": curves}, truth), picture)
-    claims = [_near(by_sigma), _inverse_u(by_sigma)]
-    truths = {"true entropy, nats": truth}
-    return Result("any-sigma", list(seeds), truths, rows, claims, [str(picture)])
+    claims = [_near(by_sigma), _inverse_u(by_sigma), *learned]
+    truths = {"true entropy of six-modes, nats": truth}
+    return Result("any-sigma", list(seeds), truths, [*rows, *images], claims, [str(picture)])
+
+
+def _images(
+    folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter
+) -> tuple[list[Row], list[Claim]]:
+    """Judges one pair of digits, or of the images of --dataset, at each σ; and learns σ."""
+    name = "digits" if budget.dataset is None else "MNIST"
+    ones = fitted_runs(folder, seeds, budget, reporter)
+    own = ones[0].config().sigma
+    assert own is not None
+    sigmas = [float(f"{share * own:.3g}") for share in _OF_SIGMA]
+    lowest = {"lowest_sigma": sigmas[0]}
+    ranged = [
+        fitted_like(one, folder / f"{name}-all-seed{seed}", sigmas[-1], reporter, lowest, lowest)
+        for one, seed in zip(ones, seeds, strict=True)
+    ]
+    size, rows, distances = parameters(ranged[0], "prior", "denoiser"), [], []
+    for sigma in sigmas:
+        at = [replace(run, sampler={"sigma": sigma}) for run in ranged]
+        pairs = zip(at, seeds, strict=True)
+        figures = collect([two_step_figures(run, seed, budget) for run, seed in pairs])
+        rows.append(Row(f"{name}: σ {sigma:g}", size, figures))
+        distances.append(figures[FRECHET])
+    by_seed = zip(*distances, strict=True)
+    best = [sigmas[min(range(len(sigmas)), key=each.__getitem__)] for each in by_seed]
+    learned = [learned_sigma(run).sigma for run in ranged]
+    rows.append(Row(f"{name}: σ learned by the bound", size, {"σ": learned}))
+    shown = "; ".join(f"{a:g} against {b:g}" for a, b in zip(learned, best, strict=True))
+    larger = all(a > b for a, b in zip(learned, best, strict=True))
+    statement = f"{name}: σ learned by the bound is larger than that of the best samples"
+    return rows, [Claim(statement, shown, larger, "section 3.3")]
 
 
 def _near(by_sigma: Mapping[str, Mapping[str, Sequence[float]]]) -> Claim:
@@ -100,11 +141,15 @@ def _inverse_u(by_sigma: Mapping[str, Mapping[str, Sequence[float]]]) -> Claim:
 
 experiment = Experiment(
     "any-sigma",
-    "one MADE pair that takes σ as an input, beside a pair for each σ, on six-modes",
+    "a pair that takes σ as an input: beside a pair for each σ, on six-modes; and σ learned by the "
+    "bound, on digits or MNIST",
     "beyond both papers",
     _run,
-    equal=f"{_STEPS:,} steps of each fit",
-    minutes=40,
+    takes_dataset=True,
+    equal=f"{_STEPS:,} steps of each fit of six-modes",
+    minutes=80,
     note="−log p by importance-weighted bounds, and by one draw. The CPU seconds of one for each "
-    f"are those of {len(_SIGMAS)} pairs; parameters are those of one.",
+    f"are those of {len(_SIGMAS)} pairs; parameters are those of one. Samples are "
+    "judged by their Fréchet distance. "
+    f"A pair for one σ of images: {OF_WHICH[0].lower()}{OF_WHICH[1:]}",
 )

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from smoothctl.config import as_dict
 from smoothctl.datasets import open_dataset
-from smoothctl.evaluation.likelihood import bounds
 from smoothctl.reporting.figures import columns, panels, save
 from smoothctl.reproduce.base import (
     Budget,
@@ -18,15 +16,13 @@ from smoothctl.reproduce.base import (
     at_most,
     better,
     collect,
-    cpu_seconds,
     parameters,
 )
-from smoothctl.reproduce.fitted import OF_WHICH, fitted_runs
+from smoothctl.reproduce.fitted import OF_WHICH, fitted_like, fitted_runs
 from smoothctl.reproduce.planar import EQUAL, Fit, Model, TwoStep
-from smoothctl.reproduce.quality import FRECHET, Quality
-from smoothctl.runs.run import Run, load_run
+from smoothctl.reproduce.quality import FRECHET, two_step_figures
+from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw
-from smoothctl.training.fit import fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 
 __all__ = ["experiment"]
@@ -35,7 +31,6 @@ _PRIOR, _DENOISER, _OF_STEPS = 40, 122, 118
 """Units of the prior, of a denoiser of one step, and of one that takes σ as an input."""
 
 _SHOWN, _IMAGES_SHOWN = 5000, 36
-_DRAWS, _SAMPLES = 16, 10_000
 _ONE, _GAP, _BITS = "one level", "above the truth", "bits/dim"
 
 _OF_SIGMA = {"two levels": (2 / 3, 2), "four levels": (1 / 3, 2 / 3, 4 / 3, 8 / 3)}
@@ -145,9 +140,15 @@ def _images(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Report
         if name != _ONE:
             outs = [levels.out(folder, name, seed) for seed in seeds]
             pairs = zip(ones, outs, strict=True)
-            runs = [_like(one, out, levels.sigmas[name], reporter) for one, out in pairs]
+            *below, widest = levels.sigmas[name]
+            runs = [
+                fitted_like(one, out, widest, reporter, denoiser={"sigmas": below})
+                for one, out in pairs
+            ]
         both = zip(runs, seeds, strict=True)
-        rows.append(levels.row(name, runs, [_judged(run, seed, budget) for run, seed in both]))
+        rows.append(
+            levels.row(name, runs, [two_step_figures(run, seed, budget) for run, seed in both])
+        )
         shown[name] = draw(runs[0], "two-step", _IMAGES_SHOWN, seeds[0]).samples
         for key, of in values.items():
             of[name] = rows[-1].figures[key]
@@ -155,37 +156,6 @@ def _images(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Report
     picture = folder / f"{levels.dataset}.png"
     save(columns(shown), picture)
     return _Compared(rows, claims, picture)
-
-
-def _like(one: Run, out: Path, sigmas: tuple[float, ...], reporter: Reporter) -> Run:
-    """Returns a run of several levels, of the settings and the steps of a run of one."""
-    prior, denoiser = (one.stage(name).config() for name in ("prior", "denoiser"))
-    common: dict[str, Any] = {
-        "dataset": one.place or prior.dataset,
-        "data": prior.data,
-        "architecture": prior.architecture,
-        "out": out,
-        "seed": prior.seed,
-    }
-    training = as_dict(prior.training)
-    fit_prior(reporter, **common, sigma=sigmas[-1], options=prior.options, training=training)
-    options, training = {**denoiser.options, "sigmas": sigmas[:-1]}, as_dict(denoiser.training)
-    fit_denoiser(reporter, **common, options=options, training=training)
-    return load_run(out, one.weights, dataset=one.place)
-
-
-def _judged(run: Run, seed: int, budget: Budget) -> dict[str, float]:
-    """Returns bits/dim of the test view, how near samples are to it, and what the fits took."""
-    method, dataset = run.two_step(), run.dataset()
-    assert method is not None
-    x = dataset.test.head(budget.examples)
-    estimates, _ = bounds("two-step", method, x, budget.draws or _DRAWS, seed=0)
-    one, least = estimates[0].bits_per_dim, estimates[-1].bits_per_dim
-    assert one is not None
-    assert least is not None
-    n = min(_SAMPLES, max(2, budget.examples))
-    quality = Quality.by_labels_of(dataset)(draw(run, "two-step", n, seed).samples)
-    return {_BITS: least, "1 draw": one, **quality, "CPU s": cpu_seconds(run, "prior", "denoiser")}
 
 
 experiment = Experiment(

@@ -1,15 +1,18 @@
 """The runs that several experiments look at: those of `digits`, or with data those of `mnist`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from smoothctl.config import as_dict
 from smoothctl.reproduce import digits
 from smoothctl.reproduce.base import Budget
 from smoothctl.reproduce.images import MNIST
 from smoothctl.runs.run import Run, load_run
+from smoothctl.training.fit import fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 
-__all__ = ["OF_WHICH", "fitted_runs"]
+__all__ = ["OF_WHICH", "fitted_like", "fitted_runs"]
 
 OF_WHICH = (
     "The models are those of `reproduce digits` or, where --dataset says where MNIST is, of "
@@ -35,3 +38,36 @@ def fitted_runs(
     shared = folder.with_name(MNIST.name)
     runs = [MNIST.fit(shared, seed, budget, reporter) for seed in seeds]
     return [load_run(run.path, "best", dataset=run.place) for run in runs]
+
+
+def fitted_like(
+    one: Run,
+    out: Path,
+    sigma: float,
+    reporter: Reporter,
+    prior: Mapping[str, Any] | None = None,
+    denoiser: Mapping[str, Any] | None = None,
+) -> Run:
+    """Returns both stages with the settings, the steps and the seed of a run, at another σ.
+
+    Args:
+        one: the other run, of both stages.
+        out: folder; what is complete there is not fitted again.
+        sigma: standard deviation of the smoothing.
+        reporter: told about progress.
+        prior: settings of the prior that are other than that run's.
+        denoiser: those of the denoiser.
+    """
+    first, second = (one.stage(name).config() for name in ("prior", "denoiser"))
+    common: dict[str, Any] = {
+        "dataset": one.place or first.dataset,
+        "data": first.data,
+        "architecture": first.architecture,
+        "out": out,
+        "seed": first.seed,
+    }
+    options, training = {**first.options, **(prior or {})}, as_dict(first.training)
+    fit_prior(reporter, **common, sigma=sigma, options=options, training=training)
+    options, training = {**second.options, **(denoiser or {})}, as_dict(second.training)
+    fit_denoiser(reporter, **common, options=options, training=training)
+    return load_run(out, one.weights, dataset=one.place)

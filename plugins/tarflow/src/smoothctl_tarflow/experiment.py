@@ -6,7 +6,7 @@ from smoothctl.reproduce.base import Experiment
 
 __all__ = ["experiment"]
 
-_TARFLOW = Rival("smoothctl-tarflow:tarflow", {"width": 132}, {"width": 100}, (1320, 1290))
+_TARFLOW = Rival("smoothctl-tarflow:tarflow", {"width": 132}, {"width": 100}, (3200, 3000))
 """As many parameters and seconds as PixelCNN++ has, plain and as a prior."""
 
 experiment = Experiment(
