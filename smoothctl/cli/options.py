@@ -214,7 +214,8 @@ SamplerSettings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="A setting of the architecture that changes samples alone, where it has any (see "
-        "'smoothctl architectures show NAME'); repeat it for more.",
+        "'smoothctl architectures show NAME'), or walk=STEPS: x̃ of images by a walk along the "
+        "prior's score. Repeat it for more.",
     ),
 ]
 ChosenSigma = Annotated[

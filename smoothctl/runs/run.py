@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STAGES",
+    "WALK",
     "Run",
     "Stage",
     "Weights",
@@ -41,8 +42,11 @@ STAGES: tuple[StageName, ...] = ("baseline", "prior", "denoiser", "joint")
 RUNS = Path("runs")
 """Where runs live unless `out` says otherwise."""
 
-SIGMA = "sigma"
-"""What is chosen anew like a setting of samples, of models that take σ as an input."""
+SIGMA, WALK = "sigma", "walk"
+"""What is chosen anew like a setting of samples: σ of models that take it as an input, and the
+steps of the walk that draws x̃ of images instead of the prior's own sampler."""
+
+_LONGEST_WALK = 1_000_000
 
 _LONGEST_LOG = 2**26
 _LONGEST_LINE = 2**12
@@ -333,7 +337,7 @@ class Run:
         assert config.kernel is not None
         assert config.sigma is not None
         kernel = kernels.build(config.kernel, self._sigma(config), config.scale)
-        return TwoStep(kernel, prior, denoiser)
+        return TwoStep(kernel, prior, denoiser, self.sampler.get(WALK, 0))
 
     def _sigma(self, config: StageConfig) -> float:
         """Returns the σ that was chosen, or a smoothed stage's largest one."""
@@ -413,6 +417,9 @@ def _check_sampler(run: Run) -> None:
     if SIGMA in run.sampler:
         _check_sigma(run)
         known.append(SIGMA)
+    if WALK in run.sampler:
+        _check_walk(run)
+        known.append(WALK)
     for key in run.sampler:
         if key not in known:
             raise UsageError(
@@ -436,6 +443,17 @@ def _check_sigma(run: Run) -> None:
                 f"The {name} of {run.path} knows sigma {whole}, not {sigma!r:.80}: choose `sigma` "
                 "from those, or fit it with lowest_sigma."
             )
+
+
+def _check_walk(run: Run) -> None:
+    """Checks the steps of a walk, and that there are images to walk among."""
+    steps = run.sampler[WALK]
+    if type(steps) is not int or not 0 <= steps <= _LONGEST_WALK:
+        raise UsageError(
+            f"`walk` is a number of steps, at most {_LONGEST_WALK:,}, not {steps!r:.80}."
+        )
+    if len(run.config().event_shape) != 3 or not {"prior", "joint"} & {*run.stages()}:
+        raise UsageError(f"`walk` draws x̃ of images: {run.path} has no prior of any.")
 
 
 def newest_run(needs: StageName | None = None) -> Path:

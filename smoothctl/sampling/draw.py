@@ -16,7 +16,7 @@ from smoothctl.distributed.processes import ALONE
 from smoothctl.errors import NotAvailable, RunError, UsageError, near_misses
 from smoothctl.rng import generator, skipped
 from smoothctl.runs.config import StageName
-from smoothctl.runs.run import Run
+from smoothctl.runs.run import WALK, Run
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, rows_that_fit, spans
 from smoothctl.smoothing.cascade import Cascade
@@ -337,9 +337,15 @@ def draw_frames(
     _check(run, [method], n)
     if method == "two-step":
         return _levels(run, n, frames, seed)
-    density = run.density("baseline" if method == "baseline" else "prior")
+    density = _framed(run, method)
     batching.check_room(density, n * frames)
     return density.trajectory(n, frames, generator(seed, method), progress)
+
+
+def _framed(run: Run, method: str) -> Density:
+    """Returns what draws samples step by step."""
+    two_step = None if method == "baseline" else run.two_step()
+    return run.density("baseline") if two_step is None else two_step.sampled_prior()
 
 
 def _levels(run: Run, n: int, frames: int, seed: int) -> Tensor:
@@ -366,6 +372,8 @@ def _check(run: Run, methods: Sequence[str], n: int) -> None:
     if n < 1:
         raise UsageError(f"The number of samples must be at least 1, not {n}.")
     available = available_methods(run)
+    if run.sampler.get(WALK) and {*methods} == {"baseline"}:
+        raise UsageError("`walk` draws x̃, and the baseline has none: leave it out.")
     for method in methods:
         if method not in _NEEDS:
             raise UsageError(f"There is no method '{method}'{near_misses(method, METHODS)}")

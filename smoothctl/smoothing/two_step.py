@@ -12,6 +12,7 @@ from smoothctl.kernels.base import Kernel
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, map_images, rows_that_fit
 from smoothctl.smoothing.bounds import Bounds, BoundTerms
+from smoothctl.smoothing.walk import WalkedPrior
 
 __all__ = ["BoundTerms", "TwoStep"]
 
@@ -27,11 +28,13 @@ class TwoStep(Bounds):
         kernel: the smoothing kernel q(x̃|x) that both stages were fitted with.
         prior: the density of smoothed data p(x̃).
         denoiser: the conditional density p(x|x̃); None before it is fitted.
+        walk: steps of the walk that draws x̃ of images; 0: the prior's own sampler.
     """
 
     kernel: Kernel
     prior: Density
     denoiser: Density | None = None
+    walk: int = 0
 
     @property
     def classes(self) -> int | None:
@@ -74,8 +77,13 @@ class TwoStep(Bounds):
             generator: draws the samples.
             execution: how they are drawn, which does not change them.
         """
-        classes = self.labels_for(self.prior, labels)
-        return batching.sample(self.prior, n, None, classes, generator, execution)
+        prior = self.sampled_prior()
+        classes = self.labels_for(prior, labels)
+        return batching.sample(prior, n, None, classes, generator, execution)
+
+    def sampled_prior(self) -> Density:
+        """Returns what x̃ are drawn from: the prior, or a walk along its score."""
+        return WalkedPrior(self.prior, self.kernel.sigma, self.walk) if self.walk else self.prior
 
     def denoise(
         self,
@@ -169,6 +177,8 @@ class TwoStep(Bounds):
         execution: Execution = AT_ONCE,
     ) -> Tensor:
         """Smooths what is known of x, and completes x̃ with the prior: see `inpaint`."""
+        if self.walk:
+            raise NotAvailable("A walk completes no images: leave `walk` out.")
         noisy, classes = self.kernel.sample(x, generator), self.labels_for(self.prior, labels)
         return batching.inpaint(self.prior, noisy, known, None, classes, generator, execution)
 
