@@ -60,6 +60,13 @@ class TestPage:
         assert "| what big shows |  | cost: GPU | not run here | big |" in text
         assert "cost: 2.0 h | not run here | long |" in text
 
+    def test_a_command_stays_in_its_line(self) -> None:
+        """Whatever the file of somebody else says, it opens nothing on the page."""
+        hostile = replace(RESULT, command="do it\n```\n# Mine\n<script>")
+        assert "```text\n$ do it # Mine <script>\n```\n" in page(
+            [Stored(experiment("mine"), hostile)]
+        )
+
     def test_a_result_survives_the_file(self) -> None:
         stored = json.loads(json.dumps(RESULT.to_dict()))
         assert Result.from_dict(stored, "here") == RESULT

@@ -151,13 +151,19 @@ def _section(stored: Stored) -> str:
     parts = [
         f"## {experiment.name} {_data(result)}".strip(),
         f"{experiment.summary[0].upper()}{experiment.summary[1:]}: {_about(experiment, result)}.",
-        f"```text\n$ {result.command or f'smoothctl reproduce {experiment.name}'}\n```",
+        f"```text\n$ {_command(result)}\n```",
         markdown(replace(result_table(experiment, result), title="")) if result.rows else "",
         " ".join(f"{what}: {value:.3f}." for what, value in result.truth.items()),
         *(f"![{experiment.summary}]({picture})" for picture in result.pictures),
         experiment.note,
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _command(result: Result) -> str:
+    """Returns what ran it as one line without a fence, whatever a file says."""
+    said = re.sub(r"[\s`]+", " ", result.command).strip()
+    return said or f"smoothctl reproduce {result.name}"
 
 
 def _cells(figures: Mapping[str, Sequence[float]], headings: Sequence[str]) -> list[str]:
