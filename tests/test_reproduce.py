@@ -102,7 +102,15 @@ def test_every_experiment_runs(name: str, tmp_path: Path) -> None:
     result = reproduce.load(name).run(*given, Quiet())
     assert result.claims
     assert all(Path(picture).is_file() for picture in result.pictures)
-    assert reproduce.load(name).run(*given, Quiet()).to_dict() == result.to_dict()
+    assert _untimed(reproduce.load(name).run(*given, Quiet())) == _untimed(result)
+
+
+def _untimed(result: Result) -> dict[str, object]:
+    """Returns a result without the seconds that were measured, which are never the same."""
+    values = result.to_dict()
+    for row in values["rows"]:
+        row["figures"].pop("CPU s", None)
+    return values
 
 
 @pytest.mark.slow
