@@ -33,6 +33,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 _LEVEL_UNITS = 16
 """Of the network of σ."""
 
+_NARROWEST = 1 / 3
+"""Deviation of a logistic at the start, in standard units: many narrower ones leave gaps."""
+
 
 class MaskedLinear(nn.Linear):
     """A linear layer whose mask multiplies at call time; the stored weight is never changed.
@@ -64,7 +67,7 @@ class MADE(Density):
     class Config(AnySigma):
         """Settings of `made`."""
 
-        mixtures: int = Field(3, ge=1, le=1000, description="logistics per dimension")
+        mixtures: int = Field(10, ge=1, le=1000, description="logistics per dimension")
         width: int = Field(96, ge=1, le=65_536, description="units in each hidden layer")
         layers: int = Field(3, ge=1, le=1000, description="hidden layers")
         activation: Literal["relu", "silu", "gelu"] = Field("relu", description="nonlinearity")
@@ -140,14 +143,14 @@ class MADE(Density):
         self._spread_means()
 
     def _spread_means(self) -> None:
-        """Starts as a wide mixture, the same for every input."""
+        """Starts as a wide mixture without gaps, the same for every input."""
         k = self.config.mixtures
         with torch.no_grad():
             self.last.weight.mul_(self.config.output_gain * (0.1 if self.offset else 1.0))
             logits, means, log_scales = self.last.bias.view(-1, 3, k).unbind(1)
             logits.zero_()
             means.copy_(spread(k).expand_as(means))
-            log_scales.fill_(log_scale_of(1 / k))
+            log_scales.fill_(log_scale_of(max(1 / k, _NARROWEST)))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Standardises the inputs, and the outputs by what they predict: x, or x − x̃."""

@@ -27,7 +27,10 @@ from smoothctl.training.reporter import Reporter
 
 __all__ = ["experiment"]
 
-_PRIOR, _DENOISER, _OF_STEPS = 40, 122, 118
+_LOGISTICS = 10
+"""Of each coordinate: with fewer it is the prior that keeps the bound from the truth."""
+
+_PRIOR, _DENOISER, _OF_STEPS = 40, 109, 105
 """Units of the prior, of a denoiser of one step, and of one that takes σ as an input."""
 
 _SHOWN, _IMAGES_SHOWN = 5000, 36
@@ -107,7 +110,7 @@ def _vectors(
     ideal = -float(data.true_log_prob(data.test.head(budget.examples)).mean())
     rows, shown, gaps = [], {"data": data.test.head(_SHOWN)}, {}
     for name, (*below, widest) in levels.sigmas.items():
-        model: Model = TwoStep(3, _PRIOR, _OF_STEPS if below else _DENOISER, tuple(below))
+        model: Model = TwoStep(_LOGISTICS, _PRIOR, _OF_STEPS if below else _DENOISER, tuple(below))
         fit = Fit(levels.dataset, widest, budget, reporter)
         runs = [model.fit(fit, levels.out(folder, name, seed), seed) for seed in seeds]
         figures = [model.evaluate(run, budget) for run in runs]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from smoothctl.reproduce.base import Claim, Experiment, better
-from smoothctl.reproduce.planar import EQUAL, Table, published_models
+from smoothctl.reproduce.planar import EQUAL, Table, of_ten, published_models
 
 __all__ = ["experiment"]
 
@@ -13,8 +13,11 @@ _PUBLISHED = {"MADE-3": "0.80 against 1.27", "MADE-6": "0.80 against 0.80"}
 def _claims(figures: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
     two_step = "olympics: two-step with 3 logistics", figures["two-step, 3 logistics"]["nats"]
     return [
-        better(*two_step, name, figures[name]["nats"], published=published)
-        for name, published in _PUBLISHED.items()
+        *(
+            better(*two_step, name, figures[name]["nats"], published=published)
+            for name, published in _PUBLISHED.items()
+        ),
+        of_ten("olympics", figures),
     ]
 
 
@@ -28,5 +31,5 @@ experiment = Experiment(
     section=4.21,
     minutes=55,
     note="The paper does not define its olympics; ours are a reconstruction, so that these figures "
-    "do not compare with the paper's.",
+    "do not compare with the paper's. Ten logistics are not the paper's but the default.",
 )

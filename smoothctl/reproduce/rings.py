@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from smoothctl.reproduce.base import Claim, Experiment, at_most, better
-from smoothctl.reproduce.planar import EQUAL, Table, published_models
+from smoothctl.reproduce.planar import EQUAL, Table, of_ten, published_models
 
 __all__ = ["experiment"]
 
@@ -22,6 +22,7 @@ def _claims(figures: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
         at_most("rings: MADE-6", made_6, 2.83, "2.81"),
         better(*compared, "MADE-6", made_6, published="2.71 against 2.81"),
         better(*compared, "RealNVP", flow, published="2.71 against 2.81"),
+        of_ten("rings", figures),
     ]
 
 
@@ -35,5 +36,6 @@ experiment = Experiment(
     section=4.2,
     minutes=80,
     note=f"MADE-3 is the best of {_STARTS} starts by validation loss, and so had {_STARTS} times "
-    "the steps: from a single start it may end in a symmetric optimum, 0.1 nats worse.",
+    "the steps: from a single start it may end in a symmetric optimum, 0.1 nats worse. "
+    "Ten logistics are not the paper's but the default.",
 )
