@@ -21,9 +21,9 @@ _STEPS = {"baseline": 12_000, "prior": 3_000, "denoiser": 9_000}
 """As many for the plain model as for prior and denoiser together."""
 
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "baseline": {"mixtures": 3, "width": 130, "output_gain": 3.0},
-    "prior": {"mixtures": 3, "width": 40},
-    "denoiser": {"mixtures": 3, "width": 122},
+    "baseline": {"width": 121},
+    "prior": {"width": 40},
+    "denoiser": {"width": 109},
 }
 """About 37,000 parameters for the baseline, and as many for prior and denoiser together."""
 
