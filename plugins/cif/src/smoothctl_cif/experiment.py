@@ -114,4 +114,5 @@ experiment = Experiment(
     "after Cornish et al. 2020, section 5, and ARDS (Meng et al. 2021), table 1",
     _run,
     equal="about 35,000 parameters, and 20,000 steps of a plain flow and of both stages together",
+    minutes=140,
 )
