@@ -219,6 +219,7 @@ experiment = Experiment(
     takes_dataset=True,
     paper="ARDS",
     section=4.33,
+    minutes=360,
     equal="CPU seconds of each plain model, and of each prior; parameters but for i-ResNet and EBM",
     note=f"Of {_SAMPLES:,} samples, by a small classifier of the training images; likelihoods of "
     f"bounds by {_DRAWS} draws. Every prior is followed by one and the same denoiser, that of "

@@ -17,6 +17,7 @@ experiment = Experiment(
     Comparison("tarflow", {"TarFlow": _TARFLOW}).run,
     takes_dataset=True,
     equal="parameters, and CPU seconds of each plain model and of each prior",
+    minutes=75,
     note="TarFlow's own samples are the single step's: it has no second stage. Both priors are "
     "followed by one and the same denoiser, that of PixelCNN++. Bits of the plain TarFlow are a "
     "bound, as it models values with uniform noise on them.",

@@ -130,4 +130,5 @@ experiment = Experiment(
     _run,
     paper="NCSN",
     section=5.0,
+    minutes=60,
 )

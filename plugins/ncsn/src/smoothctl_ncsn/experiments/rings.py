@@ -107,4 +107,5 @@ experiment = Experiment(
     "not in the papers: NCSN (Song & Ermon 2019) inside ARDS (Meng et al. 2021)",
     _run,
     equal="10,000 steps of 1,024 examples for each row",
+    minutes=30,
 )

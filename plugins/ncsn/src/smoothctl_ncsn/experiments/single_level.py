@@ -68,5 +68,6 @@ experiment = Experiment(
     _run,
     paper="NCSN",
     section=5.1,
+    minutes=28,
     equal="the network, its training, and steps of Langevin dynamics",
 )
