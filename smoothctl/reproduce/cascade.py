@@ -170,6 +170,7 @@ experiment = Experiment(
     equal=f"{EQUAL}; of images, parameters and steps",
     minutes=120,
     note="−log p by importance-weighted bounds, whose draws are whole paths. Above the truth: what "
-    "the bound exceeds the true −log p of the same test examples by. One network does all steps. "
+    "the bound exceeds the true −log p of the same test examples by. One network does all steps; "
+    "of vectors each is of ten logistics. "
     f"Of images: {OF_WHICH[0].lower()}{OF_WHICH[1:]}",
 )
