@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from smoothctl.reproduce.base import Claim, Experiment, better
-from smoothctl.reproduce.planar import EQUAL, Table, of_ten, published_models
+from smoothctl.reproduce.planar import EQUAL, Table, published_models, ten_logistics_claim
 
 __all__ = ["experiment"]
 
@@ -17,7 +17,7 @@ def _claims(figures: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
             better(*two_step, name, figures[name]["nats"], published=published)
             for name, published in _PUBLISHED.items()
         ),
-        of_ten("olympics", figures),
+        ten_logistics_claim("olympics", figures),
     ]
 
 

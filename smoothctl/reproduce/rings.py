@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from smoothctl.reproduce.base import Claim, Experiment, at_most, better
-from smoothctl.reproduce.planar import EQUAL, Table, of_ten, published_models
+from smoothctl.reproduce.planar import EQUAL, Table, published_models, ten_logistics_claim
 
 __all__ = ["experiment"]
 
@@ -22,7 +22,7 @@ def _claims(figures: Mapping[str, Mapping[str, list[float]]]) -> list[Claim]:
         at_most("rings: MADE-6", made_6, 2.83, "2.81"),
         better(*compared, "MADE-6", made_6, published="2.71 against 2.81"),
         better(*compared, "RealNVP", flow, published="2.71 against 2.81"),
-        of_ten("rings", figures),
+        ten_logistics_claim("rings", figures),
     ]
 
 
