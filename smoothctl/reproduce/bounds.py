@@ -25,7 +25,7 @@ from smoothctl.reproduce.base import (
     parameters,
 )
 from smoothctl.reproduce.fitted import OF_WHICH, fitted_runs
-from smoothctl.reproduce.planar import Fit, published_models
+from smoothctl.reproduce.planar import Fit, published_run
 from smoothctl.runs.run import Run
 from smoothctl.smoothing.annealing import Annealing
 from smoothctl.training.reporter import Reporter
@@ -90,11 +90,8 @@ def _runs(
     images = fitted_runs(folder, seeds, budget, reporter)
     if budget.dataset is not None:
         return {"MNIST": images}
-    rings, fit = folder.with_name("rings"), Fit("rings", 0.3, budget, reporter)
-    name = "two-step, 3 logistics"
-    model = published_models()[name]
-    outs = [rings / f"rings-two-step-3-logistics-seed{seed}" for seed in seeds]
-    vectors = [model.fit(fit, out, seed) for out, seed in zip(outs, seeds, strict=True)]
+    fit = Fit("rings", 0.3, budget, reporter)
+    vectors = [published_run("two-step, 10 logistics", fit, folder, seed) for seed in seeds]
     return {"rings": vectors, "digits": images}
 
 
@@ -135,9 +132,9 @@ experiment = Experiment(
     takes_dataset=True,
     equal="the model, and its test examples",
     minutes=45,
-    note=f"{OF_WHICH} Rings are those of `reproduce rings`. −log p, lower is tighter. Annealing of "
-    f"images had {_ANNEALING['image'].temperatures} temperatures, that of vectors "
-    f"{_ANNEALING['vector'].temperatures} and {_ANNEALING['vector'].chains} chains, with three "
-    "leapfrogs a move. Own samples are as many of the model itself, another distribution than the "
-    "test examples.",
+    note=f"{OF_WHICH} Rings are those of `reproduce rings` with ten logistics. −log p, lower is "
+    f"tighter. Annealing of images had {_ANNEALING['image'].temperatures} temperatures, that of "
+    f"vectors {_ANNEALING['vector'].temperatures} and {_ANNEALING['vector'].chains} chains, with "
+    "three leapfrogs a move. Own samples are as many of the model itself, another distribution "
+    "than the test examples.",
 )

@@ -19,7 +19,7 @@ from smoothctl.reproduce.base import (
     parameters,
 )
 from smoothctl.reproduce.fitted import OF_WHICH, fitted_like, fitted_runs
-from smoothctl.reproduce.planar import EQUAL, Fit, Model, TwoStep
+from smoothctl.reproduce.planar import EQUAL, Fit, TwoStep, published_run
 from smoothctl.reproduce.quality import FRECHET, two_step_figures
 from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import draw
@@ -27,11 +27,11 @@ from smoothctl.training.reporter import Reporter
 
 __all__ = ["experiment"]
 
-_LOGISTICS = 10
-"""Of each coordinate: with fewer it is the prior that keeps the bound from the truth."""
+_ONE_LEVEL = "two-step, 10 logistics"
+"""With fewer it is the prior that keeps the bound from the truth."""
 
-_PRIOR, _DENOISER, _OF_STEPS = 40, 109, 105
-"""Units of the prior, of a denoiser of one step, and of one that takes σ as an input."""
+_LOGISTICS, _PRIOR, _DENOISER = 10, 40, 105
+"""Of several levels, for as many parameters: its logistics, and units of both stages."""
 
 _SHOWN, _IMAGES_SHOWN = 5000, 36
 _ONE, _GAP, _BITS = "one level", "above the truth", "bits/dim"
@@ -110,9 +110,14 @@ def _vectors(
     ideal = -float(data.true_log_prob(data.test.head(budget.examples)).mean())
     rows, shown, gaps = [], {"data": data.test.head(_SHOWN)}, {}
     for name, (*below, widest) in levels.sigmas.items():
-        model: Model = TwoStep(_LOGISTICS, _PRIOR, _OF_STEPS if below else _DENOISER, tuple(below))
+        model = TwoStep(_LOGISTICS, _PRIOR, _DENOISER, tuple(below))
         fit = Fit(levels.dataset, widest, budget, reporter)
-        runs = [model.fit(fit, levels.out(folder, name, seed), seed) for seed in seeds]
+        runs = [
+            model.fit(fit, levels.out(folder, name, seed), seed)
+            if below
+            else published_run(_ONE_LEVEL, fit, folder, seed)
+            for seed in seeds
+        ]
         figures = [model.evaluate(run, budget) for run in runs]
         rows.append(
             levels.row(name, runs, [{_GAP: each["nats"] - ideal, **each} for each in figures])
@@ -171,6 +176,6 @@ experiment = Experiment(
     minutes=120,
     note="−log p by importance-weighted bounds, whose draws are whole paths. Above the truth: what "
     "the bound exceeds the true −log p of the same test examples by. One network does all steps; "
-    "of vectors each is of ten logistics. "
+    "of vectors each is of ten logistics, and one level that of `reproduce rings` or `olympics`. "
     f"Of images: {OF_WHICH[0].lower()}{OF_WHICH[1:]}",
 )

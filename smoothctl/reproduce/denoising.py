@@ -22,7 +22,7 @@ from smoothctl.reproduce.base import (
     collect,
     parameters,
 )
-from smoothctl.reproduce.planar import Fit, published_models
+from smoothctl.reproduce.planar import Fit, published_run
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
 from smoothctl.smoothing.two_step import TwoStep
@@ -34,7 +34,7 @@ _SIGMA = 0.3
 _DATASETS = {"two-gaussians": 0.25, "rings": 1.0}
 """Dataset -> factor on the steps of `reproduce rings`."""
 
-_MODEL, _SLUG = "two-step, 3 logistics", "two-step-3-logistics"
+_MODEL = "two-step, 3 logistics"
 _NOISY, _EXACT, _SINGLE, _DRAWN = "x̃", "E[x|x̃], exact", "single-step", "p(x|x̃)"
 _DISTANCE, _ERROR, _OFF = "energy distance", "mean squared error", "off support, %"
 _LATTICE = 4000
@@ -74,7 +74,7 @@ def _fit(
 ) -> Run:
     """Returns the two-step model of table 1; of rings, the run of `reproduce rings` itself."""
     fit = Fit(name, _SIGMA, replace(budget, steps=budget.steps * factor), reporter)
-    return published_models()[_MODEL].fit(fit, folder / f"{name}-{_SLUG}-seed{seed}", seed)
+    return published_run(_MODEL, fit, folder, seed)
 
 
 def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter) -> Result:
@@ -88,7 +88,7 @@ def _run(folder: Path, seeds: Sequence[int], budget: Budget, reporter: Reporter)
         shown: dict[str, Tensor] = {}
         size = 0
         for seed in seeds:
-            run = _fit(folder.with_name(name), name, factor, seed, budget, reporter)
+            run = _fit(folder, name, factor, seed, budget, reporter)
             method = run.two_step()
             assert method is not None
             size = parameters(run, "prior", "denoiser")

@@ -38,6 +38,7 @@ __all__ = [
     "Table",
     "TwoStep",
     "published_models",
+    "published_run",
     "ten_logistics_claim",
 ]
 
@@ -231,6 +232,19 @@ def published_models(starts_of_three: int = 1) -> dict[str, Model]:
     }
 
 
+def published_run(name: str, fit: Fit, folder: Path, seed: int) -> Run:
+    """Returns a model of `published_models`, fitted; on data of table 1 that experiment's own run.
+
+    Args:
+        name: the model's.
+        fit: the data, σ and budget.
+        folder: of the experiment that asks; the run is beside it, and is fitted if need be.
+        seed: of the run.
+    """
+    out = _folder(folder.with_name(fit.dataset), fit.dataset, name, seed)
+    return published_models()[name].fit(fit, out, seed)
+
+
 def ten_logistics_claim(dataset: str, figures: Mapping[str, Mapping[str, list[float]]]) -> Claim:
     """Returns whether smoothing still pays where logistics are not what is short."""
     names = "two-step, 10 logistics", "MADE-10"
@@ -262,8 +276,8 @@ class Table:
         data = open_dataset(self.dataset)
         rows, shown = [], {"data": data.test.head(_SHOWN)}
         for name, model in self.models.items():
-            start = f"{self.dataset}-{_plain(name)}"
-            runs = [model.fit(fit, folder / f"{start}-seed{seed}", seed) for seed in seeds]
+            outs = [_folder(folder, self.dataset, name, seed) for seed in seeds]
+            runs = [model.fit(fit, out, seed) for out, seed in zip(outs, seeds, strict=True)]
             figures = collect([model.evaluate(run, budget) for run in runs])
             size = parameters(runs[0], *runs[0].stages())
             rows.append(Row(name, size, figures, published_nats(self.dataset, name)))
@@ -275,6 +289,7 @@ class Table:
         return Result(self.name, list(seeds), truth, rows, claims, [str(picture)])
 
 
-def _plain(name: str) -> str:
-    """Returns a row's name as one word: 'two-step-3-logistics'."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+def _folder(folder: Path, dataset: str, name: str, seed: int) -> Path:
+    """Returns a row's run folder, its name as one word: 'rings-two-step-3-logistics-seed0'."""
+    word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return folder / f"{dataset}-{word}-seed{seed}"
