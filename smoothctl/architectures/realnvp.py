@@ -77,7 +77,7 @@ class RealNVP(StandardisedDensity):
         offset: bool = Field(True, description="a denoiser models x − x̃ rather than x")
 
     summary = "flow of affine couplings, conditional ones for the denoiser"
-    training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3}
+    training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3, "beta2": 0.999}
     config: Config
 
     def __init__(
