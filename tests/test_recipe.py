@@ -32,6 +32,18 @@ def test_many_epochs_take_dropout(stage: str, training: Any, dropout: float) -> 
     assert resolve(stage, training, options={"dropout": 0.1}).options["dropout"] == 0.1
 
 
+@pytest.mark.parametrize(("steps", "without"), [(1000, 3), (2000, 2), (4000, 1), (10_000, 0)])
+def test_the_noisier_the_data_the_later_comes_dropout(
+    steps: int, without: int, tmp_path: Path
+) -> None:
+    """At 6, 12, 25 and 62 epochs of digits: plain model first, then denoiser, then prior."""
+    training = {"steps": steps, "batch_size": 8}
+    begin(resolve("prior", FEW), tmp_path)
+    stages = ("prior", "denoiser", "baseline")
+    found = [resolve(stage, training, out=tmp_path, overwrite=True) for stage in stages]
+    assert [each.options["dropout"] for each in found] == [0.0] * without + [0.5] * (3 - without)
+
+
 def test_an_aligned_denoiser_is_shallow(tmp_path: Path) -> None:
     begin(resolve("prior", FEW), tmp_path)
     assert resolve("denoiser", FEW, out=tmp_path).options["blocks"] == 1
