@@ -77,4 +77,5 @@ experiment = Experiment(
     "after ARDS (Meng et al. 2021), section 5",
     _run,
     equal="parameters, and steps of a plain flow and of both stages together",
+    minutes=40,
 )
