@@ -28,10 +28,10 @@ from smoothctl.training.reporter import Reporter
 __all__ = ["experiment"]
 
 _ONE_LEVEL = "two-step, 10 logistics"
-"""With fewer it is the prior that keeps the bound from the truth."""
+"""With fewer logistics it is the prior that keeps the bound from the truth."""
 
 _LOGISTICS, _PRIOR, _DENOISER = 10, 40, 105
-"""Of several levels, for as many parameters: its logistics, and units of both stages."""
+"""Of several levels, for as many parameters: logistics, and units of both stages."""
 
 _SHOWN, _IMAGES_SHOWN = 5000, 36
 _ONE, _GAP, _BITS = "one level", "above the truth", "bits/dim"
