@@ -43,7 +43,7 @@ class CIFRealNVP(StandardisedDensity):
     summary = "continuously indexed RealNVP: couplings with latent variables, known by a bound"
     tractable = False
     bounded = True
-    training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3, "beta2": 0.999}
+    training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 2e-3}
     config: Config
 
     def __init__(
