@@ -159,6 +159,7 @@ class Run(folders.Run):
         labels: Tensor | int | None = None,
         batch_size: int | None = None,
         quiet: bool = False,
+        candidates: int | None = None,
     ) -> Inpainted:
         """Draws what is missing, as `smoothctl inpaint` does; what is known stays exactly.
 
@@ -172,14 +173,16 @@ class Run(folders.Run):
             labels: classes, (n,), or one for all, of class-conditional models.
             batch_size: drawn at once, which does not change them.
             quiet: no progress bar.
+            candidates: completions that each draw is chosen from, by how likely they make all that
+                is known; 8, or 1 where the model cannot weigh them, if None.
 
         Returns:
             images (n, *event), known, and samples (n, draws, *event).
 
         Raises:
-            UsageError: an unknown method or mask, or fewer than one draw.
+            UsageError: an unknown method or mask, or fewer than one draw or candidate.
             RunError: a stage that the method needs is missing or half done.
-            NotAvailable: the architecture cannot inpaint.
+            NotAvailable: the architecture cannot inpaint, or not weigh candidates.
         """
         images = is_image_run(self)
         mask = ("bottom-half" if images else "last-half") if mask is None else mask
@@ -187,7 +190,7 @@ class Run(folders.Run):
             mask = (read_mask if images else read_columns)(mask, event_shape(self))
         with _execution("inpaint", batch_size, quiet) as execution:
             return inpainting.inpaint(
-                self, torch.as_tensor(x), mask, draws, method, seed, labels, execution
+                self, torch.as_tensor(x), mask, draws, method, seed, labels, execution, candidates
             )
 
     def score(

@@ -249,6 +249,27 @@ class TestRuns:
         with pytest.raises(UsageError, match="cannot inpaint"):
             inpaint(digits_run, x, known, 2, "smoothed")
 
+    def test_candidates(self, digits_run: Run) -> None:
+        x, known = digits_run.dataset().test.head(3), read_mask("right-half", (1, 8, 8))
+        said: list[str] = []
+        told = Execution(note=said.append)
+        usual = inpaint(digits_run, x, known, 2, execution=told).samples
+        assert said[0].startswith("Each draw is one of 8 candidates, of which ")
+        assert torch.equal(usual, inpaint(digits_run, x, known, 2, candidates=8).samples)
+        for method in ("two-step", "baseline"):
+            one, many = (
+                inpaint(digits_run, x, known, 9, method, candidates=k).samples for k in (1, 16)
+            )
+            assert not torch.equal(one, many)
+            assert torch.equal(many[:, 0][known.expand_as(x)], x[known.expand_as(x)])
+        single = inpaint(digits_run, x, known, 1, "single-step").samples
+        one = inpaint(digits_run, x, known, 1, "single-step", candidates=1).samples
+        assert torch.equal(single, one)
+        with pytest.raises(NotAvailable, match="ask for one candidate"):
+            inpaint(digits_run, x, known, 1, "single-step", candidates=2)
+        with pytest.raises(UsageError, match="at least 1, not 0"):
+            inpaint(digits_run, x, known, candidates=0)
+
     def test_scores(self, class_run: Run) -> None:
         scores = score_run(class_run, effort_for(class_run, limit=6, draws=2, samples=4))
         exact = next(e for e in scores.likelihood if e.model == "baseline")

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from smoothctl import kernels
+from smoothctl import architectures, kernels
 from smoothctl.architectures.base import Density
+from smoothctl.config import build
 from smoothctl.datasets import open_dataset
 from smoothctl.datasets.gaussians import TwoGaussians
 from smoothctl.errors import NotAvailable
 from smoothctl.rng import generator
 from smoothctl.runs.run import Run
+from smoothctl.smoothing.resampling import resample
 from smoothctl.smoothing.two_step import TwoStep
 
 SIGMA = 0.3
@@ -167,6 +169,64 @@ def test_an_inpainted_second_column_follows_the_data(method: TwoStep) -> None:
         assert column[:, 1].mean().item() == pytest.approx(x[:, 1].mean().item(), abs=0.15)
     near = lambda z: float((z[:, 0] * z[:, 1]).mean())  # noqa: E731
     assert near(filled) == pytest.approx(near(x), abs=0.2)
+
+
+def test_a_completion_of_many_is_one_given_all_that_is_known(method: TwoStep) -> None:
+    """The first column given the second: drawn before it, and so blind to it, unless chosen."""
+    x, mask = method.sample(4000, generator=generator("x")), torch.tensor([[False, True]])
+    noise = generator("inpaint")
+    blind = method.inpaint(x, mask, generator=noise)
+    chosen = resample(method.completions(x, mask, 16, generator=noise), noise).rows
+    assert torch.equal(chosen[:, 1], x[:, 1])
+    together = lambda z: float((z[:, 0] * z[:, 1]).mean())  # noqa: E731
+    assert abs(together(blind) - together(x)) > 0.5
+    assert together(chosen) == pytest.approx(together(x), abs=0.12)
+
+
+@pytest.mark.parametrize("name", ["made", "logistic-mixture", "joint prior", "joint denoiser"])
+@pytest.mark.parametrize("column", [0, 1])
+def test_the_mean_weight_is_the_marginal(name: str, column: int) -> None:
+    """The mean of w over what is drawn is p(x_known | c): the weights are of that draw."""
+    torch.manual_seed(0)
+    density, context = _density(name), None
+    if density.context_shape is not None:
+        context = torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    x, known = torch.tensor([[0.4, -0.7]]).double(), torch.zeros(1, 2, dtype=torch.bool)
+    known[0, column] = True
+    rows = 100_000
+    many = None if context is None else context.expand(rows, 2)
+    drawn = density.inpaint(x.repeat(rows, 1), known, many, None, generator("w"))
+    with torch.no_grad():
+        weights = density.completion_log_weight(drawn, known, many).exp()
+        grid, step = _line(), float(_line()[1] - _line()[0])
+        events = x.repeat(len(grid), 1)
+        events[:, 1 - column] = grid
+        given = None if context is None else context.expand(len(grid), 2)
+        marginal = density.log_prob(events, given).exp().sum() * step
+    error = float(weights.std()) / math.sqrt(rows)
+    assert float(weights.mean()) == pytest.approx(float(marginal), abs=4 * error + 1e-4)
+
+
+def _line() -> Tensor:
+    return torch.linspace(-60, 60, 60_001, dtype=torch.float64)
+
+
+def _density(name: str) -> Density:
+    """Returns a density of two coordinates that depend on each other."""
+    if name == "logistic-mixture":
+        density: Density = architectures.load(name)((2,)).double()
+        density.initialize(torch.randn(500, 2, dtype=torch.float64))
+        density.bias.data.add_(torch.randn_like(density.bias))
+        return density
+    gain = {"output_gain": 3.0, "mixtures": 3}
+    made = architectures.load("made")
+    if name == "made":
+        density = made((2,), config=build(made.Config, gain, "made")).double()
+        density.initialize(torch.randn(500, 2, dtype=torch.float64))
+        return density
+    joint = made.joint((2,), build(made.Config, gain, "made")).double()
+    joint.initialize(torch.randn(500, 4, dtype=torch.float64))
+    return joint.prior() if name == "joint prior" else joint.denoiser()
 
 
 def test_two_step_samples_of_exact_stages_follow_the_data() -> None:

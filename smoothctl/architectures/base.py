@@ -56,6 +56,9 @@ class Density(nn.Module, ABC):
     tractable: bool = True
     """False for models without a `log_prob`: score models, and those that are `bounded`."""
 
+    weighs_completions: ClassVar[bool] = False
+    """True for models whose `inpaint` draws from a density that `completion_log_weight` knows."""
+
     bounded: bool = False
     """True for models with latent variables, whose likelihood is known by `bound` alone. Like
     `tractable` it may depend on `levels`: a class says what holds without them."""
@@ -291,6 +294,38 @@ class Density(nn.Module, ABC):
             UsageError: a mask of another shape.
         """
         raise NotAvailable(f"{type(self).__name__} cannot complete a partly known event.")
+
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        r"""Returns by how much `inpaint` draws a completion too seldom: log p(x|c) − log r(x).
+
+        r is the density of what `inpaint` drew. The mean of the weight over its draws is
+        p(x_known|c), and a completion chosen among many in proportion to it is one of
+        p(x|x_known, c) (Rubin 1987). For an autoregressive model this is
+        Σ log p(xᵢ|x₁ … xᵢ₋₁, c) over what is known.
+
+        Args:
+            x: what `inpaint` returned, (batch, *event_shape).
+            known: its mask.
+            context: shape (batch, *context_shape).
+            labels: classes, int64 (batch,), for a class-conditional model.
+
+        Returns:
+            Nats, (batch,).
+
+        Raises:
+            NotAvailable: the density of its completions is not known.
+            UsageError: a mask of another shape.
+        """
+        raise NotAvailable(
+            f"{type(self).__name__} cannot say how likely its completions are: ask for one "
+            "candidate."
+        )
 
     def trajectory(
         self,

@@ -54,6 +54,7 @@ class LogisticMixture(Density):
         _ordered = model_validator(mode="after")(ordered_log_scales)
 
     summary = "one mixture of logistics over the whole vector: the 1-d baseline"
+    weighs_completions = True
     training_defaults: ClassVar = {"steps": 3000, "learning_rate": 1e-2}
     config: Config
     loc: Tensor
@@ -158,11 +159,30 @@ class LogisticMixture(Density):
         known = known.to(x.device)
         logits, means, log_scales = self._mixture_parameters(n, context)
         if known.any():
-            parts = self._log_parts(x.where(known, 0.0), logits, means, log_scales)
-            logits = F.log_softmax(logits, -1) + parts.where(known[..., None], 0.0).sum(1)
+            logits = self._log_joint(x, known, logits, means, log_scales)
         u = uniform((n, 1 + means.shape[-1]), means, generator)
         cumulated = logits.softmax(-1).cumsum(-1)[:, :-1]
         k = (u[:, :1] > cumulated).sum(-1)
         rows = torch.arange(n, device=k.device)
         draws = means[rows, k] + log_scales[rows, k].exp() * torch.logit(u[:, 1:])
         return x.where(known, draws if self.levels is None else to_grid(draws, self.levels))
+
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns log p(x_known | context), as the component is drawn given all of it: (batch,)."""
+        self.check_labels(labels, len(x))
+        self.check_known(known, len(x))
+        parameters = self._mixture_parameters(len(x), context)
+        return self._log_joint(x, known.to(x.device), *parameters).logsumexp(-1)
+
+    def _log_joint(
+        self, x: Tensor, known: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
+    ) -> Tensor:
+        """Returns log p(x_known, component): (batch, K)."""
+        parts = self._log_parts(x.where(known, 0.0), logits, means, log_scales)
+        return F.log_softmax(logits, -1) + parts.where(known[..., None], 0.0).sum(1)

@@ -99,6 +99,7 @@ class MADE(Density):
         _ordered = model_validator(mode="after")(ordered_log_scales)
 
     summary = "masked autoregressive network with a mixture of logistics per dimension"
+    weighs_completions = True
     training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 5e-3}
     config: Config
     in_loc: Tensor
@@ -244,6 +245,18 @@ class MADE(Density):
                 progress(done, len(unknown))
         return x
 
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
+        self.check_labels(labels, len(x))
+        self.check_known(known, len(x))
+        return self.log_probs(x, context).where(known.to(x.device), 0.0).sum(1)
+
     @classmethod
     def joint(cls, event_shape: Shape, config: Any = None) -> "JointMADE":
         """Returns one MADE over [x̃, x] (ARDS section 4.1).
@@ -311,14 +324,14 @@ class JointPrior(_Half):
     """The first half of a `JointMADE` as a density of its own."""
 
     summary = "the prior inside a joint MADE"
+    weighs_completions = True
 
     def log_prob(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
         """Returns log p(x̃) in nats: (batch, D) -> (batch,)."""
         self.check_labels(labels, len(x))
-        both = torch.cat([x, torch.zeros_like(x)], dim=1)
-        return self.joint_density.log_probs(both)[:, : x.shape[1]].sum(1)
+        return self._log_probs(x).sum(1)
 
     def inpaint(
         self,
@@ -335,11 +348,27 @@ class JointPrior(_Half):
         known = torch.cat([known, torch.ones_like(known)], dim=1)  # x comes after x̃
         return joint.inpaint(both, known, None, labels, generator, progress)[:, : joint.dims]
 
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
+        self.check_known(known, len(x))
+        return self._log_probs(x).where(known.to(x.device), 0.0).sum(1)
+
+    def _log_probs(self, x: Tensor) -> Tensor:
+        both = torch.cat([x, torch.zeros_like(x)], dim=1)
+        return self.joint_density.log_probs(both)[:, : x.shape[1]]
+
 
 class JointDenoiser(_Half):
     """The second half of a `JointMADE` as a conditional density of its own."""
 
     summary = "the denoiser inside a joint MADE"
+    weighs_completions = True
 
     def __init__(self, joint: JointMADE) -> None:
         super().__init__(joint, (joint.dims,))
@@ -349,8 +378,7 @@ class JointDenoiser(_Half):
     ) -> Tensor:
         """Returns log p(x|x̃) in nats: (batch, D) -> (batch,)."""
         self.check_labels(labels, len(x))
-        both = torch.cat([_needed(context), x], dim=1)
-        return self.joint_density.log_probs(both)[:, x.shape[1] :].sum(1)
+        return self._log_probs(x, context).sum(1)
 
     def inpaint(
         self,
@@ -366,6 +394,21 @@ class JointDenoiser(_Half):
         joint, both = self.joint_density, torch.cat([_needed(context), x], dim=1)
         known = torch.cat([torch.ones_like(known), known], dim=1)
         return joint.inpaint(both, known, None, labels, generator, progress)[:, joint.dims :]
+
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
+        self.check_known(known, len(x))
+        return self._log_probs(x, context).where(known.to(x.device), 0.0).sum(1)
+
+    def _log_probs(self, x: Tensor, context: Tensor | None) -> Tensor:
+        both = torch.cat([_needed(context), x], dim=1)
+        return self.joint_density.log_probs(both)[:, x.shape[1] :]
 
 
 def _needed(context: Tensor | None) -> Tensor:

@@ -42,6 +42,16 @@ def command(
         ),
     ] = None,
     draws: options.Draws = 4,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            "--candidates",
+            min=1,
+            help="Completions that each draw is chosen from, by how likely they make all that is "
+            "known; 1: what comes before each pixel counts alone (the paper's).",
+            show_default="8, or 1 where the model cannot weigh them",
+        ),
+    ] = None,
     n: options.FirstOfInput = None,
     label: options.Label = None,
     sigma: options.ChosenSigma = None,
@@ -58,8 +68,8 @@ def command(
 ) -> None:
     """Draw what is missing of images or vectors (ARDS appendix C.2); what is known stays exactly.
 
-    Each pixel is drawn given those before it in reading order, so that a missing bottom half is
-    conditioned on all that is known; of vectors, each column given those before it. Written are
+    Each pixel is drawn given those before it in reading order, of vectors each column given those
+    before it; what comes after counts as each draw is chosen among candidates. Written are
     `images`, `known` and `samples` (n, draws, …), and a picture with a row for each image.
     """
     from smoothctl.datasets.pictures import read_columns, read_mask
@@ -74,18 +84,21 @@ def command(
         mask = "bottom-half" if pictured else "last-half"
     known = (read_mask if pictured else read_columns)(mask, event_shape(opened))
     method = method or inpainting_method(opened)
-    parts = ("inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws")
+    parts = ["inpainted", Path(images).stem, Path(mask).stem, method, f"{draws}-draws"]
+    if candidates is not None:
+        parts.append(f"{candidates}-candidates")
     file = opened.samples_file(default_name(opened, *parts, seed=seed, label=label))
     target = Target(out or file, overwrite or out is None, notes, as_json)
     chosen = {"input": images, "mask": mask, "method": method, "n": n, "draws": draws, "seed": seed}
-    kept = target.kept({**samples_key(opened), **chosen, "label": label})
+    chosen |= {"candidates": candidates, "label": label}
+    kept = target.kept({**samples_key(opened), **chosen})
     target = target.again(kept)
     target.check(picture_alone=pictured)
     x, labels = read_input(opened, images, n, label, ("samples",), 1.0, seed)
     with target.held():
         with notes.work() as progress:
             execution = Execution(batch_size, progress("inpaint"), note=notes.note)
-            result = inpaint(opened, x, known, draws, method, seed, labels, execution)
+            result = inpaint(opened, x, known, draws, method, seed, labels, execution, candidates)
         rows = {
             "input": result.images,
             "given": result.images.cpu().where(known, 0.0),
@@ -99,6 +112,7 @@ def command(
             "sampler": sampler,
             "n": len(x),
             "draws": draws,
+            "candidates": candidates,
             "seed": seed,
             "weights": weights,
         }

@@ -3,7 +3,7 @@
 from typing import NamedTuple, overload
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density
 from smoothctl.datasets.pictures import snap
@@ -13,6 +13,7 @@ from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import available_methods, best_method, class_labels, say_how
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution
+from smoothctl.smoothing.resampling import resample
 from smoothctl.smoothing.two_step import TwoStep
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
 
 INPAINTING = ("two-step", "single-step", "baseline")
 """The methods that can complete an image, the best first."""
+
+_CANDIDATES = 8
+"""That a completion is chosen from unless one asks for another number."""
 
 
 class Denoised(NamedTuple):
@@ -109,8 +113,13 @@ def inpaint(
     seed: int = 0,
     labels: Tensor | int | None = None,
     execution: Execution = AT_ONCE,
+    candidates: int | None = None,
 ) -> Inpainted:
     """Draws what is missing of given events (ARDS appendix C.2); what is known stays exactly.
+
+    A draw is conditioned on what comes before it in the model's order, and two-step on no more
+    than x̃ of that: the more candidates it is chosen from, the nearer it is to one of p(x | all
+    that is known).
 
     Args:
         run: an opened run.
@@ -122,12 +131,15 @@ def inpaint(
         seed: determines the draws.
         labels: classes, int64 (n,), or one for all, for class-conditional models.
         execution: how they are drawn, which does not change them.
+        candidates: that each draw is chosen from, in proportion to how likely they make what is
+            known (`resample`); 1: the procedure of the paper; None: 8, and 1 of single-step and
+            where the model cannot weigh them.
 
     Raises:
-        UsageError: an unknown method, a mask of another shape, fewer than one draw, or more than
-            memory holds.
+        UsageError: an unknown method, a mask of another shape, fewer than one draw or candidate,
+            or more than memory holds.
         RunError: a stage that the method needs is missing or half done.
-        NotAvailable: the architecture cannot inpaint.
+        NotAvailable: the architecture cannot inpaint, or not weigh candidates.
     """
     method = inpainting_method(run) if method is None else method
     if method not in INPAINTING:
@@ -135,12 +147,15 @@ def inpaint(
     model = run.density("baseline") if method == "baseline" else _smoothed(run, method)
     last = model if isinstance(model, Density) else model.denoiser or model.prior
     last.check_known(known, len(x))
-    batching.check_room(last, len(x) * draws, 3)
+    batching.check_room(last, len(x) * draws, 4)
+    candidates = _candidates(model, method, candidates)
     x, known = snap(_like(last, x), last.levels), known.to(_like(last, x).device)
     rows, mask = _repeated(x, draws), known if len(known) == 1 else _repeated(known, draws)
     classes = _repeated(_classes(model, labels, len(x)), draws)
     stream = generator(seed, "inpainted")
-    if isinstance(model, Density):
+    if candidates > 1:
+        samples = _chosen(model, rows, mask, candidates, classes, stream, execution)
+    elif isinstance(model, Density):
         samples = batching.inpaint(model, rows, mask, None, classes, stream, execution)
     elif method == "two-step":
         samples = model.inpaint(rows, mask, classes, stream, execution)
@@ -158,6 +173,45 @@ def inpainting_method(run: Run) -> str:
         RunError: they allow none.
     """
     return best_method(run)
+
+
+def _candidates(model: TwoStep | Density, method: str, wanted: int | None) -> int:
+    """Returns how many candidates to choose from, checked before any work."""
+    stages = (model,) if isinstance(model, Density) else (model.prior, model.denoiser)
+    able = all(stage is not None and stage.weighs_completions for stage in stages)
+    weighed = able and method != "single-step"
+    if wanted is None:
+        return _CANDIDATES if weighed else 1
+    if wanted < 1:
+        raise UsageError(f"The number of candidates must be at least 1, not {wanted}.")
+    if wanted > 1 and not weighed:
+        raise NotAvailable(
+            f"{method} of this run cannot weigh candidates by how likely they make what is known: "
+            "ask for one candidate."
+        )
+    return wanted
+
+
+def _chosen(
+    model: TwoStep | Density,
+    x: Tensor,
+    known: Tensor,
+    candidates: int,
+    labels: Tensor | None,
+    stream: Generator,
+    execution: Execution,
+) -> Tensor:
+    """Returns one of several completions of each row, in proportion to its weight."""
+    if isinstance(model, Density):
+        found = batching.completions(model, x, known, candidates, labels, stream, execution)
+    else:
+        found = model.completions(x, known, candidates, labels, stream, execution)
+    chosen = resample(found, stream)
+    execution.note(
+        f"Each draw is one of {candidates} candidates, of which {chosen.effective.mean():.1f} are "
+        "effective."
+    )
+    return chosen.rows
 
 
 def _smoothed(run: Run, method: str) -> TwoStep:

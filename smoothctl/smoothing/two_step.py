@@ -1,5 +1,6 @@
 """The method: a kernel, a prior over smoothed data, and a denoiser that sharpens samples again."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -193,7 +194,8 @@ class TwoStep(Bounds):
         """Draws what is missing of x (ARDS appendix C.2).
 
         The known coordinates are smoothed with the kernel, the prior completes x̃, and the
-        denoiser completes x given all of x̃.
+        denoiser completes x given all of x̃. So the prior is told of what is known only what its
+        noise leaves, and of that only what comes before in its order: see `completions`.
 
         Args:
             x: clean samples, (batch, *event); what is not known is ignored.
@@ -209,11 +211,63 @@ class TwoStep(Bounds):
         Raises:
             NotAvailable: there is no denoiser, or a stage cannot inpaint.
         """
+        return self._completed(x, known, labels, generator, execution)[0]
+
+    def completions(
+        self,
+        x: Tensor,
+        known: Tensor,
+        candidates: int,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        execution: Execution = AT_ONCE,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        r"""Yields candidates for what is missing of x, and log w of each row: for `resample`.
+
+        A candidate is what `inpaint` draws, and w = p(x̃) p(x|x̃) / r(x̃, x), where r is the density
+        of that draw: of q(x̃|x) for what is known, and of both stages' completions of the rest.
+        Chosen among many in proportion to w, x is a draw of the model's own p(x | x_known).
+
+        The arguments are those of `inpaint`, and how many candidates.
+
+        Raises:
+            NotAvailable: see `inpaint`; or a stage cannot say how likely its completions are.
+        """
+        for number in range(candidates):
+            part = execution.part(number, candidates)
+            filled, x_smooth = self._completed(x, known, labels, generator, part)
+            yield filled, self._log_weight(filled, x_smooth, known, labels)
+
+    def _completed(
+        self,
+        x: Tensor,
+        known: Tensor,
+        labels: Tensor | None,
+        generator: Generator | None,
+        execution: Execution,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns x and x̃ with what is not known drawn."""
         denoiser = self.checked_denoiser()
         first, second = execution.part(0, 2), execution.part(1, 2)
         x_smooth = self.inpaint_smoothed(x, known, labels, generator, first)
         classes = self.labels_for(denoiser, labels)
-        return batching.inpaint(denoiser, x, known, x_smooth, classes, generator, second)
+        filled = batching.inpaint(denoiser, x, known, x_smooth, classes, generator, second)
+        return filled, x_smooth
+
+    def _log_weight(
+        self, x: Tensor, x_smooth: Tensor, known: Tensor, labels: Tensor | None
+    ) -> Tensor:
+        """Returns log w of a completion; see `completions`: (batch,)."""
+        denoiser = self.checked_denoiser()
+        both = ((self.prior, x_smooth, None), (denoiser, x, x_smooth))
+        prior, given = (
+            batching.completion_log_weight(
+                stage, event, known, context, self.labels_for(stage, labels)
+            )
+            for stage, event, context in both
+        )
+        drawn = self.kernel.log_density(x_smooth - x).where(known.to(x.device), 0.0)
+        return prior + given - drawn.flatten(1).sum(1)
 
     def _posterior_mean(self, x_smooth: Tensor, labels: Tensor | None = None) -> Tensor:
         if not self.prior.tractable:

@@ -60,6 +60,22 @@ class _ExactContract(AnyDensityContract):
         sample = self.build().sample(2, generator=generator("contract"))
         assert torch.allclose(self.inpaint(x, none), sample)
 
+    def test_completions_are_weighed(self) -> None:
+        """By nothing where nothing is known, by all of the density where all is."""
+        density, x = self.build(), torch.zeros(2, *self.shape, dtype=torch.float64).to(self.device)
+        if not density.weighs_completions:
+            with pytest.raises(NotAvailable, match="candidate"):
+                density.completion_log_weight(x, self.known)
+            return
+        x = self.inpaint(x, torch.zeros_like(self.known))
+        nothing, everything = torch.zeros_like(self.known[:1]), torch.ones_like(self.known)
+        weights = density.completion_log_weight(x, nothing)
+        assert torch.allclose(weights, torch.zeros_like(weights), atol=1e-9)
+        assert torch.allclose(density.completion_log_weight(x, everything), density.log_prob(x))
+        some = density.completion_log_weight(x, self.known)
+        assert some.shape == (2,)
+        assert some.isfinite().all()
+
     def test_labels_are_refused_by_likelihoods_too(self) -> None:
         """A model without classes does not ignore labels."""
         x = torch.zeros(3, *self.shape, dtype=torch.float64).to(self.device)

@@ -107,6 +107,7 @@ class PixelCNNpp(Density):
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
+    weighs_completions = True
     training_defaults: ClassVar = {
         "steps": 4000,
         "batch_size": 8,
@@ -227,8 +228,7 @@ class PixelCNNpp(Density):
         Raises:
             UsageError: labels are missing or not classes.
         """
-        mixture = self._mixture(self._outputs(x, context, labels), context)
-        return mixture.log_prob(x.permute(0, 2, 3, 1), self.levels).flatten(1).sum(1)
+        return self._log_probs(x, context, labels).flatten(1).sum(1)
 
     def sample(
         self,
@@ -275,6 +275,20 @@ class PixelCNNpp(Density):
         with self._without_dropout():
             canvas = self._canvas(x, known, context, labels, generator)
             return canvas.image(self.sampler(self.network, canvas, progress))
+
+    @torch.no_grad()
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns Σ log p(pixel | those before it, context) over those that are known: (batch,)."""
+        self.check_known(known, len(x))
+        with self._without_dropout():
+            log_probs = self._log_probs(x, context, labels)
+        return log_probs.where(known.to(x.device)[:, 0], 0.0).flatten(1).sum(1)
 
     @property
     def passes(self) -> list[int]:
@@ -365,6 +379,11 @@ class PixelCNNpp(Density):
             both = torch.cat([context, x], dim=2)
             parameters = self.network(both, condition, first_row=self.height)
         return parameters
+
+    def _log_probs(self, x: Tensor, context: Tensor | None, labels: Tensor | None) -> Tensor:
+        """Returns log p of every pixel given those before it: (batch, H, W)."""
+        mixture = self._mixture(self._outputs(x, context, labels), context)
+        return mixture.log_prob(x.permute(0, 2, 3, 1), self.levels)
 
     def _condition(self, n: int, labels: Tensor | None) -> Condition:
         """Returns what n images are conditioned on beside their context."""

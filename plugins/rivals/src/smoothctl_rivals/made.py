@@ -32,6 +32,7 @@ class ImageMADE(Density):
 
     summary = "masked autoregressive network for flattened images, of mixtures of logistics (MADE)"
     domain = "image"
+    weighs_completions = True
     training_defaults: ClassVar = {
         "steps": 600,
         "batch_size": 32,
@@ -104,6 +105,18 @@ class ImageMADE(Density):
             if progress is not None:
                 progress(done, flat.shape[1])
         return flat.view_as(x)
+
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
+        self.check_known(known, len(x))
+        flat = known.expand(-1, len(x[0]), -1, -1).flatten(1)
+        return self.made.completion_log_weight(x.flatten(1), flat, _flat(context), labels)
 
 
 def _flat(context: Tensor | None) -> Tensor | None:

@@ -200,6 +200,7 @@ class PixelCNN(RasterDensity):
         )
 
     summary = "convolutional autoregressive network for images with masks and a softmax (PixelCNN)"
+    weighs_completions = True
     uniforms = 2
     config: Config
 
@@ -237,6 +238,18 @@ class PixelCNN(RasterDensity):
             labels: must be None.
         """
         return self.head.log_prob(self.features(x, context, labels), x).flatten(1).sum(1)
+
+    def completion_log_weight(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
+        self.check_known(known, len(x))
+        log_probs = self.head.log_prob(self.features(x, context, labels), x)
+        return log_probs.where(known.to(x.device), 0.0).flatten(1).sum(1)
 
     def score_function(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
