@@ -13,7 +13,7 @@ from smoothctl.runs.run import Run
 from smoothctl.sampling.draw import available_methods, best_method, class_labels, say_how
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution
-from smoothctl.smoothing.resampling import resample
+from smoothctl.smoothing.resampling import completions, resample
 from smoothctl.smoothing.two_step import TwoStep
 
 __all__ = [
@@ -203,7 +203,7 @@ def _chosen(
 ) -> Tensor:
     """Returns one of several completions of each row, in proportion to its weight."""
     if isinstance(model, Density):
-        found = batching.completions(model, x, known, candidates, labels, stream, execution)
+        found = completions(model, x, known, candidates, labels, stream, execution)
     else:
         found = model.completions(x, known, candidates, labels, stream, execution)
     chosen = resample(found, stream)

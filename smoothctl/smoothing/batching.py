@@ -20,8 +20,6 @@ __all__ = [
     "KEPT_ROWS",
     "Execution",
     "check_room",
-    "completion_log_weight",
-    "completions",
     "device_of",
     "evaluate",
     "evaluate_long",
@@ -296,38 +294,6 @@ def inpaint(
         given, classes = _cut(context, start, stop), _cut(labels, start, stop)
         drawn.append(density.inpaint(x[start:stop], mask, given, classes, generator, progress))
     return _joined(drawn, ALONE)
-
-
-def completion_log_weight(
-    density: Density,
-    x: Tensor,
-    known: Tensor,
-    context: Tensor | None = None,
-    labels: Tensor | None = None,
-) -> Tensor:
-    """Does `Density.completion_log_weight` on as many rows at once as fit: (batch,)."""
-    mask, rows = known.expand(len(x), *known.shape[1:]), rows_that_fit(density)
-    with torch.no_grad():
-        return evaluate(density.completion_log_weight, rows, x, mask, context, labels)
-
-
-def completions(
-    density: Density,
-    x: Tensor,
-    known: Tensor,
-    candidates: int,
-    labels: Tensor | None = None,
-    generator: Generator | None = None,
-    execution: Execution = AT_ONCE,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields candidates for what is missing of x, and the log-weight of each row: for `resample`.
-
-    The arguments are those of `inpaint`, and how many candidates.
-    """
-    for number in range(candidates):
-        part = execution.part(number, candidates)
-        filled = inpaint(density, x, known, None, labels, generator, part)
-        yield filled, completion_log_weight(density, filled, known, None, labels)
 
 
 def most_images(device: torch.device) -> int:

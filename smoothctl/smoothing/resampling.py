@@ -1,15 +1,17 @@
-"""One of many weighted candidates: sampling importance resampling (Rubin 1987)."""
+"""Completions chosen among weighted candidates: sampling importance resampling (Rubin 1987)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from smoothctl.architectures.base import Density
 from smoothctl.rng import uniform
+from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, inpaint, rows_that_fit
 
-__all__ = ["Resampled", "resample"]
+__all__ = ["Resampled", "completion_log_weight", "completions", "resample"]
 
 
 class Resampled(NamedTuple):
@@ -44,5 +46,37 @@ def resample(
     return Resampled(chosen, (2 * total - squares).exp().nan_to_num(1.0))
 
 
+def completion_log_weight(
+    density: Density,
+    x: Tensor,
+    known: Tensor,
+    context: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Does `Density.completion_log_weight` on as many rows at once as fit: (batch,)."""
+    mask, rows = known.expand(len(x), *known.shape[1:]), rows_that_fit(density)
+    with torch.no_grad():
+        return evaluate(density.completion_log_weight, rows, x, mask, context, labels)
+
+
+def completions(
+    density: Density,
+    x: Tensor,
+    known: Tensor,
+    candidates: int,
+    labels: Tensor | None = None,
+    generator: Generator | None = None,
+    execution: Execution = AT_ONCE,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields candidates for what is missing of x, and the log-weight of each row: for `resample`.
+
+    The arguments are those of `batching.inpaint`, and how many candidates.
+    """
+    for number in range(candidates):
+        part = execution.part(number, candidates)
+        filled = inpaint(density, x, known, None, labels, generator, part)
+        yield filled, completion_log_weight(density, filled, known, None, labels)
+
+
 def _checked(log_weights: Tensor) -> Tensor:
-    return log_weights.double().nan_to_num(-math.inf, math.inf, -math.inf)
+    return log_weights.nan_to_num(-math.inf, math.inf, -math.inf)

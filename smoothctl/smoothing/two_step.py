@@ -13,6 +13,7 @@ from smoothctl.kernels.base import Kernel
 from smoothctl.smoothing import batching
 from smoothctl.smoothing.batching import AT_ONCE, Execution, evaluate, map_images, rows_that_fit
 from smoothctl.smoothing.bounds import Bounds, BoundTerms
+from smoothctl.smoothing.resampling import completion_log_weight
 from smoothctl.smoothing.walk import WalkedPrior
 
 __all__ = ["BoundTerms", "TwoStep"]
@@ -261,9 +262,7 @@ class TwoStep(Bounds):
         denoiser = self.checked_denoiser()
         both = ((self.prior, x_smooth, None), (denoiser, x, x_smooth))
         prior, given = (
-            batching.completion_log_weight(
-                stage, event, known, context, self.labels_for(stage, labels)
-            )
+            completion_log_weight(stage, event, known, context, self.labels_for(stage, labels))
             for stage, event, context in both
         )
         drawn = self.kernel.log_density(x_smooth - x).where(known.to(x.device), 0.0)
