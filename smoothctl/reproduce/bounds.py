@@ -91,7 +91,7 @@ def _runs(
     if budget.dataset is not None:
         return {"MNIST": images}
     fit = Fit("rings", 0.3, budget, reporter)
-    vectors = [published_run("two-step, 3 logistics", fit, folder, seed) for seed in seeds]
+    vectors = [published_run("two-step, 10 logistics", fit, folder, seed) for seed in seeds]
     return {"rings": vectors, "digits": images}
 
 
@@ -132,7 +132,7 @@ experiment = Experiment(
     takes_dataset=True,
     equal="the model, and its test examples",
     minutes=45,
-    note=f"{OF_WHICH} Rings are those of `reproduce rings` with three logistics. −log p, lower is "
+    note=f"{OF_WHICH} Rings are those of `reproduce rings` with ten logistics. −log p, lower is "
     f"tighter. Annealing of images had {_ANNEALING['image'].temperatures} temperatures, that of "
     f"vectors {_ANNEALING['vector'].temperatures} and {_ANNEALING['vector'].chains} chains, with "
     "three leapfrogs a move. Own samples are as many of the model itself, another distribution "
