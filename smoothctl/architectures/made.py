@@ -302,9 +302,20 @@ class JointMADE(MADE):
 class _Half(Density):
     """Half of a `JointMADE` as a density of its own, which shares its weights."""
 
+    weighs_completions = True
+    is_first: ClassVar[bool]
+    """Whether it is the first half."""
+
     def __init__(self, joint: JointMADE, context_shape: Shape | None = None) -> None:
         super().__init__((joint.dims,), context_shape, config=joint.config)
         self.joint_density = joint
+
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        self.check_labels(labels, len(x))
+        return self._log_probs(x, context).sum(1)
 
     def sample(
         self,
@@ -319,20 +330,6 @@ class _Half(Density):
         known = torch.zeros(1, *self.event_shape, dtype=torch.bool)
         return self.inpaint(x, known, context, labels, generator, progress)
 
-
-class JointPrior(_Half):
-    """The first half of a `JointMADE` as a density of its own."""
-
-    summary = "the prior inside a joint MADE"
-    weighs_completions = True
-
-    def log_prob(
-        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
-    ) -> Tensor:
-        """Returns log p(x̃) in nats: (batch, D) -> (batch,)."""
-        self.check_labels(labels, len(x))
-        return self._log_probs(x).sum(1)
-
     def inpaint(
         self,
         x: Tensor,
@@ -342,11 +339,11 @@ class JointPrior(_Half):
         generator: Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draws what is not known of x̃, each dimension given those before it in the order."""
+        """Draws what is not known of x, each dimension given those before it in the order."""
         self.check_known(known, len(x))
-        joint, both = self.joint_density, torch.cat([x, torch.zeros_like(x)], dim=1)
-        known = torch.cat([known, torch.ones_like(known)], dim=1)  # x comes after x̃
-        return joint.inpaint(both, known, None, labels, generator, progress)[:, : joint.dims]
+        both, mask = self._both(x, context), self._placed(known, torch.ones_like(known))
+        filled = self.joint_density.inpaint(both, mask, None, labels, generator, progress)
+        return self._own(filled)
 
     def completion_log_weight(
         self,
@@ -356,62 +353,41 @@ class JointPrior(_Half):
         labels: Tensor | None = None,
     ) -> Tensor:
         """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
-        self.check_known(known, len(x))
-        return self._log_probs(x).where(known.to(x.device), 0.0).sum(1)
-
-    def _log_probs(self, x: Tensor) -> Tensor:
-        both = torch.cat([x, torch.zeros_like(x)], dim=1)
-        return self.joint_density.log_probs(both)[:, : x.shape[1]]
-
-
-class JointDenoiser(_Half):
-    """The second half of a `JointMADE` as a conditional density of its own."""
-
-    summary = "the denoiser inside a joint MADE"
-    weighs_completions = True
-
-    def __init__(self, joint: JointMADE) -> None:
-        super().__init__(joint, (joint.dims,))
-
-    def log_prob(
-        self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
-    ) -> Tensor:
-        """Returns log p(x|x̃) in nats: (batch, D) -> (batch,)."""
         self.check_labels(labels, len(x))
-        return self._log_probs(x, context).sum(1)
-
-    def inpaint(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Draws what is not known of x, each dimension given x̃ and those before it in the order."""
-        self.check_known(known, len(x))
-        joint, both = self.joint_density, torch.cat([_needed(context), x], dim=1)
-        known = torch.cat([torch.ones_like(known), known], dim=1)
-        return joint.inpaint(both, known, None, labels, generator, progress)[:, joint.dims :]
-
-    def completion_log_weight(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
         self.check_known(known, len(x))
         return self._log_probs(x, context).where(known.to(x.device), 0.0).sum(1)
 
     def _log_probs(self, x: Tensor, context: Tensor | None) -> Tensor:
-        both = torch.cat([_needed(context), x], dim=1)
-        return self.joint_density.log_probs(both)[:, x.shape[1] :]
+        return self._own(self.joint_density.log_probs(self._both(x, context)))
+
+    def _both(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """Returns [x̃, x]: (batch, 2D); where x̃ is asked for alone, x does not matter to it."""
+        if self.context_shape is None:
+            return self._placed(x, torch.zeros_like(x))
+        if context is None:
+            raise UsageError("A denoiser needs the smoothed samples x̃ as its context.")
+        return self._placed(x, context)
+
+    def _placed(self, own: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([own, other] if self.is_first else [other, own], dim=1)
+
+    def _own(self, both: Tensor) -> Tensor:
+        first, last = both.chunk(2, dim=1)
+        return first if self.is_first else last
 
 
-def _needed(context: Tensor | None) -> Tensor:
-    if context is None:
-        raise UsageError("A denoiser needs the smoothed samples x̃ as its context.")
-    return context
+class JointPrior(_Half):
+    """p(x̃): the first half of a `JointMADE` as a density of its own."""
+
+    summary = "the prior inside a joint MADE"
+    is_first = True
+
+
+class JointDenoiser(_Half):
+    """p(x|x̃): the second half of a `JointMADE` as a conditional density of its own."""
+
+    summary = "the denoiser inside a joint MADE"
+    is_first = False
+
+    def __init__(self, joint: JointMADE) -> None:
+        super().__init__(joint, (joint.dims,))
