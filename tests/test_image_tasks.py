@@ -254,7 +254,8 @@ class TestRuns:
         said: list[str] = []
         told = Execution(note=said.append)
         usual = inpaint(digits_run, x, known, 2, execution=told).samples
-        assert said[0].startswith("Each draw is one of 8 candidates, of which ")
+        assert said[0].startswith("Each draw was chosen among 8 candidates, of which ")
+        assert said[0].endswith("more `candidates` may fit better to what is known.")
         assert torch.equal(usual, inpaint(digits_run, x, known, 2, candidates=8).samples)
         for method in ("two-step", "baseline"):
             one, many = (

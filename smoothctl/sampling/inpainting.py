@@ -207,9 +207,13 @@ def _chosen(
     else:
         found = model.completions(x, known, candidates, labels, stream, execution)
     chosen = resample(found, stream)
+    effective = float(chosen.effective.mean())
+    few = (
+        ": more `candidates` may fit better to what is known" if 2 * effective < candidates else ""
+    )
     execution.note(
-        f"Each draw is one of {candidates} candidates, of which {chosen.effective.mean():.1f} are "
-        "effective."
+        f"Each draw was chosen among {candidates} candidates, of which {effective:.1f} count by "
+        f"their weights{few}."
     )
     return chosen.rows
 
