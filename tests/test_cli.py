@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.markup import render
+from typer.main import get_command
 
 from smoothctl import architectures
+from smoothctl.cli import app
 from smoothctl.errors import DataError
 from smoothctl.runs.config import TrainingConfig
 from smoothctl.runs.run import Run
@@ -75,6 +78,18 @@ class TestHelp:
         code, out, _ = cli(verb, "--help")
         assert code == 0
         assert "Usage:" in out
+
+    def test_help_shows_every_bracket(self) -> None:
+        """Help is read as markup, which takes E[x|x̃] for a style and swallows it."""
+        texts, commands = [], [get_command(app)]
+        while commands:
+            command = commands.pop()
+            commands += getattr(command, "commands", {}).values()
+            texts += [command.help, *(getattr(each, "help", None) for each in command.params)]
+        written = [text for text in texts if text]
+        assert len(written) > 300
+        shown = {text: render(text).plain for text in written}
+        assert [text for text in written if shown[text] != text.replace("\\[", "[")] == []
 
     @pytest.mark.parametrize("verb", ["fit-prior", "fit-baseline"])
     def test_help_says_the_training_defaults(self, cli, verb: str) -> None:

@@ -36,8 +36,8 @@ def command(
         str | None,
         typer.Option(
             "--method",
-            help="two-step, single-step (the prior completes x̃, and E[x|x̃] is taken), or baseline "
-            "for the unsmoothed model.",
+            help="two-step, single-step (the prior completes x̃, whose posterior mean is taken), or "
+            "baseline for the unsmoothed model.",
             show_default="the best that the run allows",
         ),
     ] = None,
