@@ -167,7 +167,7 @@ Track = Annotated[
         "--track",
         metavar="NAME",
         help="Tell losses, validations and --preview's images to a tracker that Accelerate knows: "
-        "tensorboard (pip install 'smoothctl[track]'), trackio, wandb, mlflow … Repeat it for "
+        "tensorboard (pip install 'smoothctl\\[track]'), trackio, wandb, mlflow … Repeat it for "
         "more.",
     ),
 ]

@@ -53,7 +53,7 @@ class _Trying:
         _what(
             "--sampler",
             help="Every combination, random ones, or those that Optuna suggests "
-            "(pip install 'smoothctl[sweep]').",
+            "(pip install 'smoothctl\\[sweep]').",
         ),
     ] = "grid"
     points: Annotated[
