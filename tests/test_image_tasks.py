@@ -363,6 +363,18 @@ class TestCommands:
             assert np.array_equal(chosen.setdefault(seed, images), images)
         assert not np.array_equal(chosen[0], chosen[1])
 
+    def test_candidates_are_chosen_and_told(self, cli, digits_run: Run) -> None:
+        words = ["inpaint", "test", digits_run.path, "-n", 2, "--draws", 1, "--json"]
+        for chosen, said in (([], 8), (["--candidates", 3], 3), (["--method", "single-step"], 1)):
+            code, out, err = cli(*words, *chosen)
+            assert (code, json.loads(out)["candidates"]) == (0, said), err
+            assert ("candidates" in json.loads(out)["samples"]) == ("--candidates" in chosen)
+            with np.load(json.loads(out)["samples"]) as arrays:
+                assert set(arrays) == {"images", "known", "samples"}
+        code, _, err = cli(*words, "--candidates", 3, "--method", "single-step")
+        assert code == 1
+        assert "ask for one candidate" in err
+
     def test_denoise_vectors(self, cli, trained_run: Run) -> None:
         np.save("v.npy", np.ones((5, 2)))
         code, out, err = cli("denoise", "v.npy", trained_run.path, "--out", "d.npz")

@@ -112,10 +112,10 @@ def command(
             "sampler": sampler,
             "n": len(x),
             "draws": draws,
-            "candidates": candidates,
+            "candidates": result.candidates,
             "seed": seed,
             "weights": weights,
         }
         with target.writing(kept):
-            target.save(result._asdict())
+            target.save({key: getattr(result, key) for key in ("images", "known", "samples")})
             target.tell(about, target.paint_rows(rows))

@@ -54,6 +54,8 @@ class Inpainted(NamedTuple):
     """Where it was kept: bool, (1 or n, 1, H, W) or (1 or n, D)."""
     samples: Tensor
     """The completed images, (n, draws, *event)."""
+    candidates: int
+    """That each of them was chosen from."""
 
 
 def kernel_sigma(run: Run) -> float:
@@ -163,7 +165,7 @@ def inpaint(
         x_smooth = model.inpaint_smoothed(rows, mask, classes, stream, execution)
         samples = torch.where(mask, rows, model.single_step(x_smooth, classes))
     say_how(model, execution)
-    return Inpainted(x, known, _by_draw(samples, draws))
+    return Inpainted(x, known, _by_draw(samples, draws), candidates)
 
 
 def inpainting_method(run: Run) -> str:
