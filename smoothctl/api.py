@@ -177,7 +177,7 @@ class Run(folders.Run):
                 is known; 8, or 1 where the model cannot weigh them, if None.
 
         Returns:
-            images (n, *event), known, samples (n, draws, *event), and the number of candidates.
+            images (n, *event), known, and samples (n, draws, *event).
 
         Raises:
             UsageError: an unknown method or mask, or fewer than one draw or candidate.

@@ -74,7 +74,7 @@ def command(
     """
     from smoothctl.datasets.pictures import read_columns, read_mask
     from smoothctl.sampling.draw import event_shape, is_image_run, samples_key
-    from smoothctl.sampling.inpainting import inpaint, inpainting_method
+    from smoothctl.sampling.inpainting import inpaint, inpainting_method, number_of_candidates
     from smoothctl.smoothing.batching import Execution
 
     notes, sampler = Notes(quiet), sampler_settings(assignments, sigma)
@@ -112,10 +112,10 @@ def command(
             "sampler": sampler,
             "n": len(x),
             "draws": draws,
-            "candidates": result.candidates,
+            "candidates": number_of_candidates(opened, method, candidates),
             "seed": seed,
             "weights": weights,
         }
         with target.writing(kept):
-            target.save({key: getattr(result, key) for key in ("images", "known", "samples")})
+            target.save(result._asdict())
             target.tell(about, target.paint_rows(rows))

@@ -24,6 +24,7 @@ __all__ = [
     "inpaint",
     "inpainting_method",
     "kernel_sigma",
+    "number_of_candidates",
     "smooth",
 ]
 
@@ -54,8 +55,6 @@ class Inpainted(NamedTuple):
     """Where it was kept: bool, (1 or n, 1, H, W) or (1 or n, D)."""
     samples: Tensor
     """The completed images, (n, draws, *event)."""
-    candidates: int
-    """That each of them was chosen from."""
 
 
 def kernel_sigma(run: Run) -> float:
@@ -144,9 +143,7 @@ def inpaint(
         NotAvailable: the architecture cannot inpaint, or not weigh candidates.
     """
     method = inpainting_method(run) if method is None else method
-    if method not in INPAINTING:
-        raise UsageError(f"'{method}' cannot inpaint{near_misses(method, INPAINTING)}")
-    model = run.density("baseline") if method == "baseline" else _smoothed(run, method)
+    model = _model(run, method)
     last = model if isinstance(model, Density) else model.denoiser or model.prior
     last.check_known(known, len(x))
     batching.check_room(last, len(x) * draws, 4)
@@ -165,7 +162,7 @@ def inpaint(
         x_smooth = model.inpaint_smoothed(rows, mask, classes, stream, execution)
         samples = torch.where(mask, rows, model.single_step(x_smooth, classes))
     say_how(model, execution)
-    return Inpainted(x, known, _by_draw(samples, draws), candidates)
+    return Inpainted(x, known, _by_draw(samples, draws))
 
 
 def inpainting_method(run: Run) -> str:
@@ -177,8 +174,19 @@ def inpainting_method(run: Run) -> str:
     return best_method(run)
 
 
+def number_of_candidates(run: Run, method: str, wanted: int | None = None) -> int:
+    """Returns how many candidates `inpaint` chooses from, where so many are wanted.
+
+    Raises:
+        UsageError: fewer than one, or an unknown method.
+        RunError: a stage that the method needs is missing or half done.
+        NotAvailable: several, and the method cannot weigh them.
+    """
+    return _candidates(_model(run, method), method, wanted)
+
+
 def _candidates(model: TwoStep | Density, method: str, wanted: int | None) -> int:
-    """Returns how many candidates to choose from, checked before any work."""
+    """Returns how many candidates to choose from; see `number_of_candidates`."""
     stages = (model,) if isinstance(model, Density) else (model.prior, model.denoiser)
     able = all(stage is not None and stage.weighs_completions for stage in stages)
     weighed = able and method != "single-step"
@@ -192,6 +200,13 @@ def _candidates(model: TwoStep | Density, method: str, wanted: int | None) -> in
             "ask for one candidate."
         )
     return wanted
+
+
+def _model(run: Run, method: str) -> TwoStep | Density:
+    """Returns what inpaints by a method, checked before any work."""
+    if method not in INPAINTING:
+        raise UsageError(f"'{method}' cannot inpaint{near_misses(method, INPAINTING)}")
+    return run.density("baseline") if method == "baseline" else _smoothed(run, method)
 
 
 def _chosen(
