@@ -3,9 +3,9 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -189,48 +189,22 @@ def draw_all(
         if not execution.processes.is_first:
             return {}
         execution = replace(execution, processes=ALONE, partial=None)
-    two_step, baseline = _models(run, methods)
-    if (model := baseline if two_step is None else two_step.prior) is not None:
-        batching.check_room(model, n, 1 + len(methods))
-    shards: list[Mapping[str, Tensor]] = []
-    cuts, drawn = _shards(run, n), False
-    for number, (start, stop) in enumerate(cuts):
-        name = _NAME.format(start, stop)
-        shard = execution.kept(name)
-        if shard is None:
-            if start and not drawn and execution.partial is not None:
-                execution.partial.note(f"Goes on at image {start + 1} of {n}.")
-            shard, drawn = {}, True
-            parts = _passes(methods, execution.part(number, len(cuts)))
-            if two_step is not None:
-                classes = class_labels(two_step, start, stop, label)
-                stream = _stream(seed, "smoothed", start)
-                x_smooth = two_step.sample_smoothed(stop - start, classes, stream, next(parts))
-                shard["smoothed"] = x_smooth
-                if "single-step" in methods:
-                    shard["single-step"] = two_step.single_step(x_smooth, classes, execution)
-                if "two-step" in methods:
-                    stream = _stream(seed, "denoised", start)
-                    shard["two-step"] = two_step.denoise(x_smooth, classes, stream, next(parts))
-            if baseline is not None:
-                classes = class_labels(baseline, start, stop, label)
-                given = (None, classes, _stream(seed, "baseline", start), next(parts))
-                shard["baseline"] = batching.sample(baseline, stop - start, *given)
-            execution.keep(name, shard)
-        shards.append(shard if execution.processes.is_first else {})
-    say_how(two_step, execution)
-    say_how(baseline, execution)
+    drawing = _Drawing.of(run, methods, seed, label)
+    if drawing.models:
+        batching.check_room(drawing.models[0], n, 1 + len(methods))
+    shards = _drawn(drawing, _shards(run, n), execution)
+    say_how(drawing.two_step, execution)
+    say_how(drawing.baseline, execution)
     if not execution.processes.is_first:
         return {}
     samples = {name: _whole(shards, name, run) for name in shards[0]}
-    models = {method: baseline if method == "baseline" else two_step for method in methods}
     return {
         method: Samples(
             samples[method],
             None if method in FRAMED else samples["smoothed"],
-            None if model is None else class_labels(model, 0, n, label),
+            drawing.labels(method, 0, n),
         )
-        for method, model in models.items()
+        for method in methods
     }
 
 
@@ -246,29 +220,98 @@ def say_how(model: TwoStep | Density | None, execution: Execution) -> None:
             execution.note(f"The {name} drew {said}.")
 
 
-def _models(run: Run, methods: Sequence[str]) -> tuple[TwoStep | None, Density | None]:
-    """Loads what the methods draw from: kernel and stages, and the baseline."""
-    two_step = run.two_step() if set(methods) - {"baseline"} else None
-    if two_step is not None and "single-step" in methods:
-        two_step.check_single_step()
-    return two_step, run.density("baseline") if "baseline" in methods else None
+@dataclass(frozen=True)
+class _Drawing:
+    """What draws by several methods from the same x̃, some samples at a time.
+
+    Args:
+        methods: some of METHODS.
+        two_step: kernel and stages, where a method needs them.
+        baseline: the unsmoothed model, where one does.
+        seed: determines the samples.
+        label: the class to draw; all in turn if None.
+    """
+
+    methods: Sequence[str]
+    two_step: TwoStep | None
+    baseline: Density | None
+    seed: int
+    label: int | None
+
+    @classmethod
+    def of(cls, run: Run, methods: Sequence[str], seed: int, label: int | None) -> Self:
+        """Loads what the methods draw from."""
+        two_step = run.two_step() if set(methods) - {"baseline"} else None
+        if two_step is not None and "single-step" in methods:
+            two_step.check_single_step()
+        baseline = run.density("baseline") if "baseline" in methods else None
+        return cls(methods, two_step, baseline, seed, label)
+
+    @property
+    def models(self) -> list[Density]:
+        """The prior and the baseline, those of them that draw."""
+        prior = None if self.two_step is None else self.two_step.prior
+        return [model for model in (prior, self.baseline) if model is not None]
+
+    def labels(self, method: str, start: int, stop: int) -> Tensor | None:
+        """Returns the classes of a method's samples; None where its model has none."""
+        model = self.baseline if method == "baseline" else self.two_step
+        return None if model is None else class_labels(model, start, stop, self.label)
+
+    def samples(self, start: int, stop: int, execution: Execution) -> dict[str, Tensor]:
+        """Draws samples `start` to `stop` by each method, and the x̃ that they come from."""
+        passes, drawn = self._passes(execution), {}
+        if self.two_step is not None:
+            x_smooth = drawn["smoothed"] = self._smoothed(self.two_step, start, stop, next(passes))
+            labels = self.labels("smoothed", start, stop)
+            if "single-step" in self.methods:
+                drawn["single-step"] = self.two_step.single_step(x_smooth, labels, execution)
+            if "two-step" in self.methods:
+                noise = self._noise("denoised", start)
+                drawn["two-step"] = self.two_step.denoise(x_smooth, labels, noise, next(passes))
+        if self.baseline is not None:
+            labels, noise = self.labels("baseline", start, stop), self._noise("baseline", start)
+            given = (stop - start, None, labels, noise, next(passes))
+            drawn["baseline"] = batching.sample(self.baseline, *given)
+        return drawn
+
+    def _smoothed(self, two_step: TwoStep, start: int, stop: int, execution: Execution) -> Tensor:
+        labels, noise = self.labels("smoothed", start, stop), self._noise("smoothed", start)
+        return two_step.sample_smoothed(stop - start, labels, noise, execution)
+
+    def _passes(self, execution: Execution) -> Iterator[Execution]:
+        """Yields the execution of each pass over the samples: smoothed, denoised, baseline."""
+        smoothed = self.two_step is not None
+        count = smoothed + ("two-step" in self.methods) + (self.baseline is not None)
+        return (execution.part(number, count) for number in range(count))
+
+    def _noise(self, name: str, start: int) -> Generator:
+        """Returns the generator of one pass, skipped to a row."""
+        return skipped(generator(self.seed, name), start)
+
+
+def _drawn(
+    drawing: _Drawing, cuts: Sequence[tuple[int, int]], execution: Execution
+) -> list[Mapping[str, Tensor]]:
+    """Draws what is not kept of the samples, part by part; only the first process holds any."""
+    shards: list[Mapping[str, Tensor]] = []
+    partial, told = execution.partial, False
+    for number, (start, stop) in enumerate(cuts):
+        name = _NAME.format(start, stop)
+        shard = execution.kept(name)
+        if shard is None:
+            if start and not told and partial is not None:
+                partial.note(f"Goes on at image {start + 1} of {cuts[-1][1]}.")
+            told = True
+            shard = drawing.samples(start, stop, execution.part(number, len(cuts)))
+            execution.keep(name, shard)
+        shards.append(shard if execution.processes.is_first else {})
+    return shards
 
 
 def _shards(run: Run, n: int) -> list[tuple[int, int]]:
     """Returns start and stop of each part of the work that is kept: vectors are drawn at once."""
     return list(spans(n, shard_size(run))) if is_image_run(run) else [(0, n)]
-
-
-def _passes(methods: Sequence[str], execution: Execution) -> Iterator[Execution]:
-    """Yields the execution of each pass over a shard: smoothed, denoised, baseline."""
-    smoothed = bool(set(methods) - {"baseline"})
-    count = smoothed + ("two-step" in methods) + ("baseline" in methods)
-    return (execution.part(number, count) for number in range(count))
-
-
-def _stream(seed: int, name: str, start: int) -> Generator:
-    """Returns the generator of one method's noise, skipped to a row."""
-    return skipped(generator(seed, name), start)
 
 
 def _whole(shards: Sequence[Mapping[str, Tensor]], name: str, run: Run) -> Tensor:
