@@ -84,6 +84,7 @@ def command(
             "run": str(opened.path),
             "input": events,
             "noise_added": clean,
+            "sampler": dict(opened.sampler),
             "n": len(x),
             "draws": draws,
             "seed": seed,

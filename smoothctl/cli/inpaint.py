@@ -109,7 +109,7 @@ def command(
             "input": images,
             "mask": mask,
             "method": method,
-            "sampler": sampler,
+            "sampler": dict(opened.sampler),
             "n": len(x),
             "draws": draws,
             "candidates": number_of_candidates(opened, method, candidates),

@@ -14,6 +14,7 @@ from smoothctl.errors import UsageError
 if TYPE_CHECKING:
     from smoothctl.datasets.base import Dataset
     from smoothctl.evaluation.learned_sigma import LearnedSigma
+    from smoothctl.metrics.sigma import SigmaEstimate
     from smoothctl.runs.run import Run
 
 __all__ = ["command"]
@@ -85,6 +86,16 @@ def command(
     if as_json:
         print_json(result)
         return
+    _print(opened, estimate, scale, best)
+
+
+def _print(
+    opened: "Dataset",
+    estimate: "SigmaEstimate",
+    scale: "tuple[float, ...] | None",
+    best: "LearnedSigma | None",
+) -> None:
+    """Prints the table of what there is to choose from."""
     from smoothctl.reporting.tables import Table, left, print_table
 
     how = "all pairs" if estimate.exact else f"± {estimate.standard_error:.4f}"
