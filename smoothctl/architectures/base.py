@@ -114,6 +114,11 @@ class Density(nn.Module, ABC):
             )
 
     @property
+    def mask_shape(self) -> Shape:
+        """Shape of one mask of `inpaint`: (D,) of vectors, (1, H, W) of images."""
+        return self.event_shape if self.domain == "vector" else (1, *self.event_shape[1:])
+
+    @property
     def lowest_sigma(self) -> float:
         """The setting of architectures that can take σ as an input; 0: this model does not.
 
@@ -389,7 +394,7 @@ class Density(nn.Module, ABC):
         Raises:
             UsageError: it has another shape, or is not of truth values.
         """
-        shape = (1, *self.event_shape[1:]) if self.domain == "image" else self.event_shape
+        shape = self.mask_shape
         if known.dtype != torch.bool or known.shape not in [(1, *shape), (n, *shape)]:
             want = ", ".join(map(str, shape))
             raise UsageError(

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
 from smoothctl.architectures.any_sigma import AnySigma, sigma_network
-from smoothctl.architectures.base import Density, Progress, Shape, standardise, to_grid
+from smoothctl.architectures.autoregressive import Autoregressive
+from smoothctl.architectures.base import Progress, Shape, standardise, to_grid
 from smoothctl.architectures.mixtures import (
     LARGEST_LOG_SCALE,
     Mixture,
@@ -55,7 +56,7 @@ class MaskedLinear(nn.Linear):
         return F.linear(x, self.weight * self.mask, self.bias)
 
 
-class MADE(Density):
+class MADE(Autoregressive):
     r"""p(x | x̃) = Πᵢ p(xᵢ | x₁ … xᵢ₋₁, x̃), each factor a mixture of logistics.
 
     The masked autoencoder of Germain et al. (2015) with the outputs of ARDS section 4.1. A
@@ -99,7 +100,6 @@ class MADE(Density):
         _ordered = model_validator(mode="after")(ordered_log_scales)
 
     summary = "masked autoregressive network with a mixture of logistics per dimension"
-    weighs_completions = True
     training_defaults: ClassVar = {"steps": 12_000, "learning_rate": 5e-3}
     config: Config
     in_loc: Tensor
@@ -196,29 +196,12 @@ class MADE(Density):
             return x.new_ones(len(x), 1)
         return self.log_sigma(len(x), x).exp()
 
-    def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Returns log p(xᵢ | x₁ … xᵢ₋₁, context) in nats for every i: (batch, D)."""
-        return self.conditionals(x, context).log_prob(x, self.levels)
-
-    def log_prob(
+    def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
+        """Returns log p(xᵢ | x₁ … xᵢ₋₁, context) in nats for every i: (batch, D)."""
         self.check_labels(labels, len(x))
-        return self.log_probs(x, context).sum(1)
-
-    def sample(
-        self,
-        n: int,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Draws n samples, one dimension after another: (n, D)."""
-        x = self.out_loc.new_zeros(n, *self.event_shape)
-        known = torch.zeros(1, *self.event_shape, dtype=torch.bool)
-        return self.inpaint(x, known, context, labels, generator, progress)
+        return self.conditionals(x, context).log_prob(x, self.levels)
 
     @torch.no_grad()
     def inpaint(
@@ -244,18 +227,6 @@ class MADE(Density):
             if progress is not None:
                 progress(done, len(unknown))
         return x
-
-    def completion_log_weight(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
-        self.check_labels(labels, len(x))
-        self.check_known(known, len(x))
-        return self.log_probs(x, context).where(known.to(x.device), 0.0).sum(1)
 
     @classmethod
     def joint(cls, event_shape: Shape, config: Any = None) -> "JointMADE":
@@ -299,10 +270,9 @@ class JointMADE(MADE):
         return JointDenoiser(self)
 
 
-class _Half(Density):
+class _Half(Autoregressive):
     """Half of a `JointMADE` as a density of its own, which shares its weights."""
 
-    weighs_completions = True
     is_first: ClassVar[bool]
     """Whether it is the first half."""
 
@@ -310,25 +280,11 @@ class _Half(Density):
         super().__init__((joint.dims,), context_shape, config=joint.config)
         self.joint_density = joint
 
-    def log_prob(
+    def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """Returns log p(x | context) in nats: (batch, D) -> (batch,)."""
-        self.check_labels(labels, len(x))
-        return self._log_probs(x, context).sum(1)
-
-    def sample(
-        self,
-        n: int,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Draws n samples, one dimension after another: (n, D)."""
-        x = self.joint_density.out_loc.new_zeros(n, *self.event_shape)
-        known = torch.zeros(1, *self.event_shape, dtype=torch.bool)
-        return self.inpaint(x, known, context, labels, generator, progress)
+        """Returns log p(xᵢ | x₁ … xᵢ₋₁, context) in nats for every i: (batch, D)."""
+        return self._own(self.joint_density.log_probs(self._both(x, context), None, labels))
 
     def inpaint(
         self,
@@ -344,21 +300,6 @@ class _Half(Density):
         both, mask = self._both(x, context), self._placed(known, torch.ones_like(known))
         filled = self.joint_density.inpaint(both, mask, None, labels, generator, progress)
         return self._own(filled)
-
-    def completion_log_weight(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
-        self.check_labels(labels, len(x))
-        self.check_known(known, len(x))
-        return self._log_probs(x, context).where(known.to(x.device), 0.0).sum(1)
-
-    def _log_probs(self, x: Tensor, context: Tensor | None) -> Tensor:
-        return self._own(self.joint_density.log_probs(self._both(x, context)))
 
     def _both(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Returns [x̃, x]: (batch, 2D); where x̃ is asked for alone, x does not matter to it."""

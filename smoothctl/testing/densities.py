@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from smoothctl.architectures.autoregressive import Autoregressive
 from smoothctl.architectures.base import Density
 from smoothctl.config import build
 from smoothctl.errors import NotAvailable, UsageError
@@ -75,6 +76,21 @@ class _ExactContract(AnyDensityContract):
         some = density.completion_log_weight(x, self.known)
         assert some.shape == (2,)
         assert some.isfinite().all()
+
+    def test_factors_follow_one_after_another(self) -> None:
+        """The Jacobian of an autoregressive density's factors is triangular in some order."""
+        density = self.build()
+        if not isinstance(density, Autoregressive):
+            pytest.skip("does not know its factors one by one")
+        x = density.sample(1, generator=generator("contract"))
+        slopes = torch.autograd.functional.jacobian(density.log_probs, x)
+        factors = density.log_probs(x).numel()
+        seen = slopes.abs().reshape(factors, *self.shape)
+        if factors < x.numel():  # those of whole pixels
+            seen = seen.sum(1)
+        others = seen.reshape(factors, factors).sign().fill_diagonal_(0)
+        assert factors == 1 or others.any()
+        assert not torch.linalg.matrix_power(others, factors).any(), "they see each other"
 
     def test_labels_are_refused_by_likelihoods_too(self) -> None:
         """A model without classes does not ignore labels."""

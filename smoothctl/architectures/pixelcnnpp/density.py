@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from smoothctl.architectures.any_sigma import AnySigma
-from smoothctl.architectures.base import Density, Progress, Shape, to_grid
+from smoothctl.architectures.autoregressive import Autoregressive
+from smoothctl.architectures.base import Progress, Shape, to_grid
 from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
 from smoothctl.architectures.pixelcnnpp.choice import SAMPLERS
 from smoothctl.architectures.pixelcnnpp.head import (
@@ -44,7 +45,7 @@ _PAPER_TRAINING: Mapping[str, Any] = {
 """1,000 epochs of 80 images follow, without an average of the weights."""
 
 
-class PixelCNNpp(Density):
+class PixelCNNpp(Autoregressive):
     r"""p(x | x̃) = Πᵢ p(xᵢ | x₁ … xᵢ₋₁, x̃) over pixels in raster order (Salimans et al. 2017).
 
     Each pixel is a mixture of logistics whose channels are linearly coupled: a density on the
@@ -107,7 +108,6 @@ class PixelCNNpp(Density):
 
     summary = "convolutional autoregressive network for images (PixelCNN++)"
     domain = "image"
-    weighs_completions = True
     training_defaults: ClassVar = {
         "steps": 4000,
         "batch_size": 8,
@@ -215,10 +215,10 @@ class PixelCNNpp(Density):
         with torch.no_grad():
             self.network.out.bias.copy_(initial_bias(self.config.mixtures, mean, sd))
 
-    def log_prob(
+    def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """Returns log p(x | context) in nats: (batch, C, H, W) -> (batch,).
+        """Returns log p of every pixel given those before it: (batch, 1, H, W).
 
         Args:
             x: images; on the reals with `levels=None`, else on the grid v · 2/(levels − 1) − 1.
@@ -228,26 +228,8 @@ class PixelCNNpp(Density):
         Raises:
             UsageError: labels are missing or not classes.
         """
-        return self._log_probs(x, context, labels).flatten(1).sum(1)
-
-    def sample(
-        self,
-        n: int,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Draws n images, pixel by pixel: (n, C, H, W).
-
-        The i-th image that is drawn from a generator is the same whatever n.
-        """
-        weight = self.network.out.bias
-        blank = torch.zeros((n, *self.event_shape), dtype=weight.dtype, device=weight.device)
-        known = torch.zeros((1, 1, self.height, self.width), dtype=torch.bool)
-        with torch.no_grad(), self._without_dropout():
-            canvas = self._canvas(blank, known, context, labels, generator)
-            return canvas.image(self.sampler(self.network, canvas, progress))
+        mixture = self._mixture(self._outputs(x, context, labels), context)
+        return mixture.log_prob(x.permute(0, 2, 3, 1), self.levels)[:, None]
 
     @torch.no_grad()
     def inpaint(
@@ -275,20 +257,6 @@ class PixelCNNpp(Density):
         with self._without_dropout():
             canvas = self._canvas(x, known, context, labels, generator)
             return canvas.image(self.sampler(self.network, canvas, progress))
-
-    @torch.no_grad()
-    def completion_log_weight(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Returns Σ log p(pixel | those before it, context) over those that are known: (batch,)."""
-        self.check_known(known, len(x))
-        with self._without_dropout():
-            log_probs = self._log_probs(x, context, labels)
-        return log_probs.where(known.to(x.device)[:, 0], 0.0).flatten(1).sum(1)
 
     @property
     def passes(self) -> list[int]:
@@ -379,11 +347,6 @@ class PixelCNNpp(Density):
             both = torch.cat([context, x], dim=2)
             parameters = self.network(both, condition, first_row=self.height)
         return parameters
-
-    def _log_probs(self, x: Tensor, context: Tensor | None, labels: Tensor | None) -> Tensor:
-        """Returns log p of every pixel given those before it: (batch, H, W)."""
-        mixture = self._mixture(self._outputs(x, context, labels), context)
-        return mixture.log_prob(x.permute(0, 2, 3, 1), self.levels)
 
     def _condition(self, n: int, labels: Tensor | None) -> Condition:
         """Returns what n images are conditioned on beside their context."""

@@ -262,7 +262,7 @@ class RasterDensity(Density):
     ) -> Tensor:
         """Draws n images, channel by channel of pixels in raster order: (n, C, H, W)."""
         blank = self.trunk.first.weight.new_zeros(n, *self.event_shape)
-        known = torch.zeros(1, 1, *self.event_shape[1:], dtype=torch.bool)
+        known = torch.zeros(1, *self.mask_shape, dtype=torch.bool)
         return self.inpaint(blank, known, context, labels, generator, progress)
 
     @torch.no_grad()

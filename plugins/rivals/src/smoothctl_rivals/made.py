@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from smoothctl.architectures.base import Density, Progress, Shape, to_grid
+from smoothctl.architectures.autoregressive import Autoregressive
+from smoothctl.architectures.base import Progress, Shape, to_grid
 from smoothctl.architectures.made import MADE
 from smoothctl.architectures.mixtures import Mixture
 from smoothctl.config import config
@@ -16,7 +17,7 @@ from smoothctl_rivals.autoregressive import row_uniforms
 __all__ = ["ImageMADE"]
 
 
-class ImageMADE(Density):
+class ImageMADE(Autoregressive):
     """The built-in `made` of all values of an image, channel after channel (Germain et al. 2015).
 
     Each value is a mixture of logistics given those before it: a density on the reals, or the mass
@@ -32,7 +33,6 @@ class ImageMADE(Density):
 
     summary = "masked autoregressive network for flattened images, of mixtures of logistics (MADE)"
     domain = "image"
-    weighs_completions = True
     training_defaults: ClassVar = {
         "steps": 600,
         "batch_size": 32,
@@ -62,24 +62,11 @@ class ImageMADE(Density):
         """Standardises every value; see `MADE.initialize`."""
         self.made.initialize(x.flatten(1), _flat(context))
 
-    def log_prob(
+    def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """Returns log p(x | context) in nats: (batch, C, H, W) -> (batch,)."""
-        return self.made.log_prob(x.flatten(1), _flat(context), labels)
-
-    def sample(
-        self,
-        n: int,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        """Draws n images, one value after another: (n, C, H, W)."""
-        blank = self.made.out_loc.new_zeros(n, *self.event_shape)
-        known = torch.zeros(1, 1, *self.event_shape[1:], dtype=torch.bool)
-        return self.inpaint(blank, known, context, labels, generator, progress)
+        """Returns log p of every value given those before it in nats: (batch, C, H, W)."""
+        return self.made.log_probs(x.flatten(1), _flat(context), labels).view_as(x)
 
     @torch.no_grad()
     def inpaint(
@@ -105,18 +92,6 @@ class ImageMADE(Density):
             if progress is not None:
                 progress(done, flat.shape[1])
         return flat.view_as(x)
-
-    def completion_log_weight(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
-        self.check_known(known, len(x))
-        flat = known.expand(-1, len(x[0]), -1, -1).flatten(1)
-        return self.made.completion_log_weight(x.flatten(1), flat, _flat(context), labels)
 
 
 def _flat(context: Tensor | None) -> Tensor | None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from smoothctl.architectures.autoregressive import Autoregressive
 from smoothctl.architectures.base import Shape
 from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
 from smoothctl.config import config
@@ -177,7 +178,7 @@ def _gate(both: Tensor) -> Tensor:
     return torch.tanh(a) * torch.sigmoid(b)
 
 
-class PixelCNN(RasterDensity):
+class PixelCNN(RasterDensity, Autoregressive):
     """Masked convolutions and a softmax over the levels (van den Oord et al. 2016a).
 
     The softmax knows no order among the levels, and no real numbers: without levels, as the prior
@@ -200,7 +201,6 @@ class PixelCNN(RasterDensity):
         )
 
     summary = "convolutional autoregressive network for images with masks and a softmax (PixelCNN)"
-    weighs_completions = True
     uniforms = 2
     config: Config
 
@@ -227,29 +227,17 @@ class PixelCNN(RasterDensity):
         """Starts without levels as a wide mixture about the data."""
         self.head.initialize(x)
 
-    def log_prob(
+    def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """Returns log p(x | context) in nats: (batch, C, H, W) -> (batch,).
+        """Returns log p of every channel of a pixel given those before it: (batch, C, H, W).
 
         Args:
             x: images; on the reals with `levels=None`, else on the grid v · 2/(levels − 1) − 1.
             context: x̃ for a denoiser, shape of x.
             labels: must be None.
         """
-        return self.head.log_prob(self.features(x, context, labels), x).flatten(1).sum(1)
-
-    def completion_log_weight(
-        self,
-        x: Tensor,
-        known: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Returns Σ log p(xᵢ | x₁ … xᵢ₋₁, context) over what is known: (batch,)."""
-        self.check_known(known, len(x))
-        log_probs = self.head.log_prob(self.features(x, context, labels), x)
-        return log_probs.where(known.to(x.device), 0.0).flatten(1).sum(1)
+        return self.head.log_prob(self.features(x, context, labels), x)
 
     def score_function(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
