@@ -38,27 +38,6 @@ def test_equal_numpy_s_for_any_blocks(n: int, ends: list[int]) -> None:
     check_equal(streamed(x, *sorted(ends)), x, rtol=1e-10, atol=1e-12)
 
 
-@settings(deadline=None)
-@given(st.integers(0, 30), st.integers(0, 30))
-def test_merging_equals_seeing_both(n: int, m: int) -> None:
-    x, y = features(n + 1), features(m + 2, shift=2.0)
-    merged = Moments.of(x).merge(Moments.of(y))
-    check_equal(merged, torch.cat([x, y]), rtol=1e-10, atol=1e-12)
-
-
-def test_merging_with_nothing_changes_nothing() -> None:
-    x = features(9)
-    for merged in (Moments().merge(Moments.of(x)), Moments.of(x).merge(Moments())):
-        check_equal(merged, x, rtol=1e-12)
-    assert Moments().merge(Moments()).count == 0
-
-
-def test_merging_leaves_its_parts_alone() -> None:
-    x, y = Moments.of(features(9)), Moments.of(features(8))
-    x.merge(y).update(features(7))
-    check_equal(x, features(9), rtol=1e-12)
-
-
 def test_a_far_mean_costs_no_digits() -> None:
     """A sum of squares would lose all sixteen digits here; the deviations keep eight."""
     x = features(1000, shift=1e8)
@@ -120,8 +99,6 @@ def test_another_width_is_refused() -> None:
     moments = Moments.of(features(9))
     with pytest.raises(DataError, match="width 4 do not go with those of 3"):
         moments.update(features(9, 4))
-    with pytest.raises(DataError, match="width 4 do not go with those of 3"):
-        moments.merge(Moments.of(features(9, 4)))
 
 
 def test_one_vector_has_no_covariance() -> None:

@@ -113,20 +113,6 @@ class Moments:
             block = block - mean
             self._scatter.addmm_(block.T, block)
 
-    def merge(self, other: "Moments") -> "Moments":
-        """Returns the moments of both sets together.
-
-        Raises:
-            DataError: the widths differ.
-        """
-        merged = Moments()
-        for part in (self, other):
-            if part._count:
-                merged._check_width(part.width)
-                merged._join(part._count, part._mean)
-                merged._scatter += part._scatter
-        return merged
-
     def _join(self, count: int, mean: Tensor) -> None:
         """Takes in `count` vectors that all lie at `mean`."""
         if not self._count:
