@@ -102,3 +102,20 @@ def test_discretised_mass_sums_to_one() -> None:
     drawn = model.sample(50, generator=generator(0))
     assert torch.allclose((drawn + 1) * 127.5, ((drawn + 1) * 127.5).round(), atol=1e-9)
     assert drawn.abs().max() <= 1
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 4.0])
+def test_where_sigma_is_an_input_offsets_are_those_of_gaussian_data(sigma: float) -> None:
+    """(x − origin)/unit is standard and tells nothing of x̃, whatever σ is."""
+    x = torch.tensor([1.0, -3.0]) + torch.tensor([0.5, 2.0]) * torch.randn(
+        20_000, 2, generator=generator("x")
+    )
+    x_smooth = x + sigma * torch.randn(x.shape, generator=generator("noise"))
+    made = MADE((2,), (2,), config=MADE.Config(lowest_sigma=0.01)).at(sigma)
+    made.initialize(x, x_smooth)
+    origin, unit = made.frame(x, x_smooth)
+    offset = (x - origin) / unit
+    assert offset.mean(0).tolist() == pytest.approx([0, 0], abs=0.03)
+    assert offset.std(0).tolist() == pytest.approx([1, 1], abs=0.03)
+    for each, seen in zip(offset.T, x_smooth.T, strict=True):
+        assert torch.corrcoef(torch.stack([each, seen]))[0, 1].item() == pytest.approx(0, abs=0.03)

@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-_LEVEL_UNITS = 16
+_SIGMA_UNITS = 16
 """Of the network of σ."""
 
 _NARROWEST = 1 / 3
@@ -140,7 +140,7 @@ class MADE(Autoregressive):
         )
         self.last = MaskedLinear((outputs[:, None] > degrees).float())
         width = self.config.width
-        self.level = sigma_network(_LEVEL_UNITS, width) if self.lowest_sigma else None
+        self.of_sigma = sigma_network(_SIGMA_UNITS, width) if self.lowest_sigma else None
         self._spread_means()
 
     def _spread_means(self) -> None:
@@ -154,12 +154,11 @@ class MADE(Autoregressive):
             log_scales.fill_(log_scale_of(max(1 / k, _NARROWEST)))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Standardises the inputs, and the outputs by what they predict: x, or x − x̃."""
+        """Standardises the inputs, and the outputs by what they predict: x, or its offset."""
         inputs = x if context is None else torch.cat([context, x], dim=1)
         self.in_loc, self.in_scale = standardise(inputs)
-        anchor = self.anchor(x, context)
-        target = x if anchor is None else (x - anchor) / self._residual_scale(x)
-        self.out_loc, self.out_scale = standardise(target)
+        origin, unit = self.frame(x, context)
+        self.out_loc, self.out_scale = standardise((x - origin) / unit)
 
     def order_of(self, dims: int) -> Tensor:
         """Returns the order in which the dimensions are drawn, (dims,)."""
@@ -167,16 +166,29 @@ class MADE(Autoregressive):
             return torch.arange(dims)
         return torch.randperm(dims, generator=seeded_generator(self.config.order_seed, "order"))
 
-    def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
-        """Returns what the means are offsets from, (batch, D): the context of a denoiser."""
-        return context if self.offset else None
+    def frame(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        r"""Returns what the outputs are offsets from, and in units of, each (batch, D).
+
+        A denoiser's are offsets from x̃. Where σ is an input they are so for small σ only: from
+        m + s²/(s² + σ²) (x̃ − m), in units of σs/√(s² + σ²), which are mean and deviation of x
+        given x̃ if x is Gaussian with the data's mean m and deviation s (Karras et al. 2022,
+        table 1).
+        """
+        if not self.offset or context is None:
+            return torch.zeros_like(x), torch.ones_like(x)
+        if not self.lowest_sigma:
+            return context, torch.ones_like(x)
+        mean, deviation = (each[-x.shape[1] :] for each in (self.in_loc, self.in_scale))
+        sigma = self.lowest_sigma * self.log_sigma(len(x), x).exp()
+        share = deviation**2 / (deviation**2 + sigma**2)
+        return mean + share * (context - mean), sigma * share.sqrt()
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Mixture:
         """Returns the mixture of each dimension given those before it: (batch, D, K)."""
         inputs = x if context is None else torch.cat([context, x], dim=1)
         hidden = self.first((inputs - self.in_loc) / self.in_scale)
-        if self.level is not None:
-            hidden = hidden + self.level(self.log_sigma(len(x), x))
+        if self.of_sigma is not None:
+            hidden = hidden + self.of_sigma(self.log_sigma(len(x), x))
         for layer in self.hidden:
             hidden = hidden + layer(self.activation(hidden))
         outputs = self.last(self.activation(hidden)).view(len(x), *self.event_shape, 3, -1)
@@ -184,17 +196,8 @@ class MADE(Autoregressive):
         log_scales = log_scales.clamp(self.config.min_log_scale, self.config.max_log_scale)
         means = self.out_loc[:, None] + self.out_scale[:, None] * means
         log_scales = log_scales + self.out_scale.log()[:, None]
-        anchor = self.anchor(x, context)
-        if anchor is not None:
-            scale = self._residual_scale(x)[..., None]
-            means, log_scales = scale * means + anchor[..., None], log_scales + scale.log()
-        return Mixture(logits, means, log_scales)
-
-    def _residual_scale(self, x: Tensor) -> Tensor:
-        """Returns what x − x̃ is in units of, (batch, 1): of σ where that is an input."""
-        if not self.lowest_sigma:
-            return x.new_ones(len(x), 1)
-        return self.log_sigma(len(x), x).exp()
+        origin, unit = (each[..., None] for each in self.frame(x, context))
+        return Mixture(logits, origin + unit * means, log_scales + unit.log())
 
     def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
@@ -256,10 +259,11 @@ class JointMADE(MADE):
         half = super().order_of(dims // 2)
         return torch.cat([half, half + dims // 2])
 
-    def anchor(self, x: Tensor, context: Tensor | None) -> Tensor | None:
-        """Returns [0, x̃]: the denoiser's means are offsets from x̃, the prior's are free."""
+    def frame(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns [0, x̃] and 1: the denoiser's means are offsets from x̃, the prior's are free."""
         x_smooth = x[:, : self.dims]
-        return torch.cat([torch.zeros_like(x_smooth), x_smooth], 1) if self.config.offset else None
+        offset = x_smooth if self.config.offset else torch.zeros_like(x_smooth)
+        return torch.cat([torch.zeros_like(x_smooth), offset], 1), torch.ones_like(x)
 
     def prior(self) -> "JointPrior":
         """Returns p(x̃), sharing this network's weights."""
