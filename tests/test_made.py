@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from smoothctl.architectures.made import MADE, MaskedLinear
 from smoothctl.config import build
@@ -104,9 +105,12 @@ def test_discretised_mass_sums_to_one() -> None:
     assert drawn.abs().max() <= 1
 
 
+@pytest.mark.parametrize("scale", [1.0, torch.tensor([1e-3, 1e3])], ids=["data", "spreads"])
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 4.0])
-def test_where_sigma_is_an_input_offsets_are_those_of_gaussian_data(sigma: float) -> None:
-    """(x − origin)/unit is standard and tells nothing of x̃, whatever σ is."""
+def test_where_sigma_is_an_input_offsets_are_those_of_gaussian_data(
+    sigma: float, scale: float | Tensor
+) -> None:
+    """(x − origin)/unit is standard and tells nothing of x̃, whatever σ and its units are."""
     x = torch.tensor([1.0, -3.0]) + torch.tensor([0.5, 2.0]) * torch.randn(
         20_000, 2, generator=generator("x")
     )

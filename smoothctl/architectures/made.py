@@ -106,6 +106,8 @@ class MADE(Autoregressive):
     in_scale: Tensor
     out_loc: Tensor
     out_scale: Tensor
+    noise_scale: Tensor | None
+    """Deviation of each coordinate's noise at the lowest σ, where σ is an input of offsets."""
 
     def __init__(
         self,
@@ -125,6 +127,8 @@ class MADE(Autoregressive):
         for name, size in [("in", extra + dims), ("out", dims)]:
             self.register_buffer(f"{name}_loc", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
+        noise_scale = torch.ones(dims) if self.offset and self.lowest_sigma else None
+        self.register_buffer("noise_scale", noise_scale)
 
     def _build(self, dims: int, extra: int) -> None:
         rank = torch.empty(dims, dtype=torch.int64)
@@ -157,6 +161,8 @@ class MADE(Autoregressive):
         """Standardises the inputs, and the outputs by what they predict: x, or its offset."""
         inputs = x if context is None else torch.cat([context, x], dim=1)
         self.in_loc, self.in_scale = standardise(inputs)
+        if self.noise_scale is not None and context is not None:
+            _, self.noise_scale = standardise((context - x) / self.log_sigma(len(x), x).exp())
         origin, unit = self.frame(x, context)
         self.out_loc, self.out_scale = standardise((x - origin) / unit)
 
@@ -172,16 +178,16 @@ class MADE(Autoregressive):
         A denoiser's are offsets from x̃. Where σ is an input they are so for small σ only: from
         m + s²/(s² + σ²) (x̃ − m), in units of σs/√(s² + σ²), which are mean and deviation of x
         given x̃ if x is Gaussian with the data's mean m and deviation s (Karras et al. 2022,
-        table 1).
+        table 1). σ is that of each coordinate, whose noise may be in units of its spread.
         """
         if not self.offset or context is None:
             return torch.zeros_like(x), torch.ones_like(x)
-        if not self.lowest_sigma:
+        if self.noise_scale is None:
             return context, torch.ones_like(x)
         mean, deviation = (each[-x.shape[1] :] for each in (self.in_loc, self.in_scale))
-        sigma = self.lowest_sigma * self.log_sigma(len(x), x).exp()
-        share = deviation**2 / (deviation**2 + sigma**2)
-        return mean + share * (context - mean), sigma * share.sqrt()
+        noise = self.noise_scale * self.log_sigma(len(x), x).exp()
+        share = deviation**2 / (deviation**2 + noise**2)
+        return mean + share * (context - mean), noise * share.sqrt()
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Mixture:
         """Returns the mixture of each dimension given those before it: (batch, D, K)."""
