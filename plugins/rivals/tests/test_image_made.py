@@ -19,6 +19,11 @@ class TestImageMADE(ImageDensityContract):
     options: ClassVar = SMALL
 
 
+class TestImageMADEOfAnySigma(ImageDensityContract):
+    density_class = ImageMADE
+    options: ClassVar = {**SMALL, "lowest_sigma": 0.05}
+
+
 @pytest.mark.slow
 class TestImageMADEInColour(TestImageMADE):
     shape: ClassVar = (3, 3, 2)

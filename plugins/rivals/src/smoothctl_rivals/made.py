@@ -58,15 +58,20 @@ class ImageMADE(Autoregressive):
         given = None if self.context_shape is None else flat
         self.made = MADE(flat, given, levels, self.config)
 
+    @property
+    def _of_sigma(self) -> MADE:
+        """The MADE, at the σ that was chosen by `at`."""
+        return self.made if self.chosen_sigma is None else self.made.at(self.chosen_sigma)
+
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Standardises every value; see `MADE.initialize`."""
-        self.made.initialize(x.flatten(1), _flat(context))
+        self._of_sigma.initialize(x.flatten(1), _flat(context))
 
     def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
         """Returns log p of every value given those before it in nats: (batch, C, H, W)."""
-        return self.made.log_probs(x.flatten(1), _flat(context), labels).view_as(x)
+        return self._of_sigma.log_probs(x.flatten(1), _flat(context), labels).view_as(x)
 
     @torch.no_grad()
     def inpaint(
@@ -85,7 +90,7 @@ class ImageMADE(Autoregressive):
         flat, given = x.flatten(1).where(known, 0.0), _flat(context)
         u = row_uniforms(len(x), (flat.shape[1], 2), x, generator)
         for done, i in enumerate(self.made.order.tolist(), start=1):
-            mixture = Mixture(*(each[:, i] for each in self.made.conditionals(flat, given)))
+            mixture = Mixture(*(each[:, i] for each in self._of_sigma.conditionals(flat, given)))
             drawn = mixture.quantile(*u[:, i].unbind(1))
             drawn = drawn if self.levels is None else to_grid(drawn, self.levels)
             flat[:, i] = flat[:, i].where(known[:, i], drawn)
