@@ -113,22 +113,19 @@ class Latent(Density):
     def log_prob(self, x, context=None, labels=None):
         raise NotAvailable("Latent sums its latent coordinate out by draws: use bound.")
 
-    def bound(self, x, context=None, labels=None, draws=1, generator=None):
+    def log_weights(self, x, context=None, labels=None, draws=1, generator=None):
         self.check_labels(labels, len(x))
         u = normal((len(x), draws, 1), x, generator)
         centre = self._centre(context)[:, None] + self.slope * u
         z = (x[:, None] - centre) * (-self.log_scale).exp()
         log_normal = -0.5 * z**2 - self.log_scale - 0.5 * math.log(2 * math.pi)
-        return log_normal.sum(2).logsumexp(1) - math.log(draws)
+        return log_normal.sum(2)
 
     def exact(self, x):
         """Returns log p(x) of a model without context, (batch,)."""
         covariance = torch.outer(self.slope, self.slope)
         covariance = covariance + (2 * self.log_scale).exp() * torch.eye(len(self.slope)).to(x)
         return torch.distributions.MultivariateNormal(self.mean, covariance).log_prob(x)
-
-    def training_loss(self, x, context=None, labels=None, generator=None):
-        return -self.bound(x, context, labels, 1, generator)
 
     @torch.no_grad()
     def sample(self, n, context=None, labels=None, generator=None, progress=None):

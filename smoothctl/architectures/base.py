@@ -60,8 +60,9 @@ class Density(nn.Module, ABC):
     """True for models whose `inpaint` draws from a density that `completion_log_weight` knows."""
 
     bounded: bool = False
-    """True for models with latent variables, whose likelihood is known by `bound` alone. Like
-    `tractable` it may depend on `levels`: a class says what holds without them."""
+    """True for models with latent variables, whose likelihood is known by `bound` alone: they
+    define `log_weights`. Like `tractable` it may depend on `levels`: a class says what holds
+    without them."""
 
     conditional: ClassVar[bool] = True
     """False for models that take no context: a prior or a baseline, never a denoiser."""
@@ -231,7 +232,7 @@ class Density(nn.Module, ABC):
         draws: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Returns log 1/K Σₖ wₖ of K independent, unbiased estimates wₖ of p(x | context).
+        """Returns log 1/K Σₖ wₖ of K estimates of p(x | context), see `log_weights`.
 
         Its expectation is a lower bound of log p(x | context), which rises with K (Burda et al.
         2016). A tractable density has the exact value for it.
@@ -249,9 +250,39 @@ class Density(nn.Module, ABC):
         Raises:
             NotAvailable: the model has neither a likelihood nor a bound of it.
         """
+        if not self.bounded:
+            return self.log_prob(x, context, labels)
+        log_weights = self.log_weights(x, context, labels, draws, generator)
+        return log_weights.logsumexp(1) - math.log(draws)
+
+    def log_weights(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+        draws: int = 1,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Returns log wₖ of independent, unbiased estimates wₖ of p(x | context).
+
+        With latent variables z drawn from q(z|x) they are p(x, z)/q(z|x).
+
+        Args:
+            x: shape (batch, *event_shape).
+            context: shape (batch, *context_shape).
+            labels: classes, int64 (batch,), for a class-conditional model.
+            draws: K of each x.
+            generator: draws the latent variables.
+
+        Returns:
+            In nats, (batch, K).
+
+        Raises:
+            NotAvailable: the model has no latent variables.
+        """
         if self.bounded:
-            raise NotImplementedError(f"{type(self).__name__} is bounded and must define `bound`.")
-        return self.log_prob(x, context, labels)
+            raise NotImplementedError(f"{type(self).__name__} must define `log_weights`.")
+        raise NotAvailable(f"{type(self).__name__} has no latent variables to draw.")
 
     @abstractmethod
     def sample(
@@ -422,8 +453,11 @@ class Density(nn.Module, ABC):
         labels: Tensor | None = None,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Returns the loss of each example, (batch,): −log p(x | context) unless overridden."""
-        return -self.log_prob(x, context, labels)
+        """Returns the loss of each example, (batch,), unless overridden −log p(x | context).
+
+        Of a `bounded` model it is minus the bound of one draw.
+        """
+        return -self.bound(x, context, labels, 1, generator)
 
     def prior_loss(
         self,

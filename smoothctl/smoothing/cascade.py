@@ -81,7 +81,7 @@ class Cascade(Density):
         """
         raise NotAvailable("A cascade integrates over the levels between: use `bound`.")
 
-    def bound(
+    def log_weights(
         self,
         x: Tensor,
         context: Tensor | None = None,
@@ -89,7 +89,7 @@ class Cascade(Density):
         draws: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Returns log 1/K Σ of Π p(x_{k−1}|x_k) / Π q(x_k | x, x_{k+1}), in nats: (batch,).
+        """Returns log Π p(x_{k−1}|x_k) − log Π q(x_k | x, x_{k+1}) of paths, nats: (batch, draws).
 
         Args:
             x: clean samples, (batch, *event).
@@ -102,8 +102,8 @@ class Cascade(Density):
         widest = _needed(context).repeat_interleave(draws, 0)
         classes = None if labels is None else labels.repeat_interleave(draws, 0)
         levels = self.draw_between(rows, widest, generator)
-        log_weight = self.log_steps(rows, levels, classes) - self.log_between(rows, levels)
-        return log_weight.view(len(x), draws).logsumexp(1) - math.log(draws)
+        log_weights = self.log_steps(rows, levels, classes) - self.log_between(rows, levels)
+        return log_weights.view(len(x), draws)
 
     def training_loss(
         self,

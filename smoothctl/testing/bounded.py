@@ -28,10 +28,12 @@ class BoundedDensityContract(OfVectors, AnyDensityContract):
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_bounds_have_shape_and_dtype(self, dtype: torch.dtype) -> None:
-        """Bounds are (batch,) in the dtype of the model."""
+        """Bounds are (batch,), their weights (batch, draws), in the dtype of the model."""
         density = self.build(dtype=dtype)
-        bound = density.bound(torch.zeros(3, *self.shape, dtype=dtype).to(self.device), draws=2)
-        assert (bound.shape, bound.dtype) == ((3,), dtype)
+        x = torch.zeros(3, *self.shape, dtype=dtype).to(self.device)
+        for of, shape in ((density.bound, (3,)), (density.log_weights, (3, 2))):
+            found = of(x, draws=2)
+            assert (found.shape, found.dtype) == (shape, dtype)
 
     def test_bounds_repeat(self, model: tuple[Density, Tensor | None]) -> None:
         """The same generator gives the same bound, another one another."""

@@ -76,7 +76,7 @@ class CIFRealNVP(StandardisedDensity):
             "variables: `bound` gives a lower bound, tighter with more draws."
         )
 
-    def bound(
+    def log_weights(
         self,
         x: Tensor,
         context: Tensor | None = None,
@@ -84,7 +84,7 @@ class CIFRealNVP(StandardisedDensity):
         draws: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Returns log 1/K Σₖ p(x, uₖ)/q(uₖ|x) with uₖ ~ q(u|x), in nats (Burda et al. 2016).
+        """Returns log p(x, uₖ)/q(uₖ|x) with uₖ ~ q(u|x), in nats.
 
         Args:
             x: shape (batch, D).
@@ -94,23 +94,12 @@ class CIFRealNVP(StandardisedDensity):
             generator: draws the noise of all indices, one block (batch · K, blocks · latents).
 
         Returns:
-            Shape (batch,).
+            Shape (batch, K).
         """
         self.check_labels(labels, len(x))
         rows = x.repeat_interleave(draws, dim=0)
         given = None if context is None else context.repeat_interleave(draws, dim=0)
-        log_weights = self._log_weights(rows, given, generator).view(len(x), draws)
-        return log_weights.logsumexp(1) - math.log(draws)
-
-    def training_loss(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """Returns minus the bound of one draw, (batch,), in nats."""
-        return -self.bound(x, context, labels, 1, generator)
+        return self._log_weight(rows, given, generator).view(len(x), draws)
 
     @torch.no_grad()
     def sample(
@@ -137,9 +126,7 @@ class CIFRealNVP(StandardisedDensity):
     def _latents(self) -> int:
         return self.config.blocks * self.config.latents
 
-    def _log_weights(
-        self, x: Tensor, context: Tensor | None, generator: Generator | None
-    ) -> Tensor:
+    def _log_weight(self, x: Tensor, context: Tensor | None, generator: Generator | None) -> Tensor:
         """Returns log p(x, u) − log q(u|x) of one draw of all indices u for each x, (batch,)."""
         z, given = self.to_standard(x, context)
         z = z[:, self.order]

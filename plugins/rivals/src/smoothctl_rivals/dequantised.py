@@ -82,7 +82,7 @@ class DequantisedFlow(Density):
             )
         return self._log_density(x, context)
 
-    def bound(
+    def log_weights(
         self,
         x: Tensor,
         context: Tensor | None = None,
@@ -90,7 +90,7 @@ class DequantisedFlow(Density):
         draws: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Returns log 1/K Σₖ wₖ with E[wₖ] = P(x | context), in nats, (batch,).
+        """Returns log wₖ with E[wₖ] = P(x | context) of values on a grid, in nats, (batch, K).
 
         Args:
             x: shape (batch, C, H, W), on the grid.
@@ -99,14 +99,12 @@ class DequantisedFlow(Density):
             draws: K dequantisations of each image.
             generator: draws them.
         """
-        if self.levels is None:
-            return self.log_prob(x, context, labels)
         self.check_labels(labels, len(x))
         y, log_volume = self._dequantised(x.repeat_interleave(draws, dim=0), generator)
         given = None if context is None else context.repeat_interleave(draws, dim=0)
         rows = rows_that_fit(self, gradient=torch.is_grad_enabled())
         log_weights = evaluate(self._log_density, rows, y, given) + log_volume
-        return log_weights.view(len(x), draws).logsumexp(1) - math.log(draws)
+        return log_weights.view(len(x), draws)
 
     def training_loss(
         self,

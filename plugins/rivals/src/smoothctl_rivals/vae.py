@@ -99,7 +99,7 @@ class VAE(Density):
             "`bound` gives a lower bound, tighter with more draws."
         )
 
-    def bound(
+    def log_weights(
         self,
         x: Tensor,
         context: Tensor | None = None,
@@ -107,7 +107,7 @@ class VAE(Density):
         draws: int = 1,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Returns log 1/K Σₖ p(x, zₖ)/q(zₖ|x) with zₖ ~ q(z|x), in nats (Burda et al. 2016).
+        """Returns log p(x, zₖ)/q(zₖ|x) with zₖ ~ q(z|x), in nats.
 
         Args:
             x: shape (batch, *event_shape).
@@ -117,7 +117,7 @@ class VAE(Density):
             generator: draws the noise of all z, one block (batch, K, latents).
 
         Returns:
-            Shape (batch,).
+            Shape (batch, K).
         """
         self.check_labels(labels, len(x))
         at_once = max(1, _PIXEL_VALUES // x[0].numel())
@@ -131,18 +131,7 @@ class VAE(Density):
         )
         log_likelihood = evaluate(self._log_likelihood, at_once, z.flatten(0, 1), rows, given)
         log_ratio = (log_sd + 0.5 * (noise**2 - z**2)).sum(2)  # log p(z) − log q(z|x)
-        log_weights = log_likelihood.view(len(x), draws) + log_ratio
-        return log_weights.logsumexp(1) - math.log(draws)
-
-    def training_loss(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """Returns minus the bound of one draw, (batch,), in nats."""
-        return -self.bound(x, context, labels, 1, generator)
+        return log_likelihood.view(len(x), draws) + log_ratio
 
     @torch.no_grad()
     def sample(
