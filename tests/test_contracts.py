@@ -90,6 +90,10 @@ class TestMADERandomOrder(TestMADE):
     options: ClassVar = {**SMALL["made"], "order": "random", "order_seed": 3}
 
 
+class TestMADEWithFrequencies(TestMADE):
+    options: ClassVar = {**SMALL["made"], "frequencies": 2}
+
+
 class TestMADEOfAnySigma(TestMADE):
     """With σ as an input."""
 

@@ -18,12 +18,17 @@ def _made(dims: int, context: bool, **options: object) -> MADE:
     return model
 
 
+@pytest.mark.parametrize("frequencies", [0, 3])
 @pytest.mark.parametrize("context", [False, True])
 @pytest.mark.parametrize("order", ["natural", "random"])
 @pytest.mark.parametrize("dims", [1, 2, 5])
-def test_dimension_i_depends_on_earlier_ones_only(dims: int, order: str, context: bool) -> None:
+def test_dimension_i_depends_on_earlier_ones_only(
+    dims: int, order: str, context: bool, frequencies: int
+) -> None:
     """∂ log p(xᵢ | …) / ∂ xⱼ is zero for every j after i in the order, and not before."""
-    model = _made(dims, context, order=order, order_seed=1, activation="gelu")
+    model = _made(
+        dims, context, order=order, order_seed=1, activation="gelu", frequencies=frequencies
+    )
     x = torch.randn(1, dims, dtype=torch.float64)
     c = torch.randn(1, dims, dtype=torch.float64) if context else None
     jacobian = torch.autograd.functional.jacobian(
@@ -123,3 +128,23 @@ def test_where_sigma_is_an_input_offsets_are_those_of_gaussian_data(
     assert offset.std(0).tolist() == pytest.approx([1, 1], abs=0.03)
     for each, seen in zip(offset.T, x_smooth.T, strict=True):
         assert torch.corrcoef(torch.stack([each, seen]))[0, 1].item() == pytest.approx(0, abs=0.03)
+
+
+def test_frequencies_learn_fine_detail_sooner() -> None:
+    """x = sin 20c + noise: after a few steps the loss is lower by far, at about as many parameters."""
+    losses = {}
+    for frequencies, width in ((0, 40), (5, 36)):
+        torch.manual_seed(0)
+        config = build(MADE.Config, {"width": width, "frequencies": frequencies}, "made")
+        model = MADE((1,), (1,), config=config)
+        c = 2 * torch.rand(1000, 1) - 1
+        x = torch.sin(20 * c) + 0.1 * torch.randn(1000, 1)
+        model.initialize(x, c)
+        adam = torch.optim.Adam(model.parameters(), lr=5e-3)
+        for _ in range(60):
+            adam.zero_grad()
+            loss = -model.log_prob(x, c).mean()
+            loss.backward()
+            adam.step()
+        losses[frequencies] = loss.item()
+    assert losses[5] < losses[0] - 0.5

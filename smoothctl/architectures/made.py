@@ -56,12 +56,20 @@ class MaskedLinear(nn.Linear):
         return F.linear(x, self.weight * self.mask, self.bias)
 
 
+def _with_waves(x: Tensor, frequencies: int) -> Tensor:
+    """Returns x, (batch, D), and the sines and cosines of 2ʲx, j < J: (batch, (1 + 2J) D)."""
+    angles = [2.0**j * x for j in range(frequencies)]
+    return torch.cat([x, *(wave(a) for a in angles for wave in (torch.sin, torch.cos))], dim=1)
+
+
 class MADE(Autoregressive):
     r"""p(x | x̃) = Πᵢ p(xᵢ | x₁ … xᵢ₋₁, x̃), each factor a mixture of logistics.
 
     The masked autoencoder of Germain et al. (2015) with the outputs of ARDS section 4.1. A
     context is stacked in front of x and seen by every output, as in the paper. Hidden layers are
     residual: every one of them carries the same degrees, so that the identity keeps the order.
+    With `frequencies` the inputs also enter by their sines and cosines (Tancik et al. 2020), as
+    networks learn slowly what varies within a small part of their inputs' range.
     """
 
     @config
@@ -74,6 +82,13 @@ class MADE(Autoregressive):
         activation: Literal["relu", "silu", "gelu"] = Field("relu", description="nonlinearity")
         order: Literal["natural", "random"] = Field("natural", description="order of dimensions")
         order_seed: int = Field(0, ge=0, description="seed of the random order")
+        frequencies: int = Field(
+            0,
+            ge=0,
+            le=16,
+            description="sines and cosines of 1, 2, 4, … times each input beside it, which is in "
+            "standard units: fine detail is learned sooner",
+        )
         offset: bool = Field(
             True, description="a denoiser's means are offsets from x̃ rather than free"
         )
@@ -136,6 +151,7 @@ class MADE(Autoregressive):
         lowest = 0 if extra or dims == 1 else 1
         degrees = lowest + torch.arange(self.config.width) % max(1, dims - lowest)
         into = torch.cat([torch.zeros(extra, dtype=torch.int64), rank])
+        into = into.repeat(1 + 2 * self.config.frequencies)
         outputs = rank.repeat_interleave(3 * self.config.mixtures)
         self.first = MaskedLinear((degrees[:, None] >= into).float())
         self.hidden = nn.ModuleList(
@@ -192,7 +208,8 @@ class MADE(Autoregressive):
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Mixture:
         """Returns the mixture of each dimension given those before it: (batch, D, K)."""
         inputs = x if context is None else torch.cat([context, x], dim=1)
-        hidden = self.first((inputs - self.in_loc) / self.in_scale)
+        standard = (inputs - self.in_loc) / self.in_scale
+        hidden = self.first(_with_waves(standard, self.config.frequencies))
         if self.of_sigma is not None:
             hidden = hidden + self.of_sigma(self.log_sigma(len(x), x))
         for layer in self.hidden:

@@ -167,12 +167,14 @@ class TwoStep(_Smoothed):
         prior_width: units of each hidden layer of the prior.
         denoiser_width: those of the denoiser.
         sigmas: smaller σ that the denoiser goes through; none: it has one step.
+        frequencies: of the denoiser.
     """
 
     mixtures: int
     prior_width: int
     denoiser_width: int
     sigmas: tuple[float, ...] = ()
+    frequencies: int = 0
 
     def fit(self, fit: Fit, out: Path, seed: int) -> Run:
         where: dict[str, Any] = {"out": out, "seed": seed}
@@ -191,6 +193,7 @@ class TwoStep(_Smoothed):
                 "mixtures": self.mixtures,
                 "width": self.denoiser_width,
                 "sigmas": self.sigmas,
+                "frequencies": self.frequencies,
             },
             training=fit.training(_DENOISER_STEPS),
         )
