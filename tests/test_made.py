@@ -131,7 +131,7 @@ def test_where_sigma_is_an_input_offsets_are_those_of_gaussian_data(
 
 
 def test_frequencies_learn_fine_detail_sooner() -> None:
-    """x = sin 20c + noise: after a few steps the loss is lower by far, at about as many parameters."""
+    """Of x = sin 20c + noise a few steps learn more, with about as many parameters."""
     losses = {}
     for frequencies, width in ((0, 40), (5, 36)):
         torch.manual_seed(0)
