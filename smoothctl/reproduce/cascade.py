@@ -30,10 +30,10 @@ __all__ = ["experiment"]
 _LOGISTICS = 10
 """With fewer of them it is the prior that keeps the bound from the truth."""
 
-_FREQUENCIES = 4
+_FREQUENCIES = 6
 """Without them small σ are learned too slowly: their steps depend on fine detail of x̃."""
 
-_PRIOR, _ONE_STEP, _SEVERAL_STEPS = 40, 102, 98
+_PRIOR, _ONE_STEP, _SEVERAL_STEPS = 40, 99, 96
 """Units of hidden layers of the prior and of denoisers, for as many parameters in all."""
 
 _SHOWN, _IMAGES_SHOWN = 5000, 36
