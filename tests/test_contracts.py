@@ -87,11 +87,9 @@ class TestMADE1d(TestMADE):
 
 
 class TestMADERandomOrder(TestMADE):
-    options: ClassVar = {**SMALL["made"], "order": "random", "order_seed": 3}
+    """And with frequencies."""
 
-
-class TestMADEWithFrequencies(TestMADE):
-    options: ClassVar = {**SMALL["made"], "frequencies": 2}
+    options: ClassVar = {**SMALL["made"], "order": "random", "order_seed": 3, "frequencies": 2}
 
 
 class TestMADEOfAnySigma(TestMADE):
