@@ -61,7 +61,7 @@ def exact(density: PixelCNNpp, canvas: Canvas) -> Tensor:
     double = replace(
         canvas,
         images=canvas.images.double(),
-        noise=PixelNoise(canvas.noise.gumbel.double(), canvas.noise.logistic.double()),
+        noise=PixelNoise(canvas.noise.gumbel.double(), canvas.noise.standard.double()),
         features=[each.double() for each in canvas.features],
         centre=centre,
         condition=Condition(*(_double(each) for each in canvas.condition)),

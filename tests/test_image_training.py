@@ -12,6 +12,8 @@ from smoothctl.architectures.pixelcnnpp import PixelCNNpp
 from smoothctl.errors import Interrupted, RunError, UsageError
 from smoothctl.runs.run import Run
 from smoothctl.training.fit import fit_baseline, fit_denoiser, fit_joint, fit_prior
+from smoothctl.training.reporter import Quiet
+from smoothctl.training.settings import FitSettings, resolve
 from tests.test_training import StopAt, same, weights
 
 TINY = {"blocks": 1, "filters": 4, "mixtures": 2}
@@ -62,6 +64,35 @@ def test_settings_win_over_a_preset(tmp_path: Path) -> None:
     assert found.training.learning_rate == 2e-4
     assert found.training.steps == 6
     assert "preset paper-mnist" in config.config_file.read_text()
+
+
+class TestNoise:
+    """A prior's mixtures are smoothed by the noise that its data have, and no other stage's."""
+
+    @staticmethod
+    def noise(stage: Any, **settings: Any) -> float:
+        given = {"dataset": "digits", "architecture": "pixelcnnpp", **settings}
+        return float(resolve(stage, FitSettings(**given), Quiet()).config.options["noise"])
+
+    def test_of_a_prior_is_the_runs(self) -> None:
+        assert self.noise("prior", sigma=0.4) == 0.4
+        assert self.noise("prior", sigma=0.4, options={"lowest_sigma": 0.1}) == 0.1
+        assert self.noise("prior", sigma=0.4, options={"noise": 0.2}) == 0.2
+        assert self.noise("baseline") == 0
+
+    @pytest.mark.parametrize(
+        "settings", [{"kernel": "laplace"}, {"preset": "paper-mnist"}], ids=str
+    )
+    def test_of_others_is_none(self, settings: dict[str, Any]) -> None:
+        assert self.noise("prior", sigma=0.4, **settings) == 0
+
+    def test_is_no_denoisers(self, tmp_path: Path) -> None:
+        run = fit(tmp_path)
+        assert run.stage("prior").config().options["noise"] == 0.4
+        denoiser = resolve("denoiser", FitSettings(out=tmp_path), Quiet())
+        assert denoiser.config.options["noise"] == 0
+        with pytest.raises(UsageError, match="grid"):
+            fit_denoiser(out=tmp_path, training=TRAINING, options={"noise": 0.3})
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Runs of earlier versions open, sample as they did, and go on."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from smoothctl.runs.config import from_toml
 from smoothctl.runs.run import Run, load_run
 from smoothctl.sampling.draw import draw_all
 from smoothctl.training.fit import fit_denoiser
+from smoothctl.training.reporter import Quiet
+from smoothctl.training.settings import FitSettings, resolve
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -46,6 +49,17 @@ def test_each_kind_of_stage_is_complete_for_the_command_that_fitted_it(run: Run)
     for name, config in run.configs().items():
         assert config.differences(config.from_dict(config.to_dict(), name)) == []
         assert config.kernel == (None if name == "baseline" else NOISE[run.path.name])
+
+
+def test_a_prior_keeps_the_components_that_it_was_begun_with(tmp_path: Path) -> None:
+    """Versions before had mixtures of logistics alone."""
+    shutil.copytree(FIXTURES / "aligned-run", tmp_path / "run")
+    stage = load_run(tmp_path / "run").stage("prior")
+    settings = FitSettings(dataset="digits", architecture="pixelcnnpp", out=tmp_path / "run")
+    assert "noise" not in stage.config_file.read_text()
+    assert resolve("prior", settings, Quiet()).config.options["noise"] == 0
+    anew = resolve("prior", replace(settings, sigma=0.3, overwrite=True), Quiet())
+    assert anew.config.options["noise"] == 0.3
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
-from smoothctl.architectures.pixelcnnpp.head import PixelNoise
+from smoothctl.architectures.pixelcnnpp.head import Components, PixelNoise
 from smoothctl.architectures.pixelcnnpp.parallel import fill
 from smoothctl.architectures.pixelcnnpp.samplers import Canvas
 from smoothctl.rng import generator
@@ -37,6 +37,8 @@ def cases(draw: st.DrawFn) -> tuple[tuple[int, int, int], dict[str, Any], Tensor
         "classes": draw(st.sampled_from([0, 3])),
         "offset": draw(st.booleans()),
     }
+    if options["levels"] is None:
+        options["noise"] = draw(st.sampled_from([0.0, 0.3]))
     n, seed = draw(st.integers(1, 4)), draw(st.integers(0, 99))
     share = draw(st.sampled_from([0.0, 0.3, 0.9, 1.0]))
     known = torch.rand(n, 1, *shape[1:], generator=generator("known", seed)) < share
@@ -48,7 +50,7 @@ def inpaint(density: PixelCNNpp, known: Tensor, only: int | None = None) -> Tens
     n, shape, noise = len(known), density.event_shape, generator("noise")
     x, context, labels = images(n, shape), 1.5 * images(n, shape, "x̃"), torch.arange(n) % 3
     if only is not None:
-        PixelNoise.of_images(x[:only], 2, noise)  # that of the images before it
+        PixelNoise.of_images(x[:only], 2, Components(-7.0), noise)  # that of the images before it
         one = slice(only, only + 1)
         x, known, context, labels = x[one], known[one], context[one], labels[one]
     x_smooth = context if density.context_shape else None
@@ -72,8 +74,8 @@ class Chain(nn.Module):
 def blank(n: int, height: int, width: int) -> Canvas:
     """Grey images of which nothing is known."""
     x = torch.zeros(n, 1, height, width, dtype=torch.float64)
-    noise = PixelNoise.of_images(x, 1, generator("blank"))
-    return Canvas(x, torch.zeros(1, 1, height, width, dtype=torch.bool), noise, -50.0)
+    noise = PixelNoise.of_images(x, 1, Components(-7.0), generator("blank"))
+    return Canvas(x, torch.zeros(1, 1, height, width, dtype=torch.bool), noise, Components(-50.0))
 
 
 class TestFixedPoint:

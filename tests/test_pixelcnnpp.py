@@ -1,5 +1,6 @@
 """PixelCNN++: the published network, autoregression, densities, and samplers that agree."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from benchmarks.plain_pixelcnnpp import GatedResnet, PlainPixelCNNpp
 from smoothctl.architectures.pixelcnnpp import PixelCNNpp
 from smoothctl.architectures.pixelcnnpp.activations import PADDINGS, concat_elu, elu_pair, gate
 from smoothctl.architectures.pixelcnnpp.head import (
+    Components,
     CoupledMixture,
     PixelNoise,
     draw,
@@ -20,7 +22,10 @@ from smoothctl.architectures.pixelcnnpp.network import Condition, Network, layer
 from smoothctl.architectures.pixelcnnpp.samplers import CachedSampler, Canvas
 from smoothctl.config import build
 from smoothctl.errors import UsageError
+from smoothctl.kernels.gaussian import Gaussian
 from smoothctl.rng import generator
+
+LOGISTICS = Components(-7.0)
 
 TINY = {"blocks": 1, "filters": 4, "mixtures": 2}
 
@@ -181,7 +186,7 @@ class TestAutoregression:
         density = model((3, 2, 2), levels=None)
         x = images(1, (3, 2, 2)).requires_grad_()
         parameters = density.network(x).detach()
-        mixture = CoupledMixture.of(parameters, 3, -7.0)
+        mixture = CoupledMixture.of(parameters, 3, LOGISTICS)
 
         def conditional(c: int, values: Tensor) -> Tensor:
             """Log p of channel c given the earlier ones: a difference of joint densities."""
@@ -192,6 +197,7 @@ class TestAutoregression:
                 mixture.means[..., : c + 1, :],
                 log_scales,
                 mixture.coupling[..., :pairs, :],
+                mixture.components,
             )
             return joint.log_prob(values[..., : c + 1]).sum()
 
@@ -256,7 +262,7 @@ class TestDensity:
         levels = 256 if channels == 1 else 24
         torch.manual_seed(0)
         parameters = torch.randn(1, 3 * parameters_per_mixture(channels), dtype=torch.float64)
-        mixture = CoupledMixture.of(parameters, channels, -7.0)
+        mixture = CoupledMixture.of(parameters, channels, LOGISTICS)
         axis = torch.arange(levels, dtype=torch.float64) * 2 / (levels - 1) - 1
         grid = torch.cartesian_prod(*[axis] * channels).view(-1, channels)
         mass = mixture.log_prob(grid, levels).exp().sum()
@@ -276,6 +282,48 @@ class TestDensity:
         assert log_prob[0] != log_prob[1]
         assert (density.score_function(x)[:, :, 1, 1] < 0).all()
 
+    def test_smoothed_normals_integrate_to_one_and_are_sampled(self) -> None:
+        density = model((1, 1, 2), noise=0.4)
+        axis = torch.linspace(-15, 15, 151, dtype=torch.float64)
+        log_prob = density.log_prob(torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2))
+        cells = log_prob.exp().view(151, 151) * 0.2**2
+        assert cells.sum().item() == pytest.approx(1, abs=1e-5)
+        x = density.sample(20_000, generator=generator("many")).flatten(1)
+        for coordinate, mass in zip(x.T, (cells.sum(1), cells.sum(0)), strict=True):
+            below = (coordinate[:, None] <= axis[::5] + 0.1).double().mean(0)
+            assert (below - mass.cumsum(0)[::5]).abs().max() < 0.02
+
+    def test_no_pixel_is_narrower_than_the_noise(self) -> None:
+        parameters = 5 * torch.randn(1000, 3 * parameters_per_mixture(1), generator=generator("w"))
+        mixture = CoupledMixture.of(parameters.double(), 1, Components(-7.0, 0.25))
+        assert mixture.log_scales.exp().min() >= 0.25
+        assert mixture.log_prob(torch.zeros(1000, 1)).max() <= -math.log(
+            0.25 * math.sqrt(2 * math.pi)
+        )
+
+    def test_normals_are_smoothed_exactly(self) -> None:
+        """With noise a factor is the integral of the same normals without it over the noise."""
+        parameters = torch.randn(3 * parameters_per_mixture(1), generator=generator("w")).double()
+        plain, noisy = (CoupledMixture.of(parameters, 1, Components(-7.0, s)) for s in (1e-9, 0.5))
+        n = torch.linspace(-6, 6, 4001, dtype=torch.float64)
+        kernel = Gaussian(0.5).log_density(n).exp() * 12 / 4000
+        for x in (-1.0, 0.3, 2.0):
+            smoothed = (plain.log_prob((x - n)[:, None]).exp() * kernel).sum()
+            exact = noisy.log_prob(torch.tensor([x]).double()).exp()
+            assert exact.item() == pytest.approx(smoothed.item(), rel=1e-6)
+
+    def test_noise_is_in_smoothed_images_alone(self) -> None:
+        with pytest.raises(UsageError, match="grid"):
+            PixelCNNpp((1, 4, 4), levels=16, config=build(PixelCNNpp.Config, {"noise": 0.3}, "x"))
+
+    def test_a_priors_loss_is_that_of_smoothed_images_and_varies_less(self) -> None:
+        density, x = model((1, 2, 2), noise=0.3), images(1, (1, 2, 2)).expand(20_000, -1, -1, -1)
+        x_smooth = Gaussian(0.3).sample(x, generator("smoothing"))
+        plain, ours = -density.log_prob(x_smooth), density.prior_loss(x, x_smooth, 0.3)
+        error = (plain - ours).std() / math.sqrt(len(x))
+        assert (plain - ours).mean().abs() < 4 * error
+        assert ours.std() < 0.9 * plain.std()
+
     def test_samples_follow_the_density(self) -> None:
         density = model((1, 1, 2), levels=8)
         axis = torch.arange(8, dtype=torch.float64) * 2 / 7 - 1
@@ -290,10 +338,10 @@ class TestDensity:
         torch.manual_seed(1)
         parameters = torch.randn(2 * parameters_per_mixture(2), dtype=torch.float64)
         blank = torch.zeros(50_000, 2, 1, 1, dtype=torch.float64)
-        noise = PixelNoise.of_images(blank, 2, generator("draws")).at(0)
-        x = draw(parameters.expand(50_000, -1), noise, -7.0, levels=6)
+        noise = PixelNoise.of_images(blank, 2, LOGISTICS, generator("draws")).at(0)
+        x = draw(parameters.expand(50_000, -1), noise, LOGISTICS, levels=6)
         axis = torch.arange(6, dtype=torch.float64) * 2 / 5 - 1
-        expected = CoupledMixture.of(parameters, 2, -7.0).log_prob(
+        expected = CoupledMixture.of(parameters, 2, LOGISTICS).log_prob(
             torch.cartesian_prod(axis, axis), 6
         )
         index = ((x + 1) * 2.5).round().long() @ torch.tensor([6, 1])
@@ -425,9 +473,15 @@ class TestSamplers:
                 found.append(parameters)
                 return next(pixels)
 
-        noise = PixelNoise.of_images(canvas[:, :, first_row:], 2, None)
+        noise = PixelNoise.of_images(canvas[:, :, first_row:], 2, LOGISTICS, None)
         taught = Taught(
-            canvas, known, noise, -7.0, condition=condition, features=features, first_row=first_row
+            canvas,
+            known,
+            noise,
+            LOGISTICS,
+            condition=condition,
+            features=features,
+            first_row=first_row,
         )
         CachedSampler()(density.network, taught)
         wanted = expected[:, first_row:].flatten(1, 2).unbind(1)

@@ -76,6 +76,10 @@ class Density(nn.Module, ABC):
     sampler_settings: ClassVar[frozenset[str]] = frozenset()
     """Names of settings that change samples alone, so that they may be chosen anew for sampling."""
 
+    noise_setting: ClassVar[str] = ""
+    """The setting that a prior of normally smoothed data has for the noise in them, and that its
+    denoiser does not take from it; empty: there is none."""
+
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     """Training settings that suit this architecture better than the general defaults."""
 

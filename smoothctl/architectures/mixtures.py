@@ -15,6 +15,7 @@ __all__ = [
     "bin_log_mass",
     "log_scale_of",
     "logistic_log_density",
+    "normal_log_density",
     "ordered_log_scales",
     "spread",
 ]
@@ -64,6 +65,12 @@ def logistic_log_density(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """Returns log of e^(−z) / s(1 + e^(−z))² with z = (x − μ)/s, in nats; stable in both tails."""
     z = (x - mean) * torch.exp(-log_scale)
     return -(z + log_scale + 2 * F.softplus(-z))
+
+
+def normal_log_density(x: Tensor, mean: Tensor, log_sd: Tensor) -> Tensor:
+    """Returns log N(x; μ, sd²) in nats, elementwise."""
+    z = (x - mean) * torch.exp(-log_sd)
+    return -(0.5 * z**2 + log_sd + 0.5 * math.log(2 * math.pi))
 
 
 def bin_log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int) -> Tensor:

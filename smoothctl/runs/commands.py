@@ -158,7 +158,9 @@ def _unsaid(
         cls = architectures.load(config.architecture)
     except SmoothctlError:
         return {}, {}
-    options = {**as_dict(cls.Config()), **({} if prior is None else prior.options)}
+    inherited = {} if prior is None else dict(prior.options)
+    inherited.pop(cls.noise_setting, None)
+    options = {**as_dict(cls.Config()), **inherited}
     training = {**as_dict(TrainingConfig()), **cls.training_defaults}
     for key, value in _preset(cls, config, prior).items():
         name = key.removeprefix("training.")
@@ -166,7 +168,9 @@ def _unsaid(
             training[name] = value
         elif prior is None or config.preset not in (None, prior.preset):
             options[name] = value
-    said = cls.suited(config.stage, 1.0, config.options)  # which may depend on how many examples
+    said = set(cls.suited(config.stage, 1.0, config.options))  # which may depend on the examples
+    if config.stage == "prior":
+        said.add(cls.noise_setting)
     return {key: value for key, value in options.items() if key not in said}, training
 
 

@@ -308,10 +308,11 @@ class AnyDensityContract(OnDevice, ABC):
                 names.add(frozenset(suited))
         assert len(names) == 1
 
-    def test_sampler_settings_are_settings(self) -> None:
-        """What may be chosen for sampling belongs to the Config, and is no weight."""
+    def test_named_settings_are_settings(self) -> None:
+        """What may be chosen for sampling, or is a prior's alone, belongs to the Config."""
         names = {setting["name"] for setting in settings_of(self.density_class.Config)}
         assert self.density_class.sampler_settings <= names
+        assert {self.density_class.noise_setting} - {""} <= names
 
     def test_a_fit_helps(self) -> None:
         """A few steps of gradient descent on data lower the loss."""

@@ -295,12 +295,24 @@ def _suited(stage: Stage, model: _Model, examples: int) -> dict[str, Any]:
     """
     chosen = model.settings.options
     epochs = model.training.steps * model.training.batch_size / examples
-    suited = dict(model.cls.suited(stage.path.name, epochs, chosen))
+    suited = {**model.cls.suited(stage.path.name, epochs, chosen), **_noise(stage, model)}
     if suited and stage.started and not model.settings.overwrite:
         begun = stage.config()
         if architectures.registry.same(begun.architecture, str(model.settings.architecture)):
-            suited |= {key: begun.options[key] for key in suited if key in begun.options}
+            known = as_dict(model.cls.Config()) | dict(begun.options)
+            suited = {key: known[key] for key in suited}
     return {key: value for key, value in suited.items() if key not in chosen}
+
+
+def _noise(stage: Stage, model: _Model) -> dict[str, float]:
+    """Returns the architecture's setting for the normal noise in what a prior is fitted to."""
+    name, settings = model.cls.noise_setting, model.settings
+    if not name or stage.path.name != "prior" or settings.sigma is None:
+        return {}
+    normal = kernels.registry.same(DEFAULT_KERNEL, str(settings.kernel))
+    return {
+        name: (getattr(model.options, "lowest_sigma", 0.0) or settings.sigma) if normal else 0.0
+    }
 
 
 def _with_preset(settings: FitSettings, cls: type[Density]) -> FitSettings:
@@ -488,7 +500,9 @@ def _inherit_model(settings: FitSettings, prior: StageConfig) -> FitSettings:
     options = {
         key: value
         for key, value in prior.options.items()
-        if key not in settings.options and (key not in own or value != default.get(key))
+        if key not in settings.options
+        and key != cls.noise_setting
+        and (key not in own or value != default.get(key))
     }
     sources = dict.fromkeys((f"options.{name}" for name in options), "prior")
     sources["architecture"] = settings.sources.get("architecture", "prior")

@@ -15,6 +15,7 @@ from smoothctl.architectures.base import Progress, Shape, to_grid
 from smoothctl.architectures.mixtures import LARGEST_LOG_SCALE
 from smoothctl.architectures.pixelcnnpp.choice import SAMPLERS
 from smoothctl.architectures.pixelcnnpp.head import (
+    Components,
     CoupledMixture,
     PixelNoise,
     initial_bias,
@@ -49,7 +50,8 @@ class PixelCNNpp(Autoregressive):
     r"""p(x | x̃) = Πᵢ p(xᵢ | x₁ … xᵢ₋₁, x̃) over pixels in raster order (Salimans et al. 2017).
 
     Each pixel is a mixture of logistics whose channels are linearly coupled: a density on the
-    reals for smoothed images, which are never clamped, or the mass of values on a grid.
+    reals for smoothed images, which are never clamped, or the mass of values on a grid. Of images
+    that normal noise smoothed it is one of normals, none of which is narrower than the noise.
 
     A denoiser sees x̃ in place, by an encoder whose features are added to both streams at each
     scale (`conditioning=aligned`), or stacked above x along the height, of which it then models
@@ -87,6 +89,13 @@ class PixelCNNpp(Autoregressive):
             ge=-LARGEST_LOG_SCALE,
             le=LARGEST_LOG_SCALE,
             description="floor of log-scales, in data units",
+        )
+        noise: float = Field(
+            0.0,
+            ge=0,
+            le=1e15,
+            description="of a prior: deviation of the normal noise in x̃, by which mixtures of "
+            "normals are smoothed; 0: mixtures of logistics",
         )
         conditioning: Literal["aligned", "stacked"] = Field(
             "aligned",
@@ -136,6 +145,7 @@ class PixelCNNpp(Autoregressive):
             "blocks": 5,
             "filters": 40,
             "mixtures": 10,
+            "noise": 0.0,
             "dropout": 0.5,
         },
         "paper-cifar10": {
@@ -145,10 +155,12 @@ class PixelCNNpp(Autoregressive):
             "blocks": 5,
             "filters": 160,
             "mixtures": 10,
+            "noise": 0.0,
             "dropout": 0.5,
         },
     }
     sampler_settings = frozenset({"sampler"})
+    noise_setting = "noise"
     first_batch = 128
     config: Config
 
@@ -177,6 +189,11 @@ class PixelCNNpp(Autoregressive):
                 f"not {self.context_shape}."
             )
         c = self.config
+        if c.noise and self.levels is not None:
+            raise UsageError(
+                f"`noise={c.noise:g}` is in smoothed images: leave it out for values on a grid."
+            )
+        self.components = Components(c.min_log_scale, c.noise)
         self.sampler = SAMPLERS[c.sampler]()
         self.classes = c.classes or None
         channels, self.height, self.width = self.event_shape
@@ -213,7 +230,8 @@ class PixelCNNpp(Autoregressive):
         by_channel = centred.transpose(0, 1).flatten(1)
         mean, sd = by_channel.mean(1), by_channel.std(1).clamp(min=1e-3)
         with torch.no_grad():
-            self.network.out.bias.copy_(initial_bias(self.config.mixtures, mean, sd))
+            bias = initial_bias(self.config.mixtures, mean, sd, self.components)
+            self.network.out.bias.copy_(bias)
 
     def log_probs(
         self, x: Tensor, context: Tensor | None = None, labels: Tensor | None = None
@@ -230,6 +248,24 @@ class PixelCNNpp(Autoregressive):
         """
         mixture = self._mixture(self._outputs(x, context, labels), context)
         return mixture.log_prob(x.permute(0, 2, 3, 1), self.levels)[:, None]
+
+    def prior_loss(
+        self,
+        x: Tensor,
+        x_smooth: Tensor,
+        sigma: float,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        r"""Returns −Σᵢ ½ [log p(x̃ᵢ | x̃_<i) + log p(2xᵢ − x̃ᵢ | x̃_<i)]: (batch,).
+
+        q is symmetric and its coordinates are independent, so that 2xᵢ − x̃ᵢ given x̃_<i is drawn as
+        often as x̃ᵢ: the expectation is that of −log p(x̃). Its gradient varies less, as the noise
+        of a pixel's value and that of its mirror image cancel, and one pass serves both.
+        """
+        mixture = self._mixture(self._outputs(x_smooth, None, labels), None)
+        both = torch.stack([x_smooth, 2 * x - x_smooth]).permute(0, 1, 3, 4, 2)
+        return -mixture.log_prob(both, self.levels).flatten(2).sum(2).mean(0)
 
     @torch.no_grad()
     def inpaint(
@@ -293,8 +329,8 @@ class PixelCNNpp(Autoregressive):
         return Canvas(
             images,
             known,
-            PixelNoise.of_images(x, self.config.mixtures, generator),
-            self.config.min_log_scale,
+            PixelNoise.of_images(x, self.config.mixtures, self.components, generator),
+            self.components,
             self.levels,
             self._condition(len(x), labels),
             self._features(context),
@@ -365,7 +401,7 @@ class PixelCNNpp(Autoregressive):
         return self._of(parameters, centre)
 
     def _of(self, parameters: Tensor, centre: Tensor | None) -> CoupledMixture:
-        mixture = CoupledMixture.of(parameters, self.event_shape[0], self.config.min_log_scale)
+        mixture = CoupledMixture.of(parameters, self.event_shape[0], self.components)
         if centre is None:
             return mixture
         return mixture._replace(means=mixture.means + centre[..., None])

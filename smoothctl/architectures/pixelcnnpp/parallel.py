@@ -146,7 +146,7 @@ class _Going(NamedTuple):
         canvas, centre = self.canvas, self.canvas.centre
         parameters = network(canvas.images, canvas.condition, canvas.first_row, canvas.features)
         centre = None if centre is None else centre.permute(0, 2, 3, 1)
-        drawn = draw(parameters, self.noise, canvas.min_log_scale, canvas.levels, centre)
+        drawn = draw(parameters, self.noise, canvas.components, canvas.levels, centre)
         return drawn.permute(0, 3, 1, 2)
 
     def unsettled(self) -> "_Going":

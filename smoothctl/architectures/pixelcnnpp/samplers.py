@@ -22,7 +22,7 @@ from smoothctl.architectures.pixelcnnpp.caches import (
     taps,
     weight_of,
 )
-from smoothctl.architectures.pixelcnnpp.head import PixelNoise, draw
+from smoothctl.architectures.pixelcnnpp.head import Components, PixelNoise, draw
 from smoothctl.architectures.pixelcnnpp.network import (
     NOTHING,
     Block,
@@ -47,7 +47,7 @@ class Canvas:
         images: (n, C, H, W), zero where unknown.
         known: bool, (n or 1, 1, H, W).
         noise: of `PixelNoise.of_images`, but for the rows above `first_row`, which are known.
-        min_log_scale: floor of the log-scales.
+        components: of each pixel's mixture.
         levels: of the values; None for real numbers.
         condition: of each image, where the network has any.
         features: of x̃ at each scale, as the network takes them.
@@ -58,7 +58,7 @@ class Canvas:
     images: Tensor
     known: Tensor
     noise: PixelNoise
-    min_log_scale: float
+    components: Components
     levels: int | None = None
     condition: Condition = NOTHING
     features: Sequence[Tensor] = ()
@@ -74,7 +74,7 @@ class Canvas:
         row -= self.first_row
         noise = self.noise.at(row * self.images.shape[3] + column)
         centre = None if self.centre is None else self.centre[:, :, row, column]
-        return draw(parameters, noise, self.min_log_scale, self.levels, centre)
+        return draw(parameters, noise, self.components, self.levels, centre)
 
 
 class Sampler(Protocol):

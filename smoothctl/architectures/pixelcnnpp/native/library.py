@@ -28,7 +28,8 @@ class NativeCanvas(Structure):
         *((name, c_int32) for name in ("height", "width", "images", "levels", "known_images")),
         ("first_row", c_int32),
         ("min_log_scale", c_float),
-        *((name, c_void_p) for name in ("first_rows_up", "pixels", "known", "gumbel", "logistic")),
+        ("noise", c_float),
+        *((name, c_void_p) for name in ("first_rows_up", "pixels", "known", "gumbel", "standard")),
         *((name, c_void_p) for name in ("centre", "features", "embedded")),
     )
 

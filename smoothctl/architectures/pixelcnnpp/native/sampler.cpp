@@ -533,7 +533,7 @@ void State::draw(int row, int c) {
         if (canvas->known[(canvas->known_images == 1 ? 0 : image) * size + own]) continue;
         const float *p = parameters + i * rows.outputs_step;
         const float *gumbel = canvas->gumbel + (noise * canvas->images + image) * mixtures;
-        const float *logistic = canvas->logistic + (noise * canvas->images + image) * channels;
+        const float *standard = canvas->standard + (noise * canvas->images + image) * channels;
         float *to = pixels + (((size_t)(row + 1) * (w + 2) + c + 1) * n + i) * (channels + 1);
         int k = 0;
         for (int other = 1; other < mixtures; other++)
@@ -542,7 +542,9 @@ void State::draw(int row, int c) {
         const float *coupling = log_scales + channels * mixtures;
         for (int channel = 0; channel < channels; channel++) {
             const float s = log_scales[channel * mixtures], floor = canvas->min_log_scale;
-            float x = means[channel * mixtures] + expf(s < floor ? floor : s) * logistic[channel];
+            const float scale = expf(s < floor ? floor : s);
+            const float wide = canvas->noise ? hypotf(scale, canvas->noise) : scale;
+            float x = means[channel * mixtures] + wide * standard[channel];
             if (canvas->centre)
                 x += canvas->centre[(image * channels + channel) * drawn_rows * w + noise];
             for (int j = 0; j < channel; j++, coupling += mixtures) x += tanhf(*coupling) * to[j];

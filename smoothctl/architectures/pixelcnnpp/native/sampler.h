@@ -18,12 +18,12 @@ struct Canvas {
     int32_t levels;                // of the values; 0: real numbers
     int32_t known_images;          // N, or 1 where all share one mask
     int32_t first_row;             // the rows above it are known and have no noise
-    float min_log_scale;
+    float min_log_scale, noise;
     const int32_t *first_rows_up;  // (scales,): the first row that each scale's way up is needed at
     float *pixels;                 // (N, C, H, W): filled in where they are not known
     const uint8_t *known;          // (known_images, H, W)
     const float *gumbel;           // (R, W, N, K)
-    const float *logistic;         // (R, W, N, C)
+    const float *standard;         // (R, W, N, C)
     const float *centre;           // (N, C, R, W), or null
     const float *const *features;  // of each scale (its rows, its columns, N, F); or null
     const float *const *embedded;  // of each block's second layer (N, 2F); or null
