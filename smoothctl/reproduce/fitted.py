@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smoothctl import architectures
 from smoothctl.config import as_dict
 from smoothctl.reproduce import digits
 from smoothctl.reproduce.base import Budget
@@ -67,6 +68,7 @@ def fitted_like(
         "seed": first.seed,
     }
     options, training = {**first.options, **(prior or {})}, as_dict(first.training)
+    options.pop(architectures.load(first.architecture).noise_setting, None)  # of that run's σ
     fit_prior(reporter, **common, sigma=sigma, options=options, training=training)
     options, training = {**second.options, **(denoiser or {})}, as_dict(second.training)
     fit_denoiser(reporter, **common, options=options, training=training)
