@@ -69,7 +69,7 @@ class PixelCNNpp(Autoregressive):
             description="gated blocks of each stream and scale; 1 suits an aligned denoiser",
         )
         filters: int = Field(32, ge=1, le=4096, description="channels of each stream")
-        mixtures: int = Field(5, ge=1, le=1000, description="logistics per pixel")
+        mixtures: int = Field(5, ge=1, le=1000, description="components of each pixel's mixture")
         scales: int = Field(3, ge=1, le=8, description="resolutions, each half of the one before")
         dropout: float = Field(
             0.0,
