@@ -51,7 +51,7 @@ class Components(NamedTuple):
         log_s = log_s.clamp(min=self.min_log_scale)
         if not self.noise:
             return log_s
-        return 0.5 * torch.logaddexp(2 * log_s, log_s.new_tensor(2 * math.log(self.noise)))
+        return 0.5 * torch.logaddexp(2 * log_s, log_s.new_full((), 2 * math.log(self.noise)))
 
     def log_scale_of(self, sd: float) -> float:
         """Returns log s of a component of this standard deviation, but for the noise."""
