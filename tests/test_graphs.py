@@ -99,6 +99,7 @@ def test_any_mask_of_any_image(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, 17)), data.draw(st.integers(1, 4))
     kind = data.draw(st.sampled_from([None, "aligned", "stacked"]))
     options = {"scales": scales, **({} if kind is None else {"conditioning": kind})}
+    options["noise"] = data.draw(st.sampled_from([0.0, 0.3]))
     shape = (channels, height, width)
     density = model(shape, kind is not None, dtype=torch.float32, **options)
     x, x_smooth = images(n, shape).float(), images(n, shape, "context").float()
