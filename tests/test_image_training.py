@@ -86,6 +86,18 @@ class TestNoise:
     def test_of_others_is_none(self, settings: dict[str, Any]) -> None:
         assert self.noise("prior", sigma=0.4, **settings) == 0
 
+    @pytest.mark.parametrize(
+        ("smoothing", "at_most"),
+        [({"sigma": 0.2}, "0.2"), ({"kernel": "laplace"}, "0")],
+        ids=["sigma", "kernel"],
+    )
+    def test_is_not_of_another_fit(
+        self, tmp_path: Path, smoothing: dict[str, Any], at_most: str
+    ) -> None:
+        options = fit(tmp_path).stage("prior").config().options
+        with pytest.raises(UsageError, match=f"noise=0.4.*more.*take at most {at_most}[.]$"):
+            self.noise("prior", **{"sigma": 0.4, **smoothing}, options=options)
+
     def test_is_no_denoisers(self, tmp_path: Path) -> None:
         run = fit(tmp_path)
         assert run.stage("prior").config().options["noise"] == 0.4

@@ -195,6 +195,8 @@ def _plan(stage: StageName, model: _Model, dataset: Dataset) -> FitPlan:
     with errors_of(architecture):
         options = replace(model.options, **suited)
     _check_lowest_sigma(stage, getattr(options, "lowest_sigma", 0.0), settings.sigma)
+    if stage == "prior":
+        _check_noise(model.cls.noise_setting, options, settings)
     options = _with_sigmas(stage, options, settings)
     init_from = None if settings.init_from is None else _digest(str(settings.init_from))
     with errors_of("the configuration"):
@@ -256,6 +258,21 @@ def _check_lowest_sigma(stage: StageName, lowest: float, sigma: float | None) ->
         )
 
 
+def _check_noise(name: str, options: Any, settings: FitSettings) -> None:
+    """Checks that a prior takes no more normal noise to be in its data than there is.
+
+    Raises:
+        UsageError: it does, as where the settings are those of a fit at another σ.
+    """
+    noise = getattr(options, name) if name else 0.0
+    there = _normal_noise(options, settings)
+    if noise > there:
+        raise UsageError(
+            f"`options.{name}={noise:g}` is more normal noise than there is in {settings.kernel} "
+            f"noise of sigma={settings.sigma:g}: take at most {there:g}."
+        )
+
+
 def _with_sigmas(stage: StageName, options: Any, settings: FitSettings) -> Any:
     """Returns the options with the smaller σ that a denoiser goes through, each by its value.
 
@@ -309,10 +326,13 @@ def _noise(stage: Stage, model: _Model) -> dict[str, float]:
     name, settings = model.cls.noise_setting, model.settings
     if not name or stage.path.name != "prior" or settings.sigma is None:
         return {}
+    return {name: _normal_noise(model.options, settings)}
+
+
+def _normal_noise(options: Any, settings: FitSettings) -> float:
+    """Returns the deviation of the normal noise that smoothed data have at least."""
     normal = kernels.registry.same(DEFAULT_KERNEL, str(settings.kernel))
-    return {
-        name: (getattr(model.options, "lowest_sigma", 0.0) or settings.sigma) if normal else 0.0
-    }
+    return (getattr(options, "lowest_sigma", 0.0) or settings.sigma or 0.0) if normal else 0.0
 
 
 def _with_preset(settings: FitSettings, cls: type[Density]) -> FitSettings:
