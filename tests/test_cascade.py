@@ -73,6 +73,16 @@ class ExactSteps(Density):
         return mean + deviation * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
 
 
+class Completing(ExactSteps):
+    """The same, which keeps what each step is told of its target."""
+
+    told: list[Tensor]
+
+    def inpaint(self, x, known, context=None, labels=None, generator=None, progress=None):
+        self.told.append(x)
+        return x.where(known, self.sample(len(x), context, labels, generator))
+
+
 def exact(dims: int = 2, sigmas: tuple[float, ...] = SIGMAS) -> TwoStep:
     network = ExactSteps((dims,), (dims,), config=ExactSteps.Config(lowest_sigma=sigmas[0]))
     kernel = kernels.load("gaussian")(sigmas[-1])
@@ -134,6 +144,25 @@ class TestExact:
         for gap in (-below, above):
             assert gap.mean().item() > -4 * gap.std().item() / math.sqrt(len(x))
         assert (above - below).mean().item() < 0.4
+
+    def test_a_completion_smooths_what_is_known(self) -> None:
+        """Of each level it is x + σ ε; what is not known is drawn given all of x̃."""
+        network = Completing((2,), (2,), config=Completing.Config(lowest_sigma=SIGMAS[0]))
+        network.told = []
+        x = torch.tensor([[2.0, math.nan]], dtype=torch.float64).expand(20_000, -1)
+        known = torch.tensor([[True, False]])
+        widest = torch.randn(20_000, 2, generator=generator("x̃"), dtype=torch.float64)
+        widest = widest * torch.tensor([SIGMAS[-1], ExactPrior.deviation])
+        widest = widest + torch.tensor([2.0, 0.0])
+        filled = Cascade(network, SIGMAS).inpaint(x, known, widest, None, generator("fill"))
+        assert (filled[:, 0] == 2).all()
+        assert filled[:, 1].mean().item() == pytest.approx(0, abs=0.03)
+        assert filled[:, 1].var().item() == pytest.approx(1, abs=0.04)
+        *levels, last = [told[:, 0] for told in network.told]
+        assert (last == 2).all()
+        assert [level.mean().item() for level in levels] == pytest.approx([2, 2], abs=0.02)
+        wanted = list(reversed(SIGMAS[:-1]))
+        assert [level.std().item() for level in levels] == pytest.approx(wanted, rel=0.04)
 
     def test_what_it_has_not(self) -> None:
         denoiser = exact().checked_denoiser()
@@ -279,6 +308,23 @@ class TestImages:
         source = generator("images")
         parts = [cascade.sample(len(part), part, None, source) for part in x_smooth.split(2)]
         assert torch.equal(whole, torch.cat(parts))
+
+    def test_completions_are_samples_where_nothing_is_known(self) -> None:
+        cascade, x = self.cascade(), torch.zeros(5, 1, 4, 4).double()
+        x_smooth = torch.randn(5, 1, 4, 4, generator=generator("x̃")).double()
+        known = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+        drawn = cascade.inpaint(x, known, x_smooth, None, generator("images"))
+        assert torch.equal(drawn, cascade.sample(5, x_smooth, None, generator("images")))
+        known[..., 2:, :] = True
+        kept, source = known.expand_as(x), generator("images")
+        whole = cascade.inpaint(x, known, x_smooth, None, generator("images"))
+        parts = [
+            cascade.inpaint(x[:n], known, x_smooth[at : at + n], None, source)
+            for at, n in ((0, 2), (2, 3))
+        ]
+        assert torch.equal(whole, torch.cat(parts))
+        assert torch.equal(whole[kept], x[kept])
+        assert not torch.equal(whole, drawn.where(~kept, x))
 
 
 def test_forked_sources_are_functions_of_the_row() -> None:

@@ -87,16 +87,20 @@ class TestNoise:
         assert self.noise("prior", sigma=0.4, **settings) == 0
 
     @pytest.mark.parametrize(
-        ("smoothing", "at_most"),
-        [({"sigma": 0.2}, "0.2"), ({"kernel": "laplace"}, "0")],
-        ids=["sigma", "kernel"],
+        ("smoothing", "lowest", "at_most"),
+        [
+            ({"sigma": 0.2}, 0.0, "0.2"),
+            ({"sigma": 0.9}, 0.1, "0.1"),
+            ({"sigma": 0.4, "kernel": "laplace"}, 0.0, "0"),
+        ],
+        ids=["sigma", "range", "kernel"],
     )
     def test_is_not_of_another_fit(
-        self, tmp_path: Path, smoothing: dict[str, Any], at_most: str
+        self, tmp_path: Path, smoothing: dict[str, Any], lowest: float, at_most: str
     ) -> None:
-        options = fit(tmp_path).stage("prior").config().options
+        begun = fit(tmp_path).stage("prior").config().options
         with pytest.raises(UsageError, match=f"noise=0.4.*more.*take at most {at_most}[.]$"):
-            self.noise("prior", **{"sigma": 0.4, **smoothing}, options=options)
+            self.noise("prior", **smoothing, options={**begun, "lowest_sigma": lowest})
 
     def test_is_no_denoisers(self, tmp_path: Path) -> None:
         run = fit(tmp_path)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from smoothctl.architectures.base import Density, Progress
 from smoothctl.errors import NotAvailable
-from smoothctl.rng import forked, normal
+from smoothctl.rng import forked, normal, row_generators
 
 __all__ = ["Cascade", "ImageCascade"]
 
@@ -26,6 +26,10 @@ class _Bridge(NamedTuple):
         """Returns that of σ_k below σ_{k+1}."""
         share = (low / high) ** 2
         return cls(share, low * math.sqrt(1 - share))
+
+    def mean(self, x: Tensor, above: Tensor) -> Tensor:
+        """Returns E[x_k | x, x_{k+1}]; shape of x."""
+        return x + self.share * (above - x)
 
 
 class Cascade(Density):
@@ -134,6 +138,31 @@ class Cascade(Density):
         """Draws x_{K−1}, …, x_1 and x given x̃: (n, *event)."""
         return self.path(n, _needed(context), labels, generator)[-1]
 
+    def inpaint(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None = None,
+        labels: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Completes x̃ at each σ from the widest on, and x: what is known is smoothed by q.
+
+        What is known of x_k is drawn by q(x_k | x, x_{k+1}), and the step completes the rest.
+        """
+        self.check_known(known, len(x))
+        state, count = _needed(context), len(self.sigmas)
+        sources = forked(len(x), generator, 2 * count - 1)
+        for k, source in zip(range(count, 0, -1), sources, strict=False):
+            target = x
+            if k > 1:
+                bridge, rows = self.bridges[k - 2], row_generators(len(x), sources[-k + 1])
+                noise = torch.stack([normal(x.shape[1:], x, own) for own in rows])
+                target = bridge.mean(x, state) + bridge.deviation * self.scale.to(x) * noise
+            state = self.step(k).inpaint(target, known, state, labels, source)
+        return state
+
     def path(
         self,
         n: int,
@@ -185,17 +214,16 @@ class Cascade(Density):
         """Draws [x, x_1, …, x_K] given both ends."""
         path = [widest]
         for bridge in reversed(self.bridges):
-            mean = x + bridge.share * (path[-1] - x)
             spread = bridge.deviation * self.scale.to(x)
-            path.append(mean + spread * normal(x.shape, x, generator))
+            path.append(bridge.mean(x, path[-1]) + spread * normal(x.shape, x, generator))
         return [x, *reversed(path)]
 
     def _log_bridges(self, path: Sequence[Tensor]) -> Tensor:
         """Returns Σ log q(x_k | x, x_{k+1}) of a path: (batch,)."""
         x, total = path[0], path[0].new_zeros(len(path[0]))
         for k, bridge in enumerate(self.bridges, start=1):
-            mean, spread = x + bridge.share * (path[k + 1] - x), bridge.deviation * self.scale.to(x)
-            z = (path[k] - mean) / spread
+            spread = bridge.deviation * self.scale.to(x)
+            z = (path[k] - bridge.mean(x, path[k + 1])) / spread
             log_density = -0.5 * (z**2 + math.log(2 * math.pi)) - spread.log()
             total = total + log_density.flatten(1).sum(1)
         return total

@@ -269,7 +269,7 @@ def _check_noise(name: str, options: Any, settings: FitSettings) -> None:
     if noise > there:
         raise UsageError(
             f"`options.{name}={noise:g}` is more normal noise than there is in {settings.kernel} "
-            f"noise of sigma={settings.sigma:g}: take at most {there:g}."
+            f"noise of sigma={there or settings.sigma:g}: take at most {there:g}."
         )
 
 
