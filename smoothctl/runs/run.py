@@ -453,7 +453,7 @@ def _check_walk(run: Run) -> None:
             f"`walk` is a number of steps, at most {_LONGEST_WALK:,}, not {steps!r:.80}."
         )
     if len(run.config().event_shape) != 3 or not {"prior", "joint"} & {*run.stages()}:
-        raise UsageError(f"`walk` draws x̃ of images: {run.path} has no prior of any.")
+        raise UsageError(f"`walk` draws x̃ of images: {run.path} has no prior of images.")
 
 
 def newest_run(needs: StageName | None = None) -> Path:
