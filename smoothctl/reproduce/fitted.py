@@ -9,7 +9,7 @@ from smoothctl.config import as_dict
 from smoothctl.reproduce import digits
 from smoothctl.reproduce.base import Budget
 from smoothctl.reproduce.images import MNIST
-from smoothctl.runs.run import Run, load_run
+from smoothctl.runs.run import Run, load_run, place_of
 from smoothctl.training.fit import fit_denoiser, fit_prior
 from smoothctl.training.reporter import Reporter
 
@@ -61,7 +61,7 @@ def fitted_like(
     """
     first, second = (one.stage(name).config() for name in ("prior", "denoiser"))
     common: dict[str, Any] = {
-        "dataset": one.place or first.dataset,
+        "dataset": one.place or place_of(first, str(one.path)),
         "data": first.data,
         "architecture": first.architecture,
         "out": out,
