@@ -259,6 +259,16 @@ class TestLatentModels:
         with pytest.raises(NotAvailable, match="sums its latent coordinate"):
             load_run("a").two_step().check_single_step()
 
+    def test_the_gain_is_of_x_smooth_not_of_what_the_loss_draws(
+        self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that is blind gains nothing, though its loss draws."""
+        monkeypatch.setattr(Latent, "_centre", lambda latent, _: latent.mean[None])
+        common = {"out": "a", "training": {"steps": 2}, "device": "cpu"}
+        fit_prior(dataset="rings", **common)
+        run = fit_denoiser(architecture="latent", **common)
+        assert run.stage("denoiser").log()[-1]["gain"] == 0
+
 
 def test_shapes_may_be_chosen_from_data(tmp_path: Path) -> None:
     """Also where settings are so large that shapes are looked at before memory is taken."""

@@ -52,6 +52,8 @@ class Validation:
     def gain(self) -> float | None:
         """Returns the mean gain from x̃ of a denoiser's current weights, in nats.
 
+        A loss that draws, a cascade's step for one, draws the same of x̃ and of its neighbour's.
+
         Returns:
             None for other stages, for a loss that is not in nats, and of a single example.
         """
@@ -61,9 +63,9 @@ class Validation:
             return None
         sigma = self.batches.sigmas(len(x), "gain")
         x_smooth = self.batches.smooth(x, generator(self.seed, "gain"), sigma)
-        draws = generator(self.seed, "gain-draws")
 
         def log_prob(context: Tensor) -> Tensor:
+            draws = generator(self.seed, "gain-draws")
             return -self._losses(self.objective, x, context, labels, draws, sigma)
 
         return float(gain_from_context(log_prob, x_smooth).double().mean())
