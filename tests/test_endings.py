@@ -1,5 +1,6 @@
 """However a command ends: one sentence, the right code, and nothing left behind."""
 
+import importlib
 import json
 import os
 import re
@@ -54,6 +55,35 @@ class TestSignals:
                 os.kill(os.getpid(), signal.SIGTERM)
             raise RuntimeError("half an import")
         assert stopped.value.signum == signal.SIGTERM
+
+    def test_wait_for_the_end_of_an_import(
+        self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A library swallows what is raised there."""
+        monkeypatch.syspath_prepend(str(in_tmp))
+        Path("half_imported.py").write_text(
+            "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    time.sleep(0.2)\nexcept BaseException:\n    pass\nwhole = True\n"
+        )
+        alarm = signal.getsignal(signal.SIGALRM)
+        with pytest.raises(Stopped) as stopped, raised_signals():
+            half_imported = importlib.import_module("half_imported")
+            time.sleep(5)
+        assert stopped.value.signum == signal.SIGTERM
+        assert half_imported.whole
+        assert signal.getsignal(signal.SIGALRM) == alarm
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+    def test_do_not_wait_for_ever(self, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(str(in_tmp))
+        monkeypatch.setattr(endings, "_IMPORT", 0.2)
+        Path("never_imported.py").write_text(
+            "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+        )
+        began = time.monotonic()
+        with pytest.raises(Stopped), raised_signals():
+            importlib.import_module("never_imported")
+        assert time.monotonic() - began < 30
 
     def test_ignored_ones_stay_ignored(self) -> None:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does

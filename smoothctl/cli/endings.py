@@ -30,6 +30,12 @@ _COURTESY = 5.0
 _ECHO = 2.0
 """Seconds in which a second signal is an echo of the first."""
 
+_IMPORT = 5.0
+"""Seconds for which a signal waits for the end of an import."""
+
+_MOMENT = 0.05
+"""Seconds between two looks at whether it has ended."""
+
 _NO_MEMORY = "Out of memory; take a smaller model, batch or number of samples."
 
 
@@ -45,37 +51,67 @@ class Stopped(BaseException):
         self.signum = signum
 
 
+class _Handler:
+    """Raises signals as `Stopped`, with the time at which each was received."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[int, float]] = []
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        """Raises a signal, unless it is an echo; the first one not within an import."""
+        now = time.monotonic()
+        if self.received and now - self.received[-1][1] <= _ECHO:
+            return
+        self.received.append((signum, now))
+        if len(self.received) > 1 or not _importing(frame):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise Stopped(signum)
+        signal.signal(signal.SIGALRM, self.look_again)
+        signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+
+    def look_again(self, signum: int, frame: FrameType | None) -> None:
+        """Raises the first signal where the import has ended, or takes too long."""
+        del signum
+        first, since = self.received[0]
+        if not _importing(frame) or time.monotonic() - since > _IMPORT:
+            raise Stopped(first)
+        signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Returns whether a module is half imported."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def raised_signals() -> Iterator[None]:
     """Raises Ctrl-C, SIGTERM and SIGHUP as `Stopped` for the time of the block.
 
     Another that follows at once is the same one: a launcher sends its own after a terminal's, and
     that must not cut the cleaning up short. One that the caller ignores (nohup) stays ignored.
+    Within an import it waits a while for its end, as libraries swallow what is raised there.
     An error after a signal is its consequence: half an import, in a library that goes on.
     """
-    before = {s: signal.getsignal(s) for s in _SIGNALS}
-    heard = [s for s, handler in before.items() if handler != signal.SIG_IGN]
-    received: list[tuple[int, float]] = []
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        del frame
-        now = time.monotonic()
-        if not received or now - received[-1][1] > _ECHO:
-            received.append((signum, now))
-            raise Stopped(signum)
-
+    before = {s: signal.getsignal(s) for s in (*_SIGNALS, signal.SIGALRM)}
+    heard = [s for s in _SIGNALS if before[s] != signal.SIG_IGN]
+    handler = _Handler()
     for each in heard:
-        signal.signal(each, stop)
+        signal.signal(each, handler.stop)
     try:
         yield
     except Interrupted:
         raise  # says what the signal left
     except Exception as error:
-        if received:
-            raise Stopped(received[0][0]) from error
+        if handler.received:
+            raise Stopped(handler.received[0][0]) from error
         raise
     finally:
-        for each in heard:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for each in (*heard, signal.SIGALRM):
             signal.signal(each, before[each])
 
 
